@@ -5,8 +5,9 @@
 //! checked at once. If several clients say so, the server takes no new sessions until a check passes; if it is one client, the
 //! check has to agree first. Sessions that the server has go on: only its active checks end them.
 //!
-//! The word of clients takes out at most half of the servers of a service, backups apart, and never the last one. A server
-//! that passes its check is not suspected again before its next regular one.
+//! The word of clients takes out at most half of the servers of a service, backups apart, and never the last one: if the others
+//! stop serving later, one that is out is taken back. A server that passes its check is not suspected again before its next
+//! regular one.
 
 use super::super::out::Out;
 use super::super::tally::Tally;
@@ -32,6 +33,16 @@ pub(super) struct Suspicion {
     spared_until: Option<Instant>,
 }
 
+/// The other servers of one kind that have an address in a family.
+#[derive(Debug, Clone, Copy)]
+struct Peers {
+    all: usize,
+    /// Out on the word of clients.
+    avoided: usize,
+    /// Taking new sessions.
+    serving: usize,
+}
+
 /// The first time to look, if a service observes.
 pub(super) fn first(config: &Config, now: Instant) -> Option<Instant> {
     config.services.iter().any(|service| service.observe == Observe::Layer4).then(|| now + INTERVAL)
@@ -52,8 +63,20 @@ impl Farm {
         self.observing = Some(now + INTERVAL);
         for index in 0..self.server_checks.len() {
             if self.observes(self.server_checks[index].server) {
+                self.take_back_last(index);
                 self.watch_clients_of(index, now, out);
             }
+        }
+    }
+
+    /// Takes a server back that is out on the word of clients when no other of its kind serves any more, for whatever reason:
+    /// it may have recovered long before its next check.
+    fn take_back_last(&mut self, index: usize) {
+        let (server, family) = (self.server_checks[index].server, self.server_checks[index].family);
+        if self.avoided(server, family).is_some() && self.peers(server, family).serving == 0 {
+            self.servers[server.index()].remembered.observed(family).forget();
+            self.servers[server.index()].avoided[family_index(family)] = None;
+            self.suspects.insert(server);
         }
     }
 
@@ -142,23 +165,29 @@ impl Farm {
 
     /// Whether a server may be taken out on the word of clients: at most half of those of its kind, and never the last.
     fn may_avoid(&self, server: ServerId, family: Family) -> bool {
+        let peers = self.peers(server, family);
+        2 * (peers.avoided + 1) <= peers.all + 1 && peers.serving > 0
+    }
+
+    /// Counts the other servers of its service that are of its kind: backups, or those that are none.
+    fn peers(&self, server: ServerId, family: Family) -> Peers {
         let of = &self.config.servers[server.index()];
-        let (mut all, mut avoided, mut left) = (0, 0, 0);
+        let mut peers = Peers { all: 0, avoided: 0, serving: 0 };
         for other in &self.config.services[of.service.index()].servers {
             let is_alike = self.config.servers[other.index()].backup == of.backup;
-            if !is_alike || self.check_in(*other, family).is_none() {
+            if *other == server || !is_alike || self.check_in(*other, family).is_none() {
                 continue;
             }
-            all += 1;
+            peers.all += 1;
             if self.avoided(*other, family).is_some() {
-                avoided += 1;
-            } else if *other != server {
+                peers.avoided += 1;
+            } else {
                 let takes_new = self.admin_in_force(*other) == AdminState::Ready && self.server_weight(*other) > 0;
                 let serves = self.servers[other.index()].serves()[family_index(family)];
-                left += usize::from(takes_new && serves);
+                peers.serving += usize::from(takes_new && serves);
             }
         }
-        2 * (avoided + 1) <= all && left > 0
+        peers
     }
 
     fn check_in(&self, server: ServerId, family: Family) -> Option<&ServerCheck> {

@@ -1,7 +1,8 @@
 //! Passive checks: what connections of clients do to a server whose next active check is far away.
 
 use super::farm::{Behaviour, Farm, check, web};
-use crate::config::{Config, Observe, ServiceCheck, ServiceCheckKind};
+use crate::config::{AdminState, Config, Observe, ServiceCheck, ServiceCheckKind};
+use crate::engine::controller::{Order, ServerChange};
 use crate::time::Duration;
 use crate::wire::Family;
 
@@ -120,6 +121,36 @@ fn the_word_of_clients_takes_out_at_most_half_and_never_the_last() {
         farm.wait_ms(1_000);
         let up = farm.up().into_iter().filter(|up| *up).count();
         assert_eq!(up, left, "of {servers}");
+        assert_eq!(farm.view().state, "up");
+    }
+}
+
+#[test]
+fn a_server_that_is_out_is_taken_back_when_the_last_other_one_stops_serving() {
+    for is_ordered in [true, false] {
+        let mut farm = started(2);
+        farm.behave(0, Behaviour::Refuses);
+        refuse(&farm, 0, 5, 1);
+        farm.wait_ms(500);
+        assert_eq!(farm.up(), [false, true]);
+
+        // It is restarted, and then the other one, long before its next regular check.
+        farm.behave(0, Behaviour::Answers(Vec::new()));
+        farm.wait_ms(1_000);
+        assert_eq!(farm.up(), [false, true], "nobody asks it so soon");
+        if is_ordered {
+            let drain = ServerChange::Admin(Some(AdminState::Drain));
+            farm.controller.set_server("web", "s2", drain, &Order::default(), farm.now).unwrap();
+            farm.wait_ms(200);
+        } else {
+            farm.behave(1, Behaviour::Refuses);
+            for _ in 0..5 {
+                refuse(&farm, 1, 5, 1);
+                farm.wait_ms(200);
+            }
+        }
+
+        assert!(farm.up()[0], "ordered: {is_ordered}");
         assert_eq!(farm.view().state, "up");
     }
 }
