@@ -118,15 +118,12 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    use clap::CommandFactory;
-
     use super::*;
-    use crate::cli::Cli;
 
     /// `fwlb man --markdown > docs/commands.md` brings it up to date.
     #[test]
     fn the_commands_in_the_documentation_are_those_of_the_program() {
-        let mut command = Cli::command();
+        let mut command = crate::cli::command();
         command.build();
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/commands.md");
         let written = fs::read_to_string(path).unwrap();
