@@ -575,8 +575,8 @@ fn json_of_one_engine_is_its_answer_and_of_several_rows_that_name_it() {
     assert_eq!(engines(&ground.json("show firewalls --json")), ["inner", "inner", "outer", "outer"]);
     assert_eq!(engines(&ground.json("--json show status")), ["inner", "outer"]);
     assert_eq!(engines(&ground.json("show events --json")), ["inner", "outer"]);
-    assert_eq!(ground.json("show status --json -e outer")[0]["name"], "outer", "always an array");
-    assert_eq!(ground.json("show config --json -e outer")[0]["text"], "# of outer\n", "always an array");
+    assert_eq!(ground.json("show status --json -e outer")["name"], "outer");
+    assert_eq!(ground.json("show config --json -e outer")["text"], "# of outer\n");
     let counted = json!({ "received": 7, "forwarded": 7, "drop_no_route": 0 });
     assert_eq!(ground.json("show counters --json -e outer"), counted);
     let socket = ground.socket("inner");

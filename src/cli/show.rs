@@ -178,12 +178,7 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
         last_of_all(&mut answers, lines);
     }
     if reach.json {
-        // What one engine answers with an object stands in an array all the same.
-        let rows = match merged(&answers, engines.len() > 1) {
-            one @ Value::Object(_) => json!([one]),
-            rows => rows,
-        };
-        output::print_json(&rows)?;
+        output::print_json(&merged(&answers, engines.len() > 1))?;
     } else {
         output::print(&tables::render(&answers))?;
         if let Some(rows) = what.rows().filter(|_| answers.iter().all(|(_, value, _)| *value == json!([]))) {

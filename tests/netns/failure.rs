@@ -237,7 +237,7 @@ fn a_lost_peer_is_told_apart_from_firewalls_that_are_down() {
 
             rig.within(Duration::from_secs(3), "the alarm peer_lost", |rig| {
                 let status = rig.json(Side::Outer, &["show", "status", "--json"]);
-                status[0]["alarms"].as_array().unwrap().iter().any(|alarm| alarm["kind"] == "peer_lost")
+                status["alarms"].as_array().unwrap().iter().any(|alarm| alarm["kind"] == "peer_lost")
             });
             let peers = rig.json(Side::Outer, &["show", "peers", "--json"]);
             assert_eq!(peers[0]["state"], "lost", "{peers:#}");

@@ -129,7 +129,7 @@ fn a_bad_file_under_traffic_changes_nothing_and_tells_every_mistake() {
         let restart = write(rig, Side::Outer, "restart", &restart);
         let traffic = busy(rig, 3_000);
         sleep(Duration::from_millis(800));
-        let status = |rig: &Rig| rig.json(Side::Outer, &["--json", "show", "status"])[0]["config_digest"].clone();
+        let status = |rig: &Rig| rig.json(Side::Outer, &["--json", "show", "status"])["config_digest"].clone();
         let (before, digest) = (sessions(&rig.lab).unwrap(), status(rig));
 
         for (path, mistakes) in [
