@@ -32,7 +32,7 @@ pub async fn wait(engines: &[Engine], target: &Target<'_>, title: &str, wait: Du
             return Ok(true);
         }
         alone_since = if left.takes_new { alone_since.or(Some(now)) } else { None };
-        if alone_since.is_some_and(|since| now - since >= HEARSAY.min(wait)) {
+        if alone_since.is_some_and(|since| now - since >= HEARSAY || now >= deadline) {
             line.finish_and_clear();
             output::complain(&format!(
                 "{title} still takes new flows, as no other firewall of its group does: this drain has no end; {} now\n\
