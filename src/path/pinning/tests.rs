@@ -1,3 +1,5 @@
+mod starting;
+
 use proptest::prelude::*;
 
 use super::pin::tests::any_pin;
@@ -435,15 +437,6 @@ fn too_few_live_firewalls_are_no_path() {
     assert_eq!(world.near(Some(pin), Data, T).0.firewall, PIN, "what is starting is not missing");
 }
 
-#[test]
-fn while_everything_starts_learned_flows_pass_and_new_ones_wait() {
-    let mut world = World::new();
-    (world.set.up, world.set.selectable, world.set.starting) = (0, 0, 0b111);
-    assert_eq!(near(None, Syn, &world.view(), T), NearDecision::NoPath);
-    let (learned, _) = world.far(None, F, Data, T);
-    assert_eq!(world.near(Some(learned), Data, T).0.firewall, F);
-}
-
 proptest! {
     #[test]
     fn a_steady_packet_is_answered_as_the_rules_say(pin in any_pin(), up in 0..8_u64, from in 0..3_u16, leader: bool, tcp: bool) {
@@ -477,25 +470,4 @@ proptest! {
             prop_assert!(after.is_up(&world.group, &world.set) || change.is_none(), "a move goes to a live firewall");
         }
     }
-}
-
-#[test]
-fn a_connection_that_goes_on_waits_for_the_first_verdict_of_the_firewall_that_may_know_it() {
-    let mut world = World::new();
-    (world.set.up, world.set.selectable, world.set.starting) = (0b110, 0b110, 0b001);
-    let chosen = |world: &World, packet| match near(None, packet, &world.view(), T) {
-        NearDecision::Send { pin, change: _ } => Some(pin.firewall),
-        NearDecision::NoPath | NearDecision::Failed => None,
-    };
-    for packet in [PacketKind::SynAck, PacketKind::Bare, PacketKind::Other] {
-        assert_eq!(chosen(&world, packet), None, "{packet:?}");
-    }
-    assert_eq!(chosen(&world, PacketKind::Syn), Some(F), "a new one takes who is up");
-
-    world.set.starting = 0;
-    assert_eq!(chosen(&world, PacketKind::Other), Some(F), "it is down");
-    (world.set.up, world.set.selectable, world.set.starting) = (0b011, 0b011, 0b100);
-    assert_eq!(chosen(&world, PacketKind::Other), Some(PIN), "who is starting would not be the best");
-    (world.set.up, world.set.selectable, world.set.starting, world.tcp) = (0b110, 0b110, 0b001, false);
-    assert_eq!(chosen(&world, PacketKind::Other), Some(F), "a datagram may be the first");
 }
