@@ -91,9 +91,9 @@ pub enum TunnelError {
 pub struct TunnelIcmpError<'a> {
     /// What the error says.
     pub error: TunnelError,
-    /// OuterHeader source: the address of the tunnel end that encapsulated the packet.
+    /// Outer source: the address of the tunnel end that encapsulated the packet.
     pub outer_source: IpAddr,
-    /// OuterHeader destination: the address of the tunnel end that was to decapsulate it.
+    /// Outer destination: the address of the tunnel end that was to decapsulate it.
     pub outer_destination: IpAddr,
     /// The part of the inner packet that was quoted. It is often too short to tell the flow (RFC 792 requires 8 bytes
     /// only).

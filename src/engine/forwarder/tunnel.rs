@@ -4,7 +4,7 @@
 //! The MTU of a tunnel is that of its path without the outer header, and clients learn it: a packet that exceeds it and
 //! must not be fragmented is answered with the tunnel's MTU, any other is fragmented *before* encapsulation (RFC 2003
 //! section 5.1 allows both). The server reassembles by the client's identification. After encapsulation all clients'
-//! fragments would share the 16-bit identification of one address pair (RFC 4963). OuterHeader packets are fragmented only
+//! fragments would share the 16-bit identification of one address pair (RFC 4963). Outer packets are fragmented only
 //! for IPv6 packets of at most 1280 bytes, which every link must carry (RFC 2473 section 7.1, RFC 4213 section 3.2).
 //!
 //! The outer DF bit is that of the inner packet, as with IPVS, so that path MTU discovery of the client covers the
