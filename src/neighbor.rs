@@ -12,9 +12,9 @@
 //! ```
 //!
 //! A neighbour is asked again before its entry expires and keeps its address while it is asked, so that steady traffic
-//! never waits. *Kept* neighbours (firewalls, servers, configured gateways) are asked for ever. `room` decides which
-//! entries may be forgotten in favour of others, `source` how many neighbours a sender may cause to be asked, and
-//! `claim` when a neighbour moves to another hardware address.
+//! never waits. *Kept* neighbours (firewalls, servers, configured gateways) are asked for ever. `eviction` decides
+//! which entries may be forgotten in favour of others, `source` how many requests a sender may cause, and `claim` when
+//! a neighbour moves to another hardware address.
 
 mod claim;
 mod entry;
@@ -104,15 +104,16 @@ pub enum NeighborAction<F> {
 /// The capacity of a [`NeighborTable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NeighborLimits {
-    /// The most neighbours. Kept ones count, but are never refused.
+    /// The largest number of neighbours. Kept ones count, but are never refused.
     pub neighbors: usize,
-    /// The most frames that wait, for all neighbours together.
+    /// The largest number of frames that wait, for all neighbours together.
     pub pending: usize,
 }
 
 impl NeighborLimits {
-    /// The most frames that wait for one neighbour. It is half of all, so that a silent host leaves room for others,
-    /// and so that the first packets of many flows to a new host, or the fragments of a few datagrams, all arrive.
+    /// The largest number of frames that wait for one neighbour. It is half of all, so that a silent host leaves room
+    /// for others, and so that the first packets of many flows to a new host, or the fragments of a few datagrams, all
+    /// arrive.
     pub const fn pending_each(&self) -> usize {
         self.pending.div_ceil(2)
     }
@@ -133,7 +134,7 @@ pub struct NeighborCounters {
     pub claims_refused: u64,
 }
 
-/// The neighbour table; see the module. `F` is the type of a frame that waits.
+/// The neighbour table; see the module documentation. `F` is the type of a frame that waits.
 #[derive(Debug, Clone)]
 pub struct NeighborTable<F> {
     limits: NeighborLimits,
@@ -166,7 +167,7 @@ impl<F> NeighborTable<F> {
     }
 
     /// Keeps `key` resolved for ever. If `pinned` is true, its last hardware address stays in use even while it does
-    /// not answer. This is for firewalls, whose paths are judged by their probes and not by this table.
+    /// not answer. This is for firewalls, whose paths are evaluated by their probes and not by this table.
     pub fn keep_resolved(&mut self, key: NeighborKey, pinned: bool, now: Instant) {
         let entry =
             self.entries.entry(key).or_insert_with(|| Entry::new(EntryOrigin::Kept, RequestSource::ENGINE, now));
@@ -233,8 +234,8 @@ impl<F> NeighborTable<F> {
     }
 
     /// Sends a frame to its neighbour, or queues it until the neighbour answers. If the neighbour failed recently, the
-    /// frame is given up. `source` is the sender on whose behalf an unknown neighbour is asked; if it has caused too many
-    /// requests, the frame is dropped.
+    /// frame is given up. `source` is the sender on whose behalf an unknown neighbour is asked; if it has caused too
+    /// many requests, the frame is dropped.
     pub fn send_or_queue(&mut self, key: NeighborKey, source: RequestSource, frame: F, now: Instant) {
         if let Some(mac) = self.mac(key) {
             self.actions.push_back(NeighborAction::Send { mac, frame });

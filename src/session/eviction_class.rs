@@ -28,10 +28,10 @@ const HALF_OPEN_PART: usize = 16;
 
 impl EvictionClass {
     /// The order in which a full table evicts sessions that were idle for half of their timeout. If there are none, it
-    /// evicts the one that was idle longest, whatever its worth.
+    /// evicts the one that was idle longest, whatever its class.
     pub(super) const ORDER: [Self; 5] = [Self::HalfOpen, Self::Closing, Self::Icmp, Self::Udp, Self::Other];
 
-    /// The worth of a session; `None` if it is never evicted.
+    /// The class of a session; `None` if it is never evicted.
     pub(super) fn of(session: &Session) -> Option<Self> {
         match (session.state, session.class) {
             _ if session.is_half_open() => Some(Self::HalfOpen),

@@ -8,12 +8,12 @@
 //!
 //! ```text
 //!            both ends acknowledge, or both      FIN both ways,
-//!            speak in mid-stream                 or RST
+//!            send in mid-stream                  or RST
 //!  Opening ───────────────────────► Established ─────────────► Closing
 //!     │  ▲                               ▲                      │  │
 //!     │  └───────────────────────────────┼──────────────────────┘  │
 //!     │                              SYN └─────────────────────────┘
-//!     └──────────────► Closing           both ends speak on after an RST, which therefore was none of theirs
+//!     └──────────────► Closing           both ends keep sending after an RST, which therefore was none of theirs
 //!            RST
 //! ```
 

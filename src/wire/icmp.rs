@@ -15,7 +15,7 @@ pub const ERROR_MAX_V4: usize = 576;
 /// Largest ICMP error over IPv6, in bytes of IP packet: the minimum MTU (RFC 4443 section 2.4 c).
 pub const ERROR_MAX_V6: usize = 1280;
 const ICMP_HEADER_LEN: usize = 8;
-/// The most extension headers that are walked to find the upper-layer protocol of a packet.
+/// The largest number of extension headers that are walked to find the upper-layer protocol of a packet.
 const EXTENSIONS_MAX: usize = 8;
 
 /// Whether an echo message is a request or a reply.

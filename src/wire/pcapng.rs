@@ -48,7 +48,7 @@ pub struct CaptureInterface<'a> {
     pub description: &'a str,
     /// Hardware address of the interface.
     pub mac: MacAddr,
-    /// The most bytes that are kept of a frame; 0 means all.
+    /// The largest number of bytes that are kept of a frame; 0 means all.
     pub snaplen: u32,
 }
 

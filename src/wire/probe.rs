@@ -24,7 +24,7 @@
 pub const PAYLOAD_MAX: usize = HEADER_LEN + 3 * (1 + NAME_MAX) + 1 + FIREWALLS_MAX * FIREWALL_LEN + NOTES_MAX;
 /// The longest name in bytes.
 pub const NAME_MAX: usize = 63;
-/// The most firewalls in one payload.
+/// The largest number of firewalls in one payload.
 pub const FIREWALLS_MAX: usize = 64;
 /// The longest name of the user who gave an order, in bytes.
 pub const USER_MAX: usize = 72;

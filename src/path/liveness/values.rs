@@ -180,7 +180,7 @@ pub enum LivenessChange {
     },
     /// The set has changed in [`Liveness::sets`](super::Liveness::sets) and is to be published.
     Set(PathSetId),
-    /// A set has fallen below its minimum, or reached it again.
+    /// A set has gone below its minimum, or reached it again.
     BelowMin {
         /// The set.
         set: PathSetId,

@@ -51,7 +51,8 @@ pub(super) struct ServerRecord {
     pub(super) since: Instant,
     pub(super) outages: Outages,
     pub(super) reason: Option<String>,
-    /// The state that outlives reloads. It is kept here, because a service of thousands is built anew whenever one fails.
+    /// The state that outlives reloads. It is kept here, because a service of thousands is built anew whenever one
+    /// fails.
     pub(super) persistent_state: Arc<ServerState>,
 }
 

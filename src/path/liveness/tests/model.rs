@@ -62,7 +62,7 @@ proptest! {
         let mut lab = Lab::new(config(3, 1));
         let mut probes = [Probes { verdict: PathState::Starting, streak: 0, good_for: 0, failing: false }; 3];
         let (mut alive, mut far_leg, mut peer) = ([true; 3], [true; 3], true);
-        // The firewalls that worked when the peer was last heard.
+        // The firewalls that worked when the peer last answered.
         let mut last = 0;
         for event in std::iter::once(Event::Peer(true)).chain(events) {
             match event {
