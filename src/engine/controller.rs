@@ -75,7 +75,7 @@ pub enum Event {
 /// What the operating system reports about a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceState {
-    /// Its hardware address.
+    /// Its MAC address.
     pub mac: MacAddr,
     /// Its MTU in bytes of IP packet.
     pub mtu: u16,

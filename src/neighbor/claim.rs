@@ -1,8 +1,8 @@
-//! Competing claims: what to do if a message gives another hardware address for a neighbour that answers.
+//! Competing claims: what to do if a message gives another MAC address for a neighbour that answers.
 //!
 //! ARP and neighbour discovery trust every sender, so that a single forged frame could divert a firewall's traffic. A
-//! neighbour that has answered therefore moves only if it is silent at its old address. The old address is asked three
-//! times in 180 ms by unicast, and stays in use until then.
+//! neighbour that has answered therefore moves only if it is silent at its old address. The old address gets three
+//! unicast requests in 180 ms, and stays in use until then.
 //!
 //! A station that took over an address (VRRP without a virtual MAC, a replaced network card) has it afterwards, because
 //! the old owner no longer answers; this is before the probes through a firewall have failed often enough to call it

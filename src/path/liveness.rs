@@ -137,7 +137,7 @@ impl Liveness {
     }
 
     /// Reports whether the engine's own link to a firewall is down. Until this says so, the link counts as up. When the
-    /// link comes back, the firewall counts as answering ARP and neighbour discovery until it was asked.
+    /// link comes back, the firewall counts as answering ARP and neighbour discovery until a request was sent.
     pub fn handle_link_state(&mut self, firewall: FirewallId, is_down: bool) {
         if let Some(Some(firewall)) = self.firewalls.get_mut(firewall.index())
             && firewall.is_link_down != is_down

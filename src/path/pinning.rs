@@ -21,23 +21,23 @@
 //!
 //! - **best**: the firewall that the route prefers, if it is selectable; else the rendezvous choice among the
 //!   selectable members; else that among the members that are up.
-//! - **failed**: the pin's firewall is not up; and it failed since it was pinned, or has left packets unanswered for T, or
-//!   the packet is a SYN. A pin that was learned from a firewall which only this engine believes down is used while
+//! - **failed**: the pin's firewall is not up; and it failed since it was pinned, or has left packets unanswered for T,
+//!   or the packet is a SYN. A pin that was learned from a firewall which only this engine believes down is used while
 //!   the firewall answers.
 //! - **`on-failure`** acts if the firewall failed since it was pinned. `reselect`: best, Tentative. `keep`: the pin.
-//!   `drop`: the session has failed. `reset`: the same for TCP, while other protocols are reselected. Any other failed pin
-//!   is reselected. A SYN opens a new conversation, so that it goes to a live firewall whatever `on-failure` says. If the
-//!   firewall has left the group, `keep` means `reselect`.
+//!   `drop`: the session has failed. `reset`: the same for TCP, while other protocols are reselected. Any other failed
+//!   pin is reselected. A SYN opens a new conversation, so that it goes to a live firewall whatever `on-failure` says.
+//!   If the firewall has left the group, `keep` means `reselect`.
 //! - **N1** (follow the SYN): a SYN came from another firewall, and that one is up: take it, Confirmed. A SYN/ACK thus
 //!   goes where its SYN came from. An established host answers a stale SYN with a plain ACK, which moves nothing.
-//! - **N2** (rotate): a TCP flow that has been unanswered for T, and rotated fewer than 2N times for N members, takes the
-//!   next member in rank order that is up, Tentative.
-//! - **unanswered**: a near packet that wants an answer was sent, and none came. A bare acknowledgement or a reset wants
-//!   none, so that it neither makes the flow unanswered nor rotates it. Otherwise an engine that restarted would take an
-//!   idle connection off the firewall that just delivered its packet.
-//! - **no verdict yet**: a TCP packet that continues a connection without a session is dropped while a firewall without a
-//!   first verdict would be the best of all. An engine that was just started would otherwise send it to a firewall that
-//!   does not know the connection. A SYN takes a firewall that is up.
+//! - **N2** (rotate): a TCP flow that has been unanswered for T, and rotated fewer than 2N times for N members, takes
+//!   the next member in rank order that is up, Tentative.
+//! - **unanswered**: a near packet that wants an answer was sent, and none came. A bare acknowledgement or a reset
+//!   wants none, so that it neither makes the flow unanswered nor rotates it. Otherwise an engine that restarted would
+//!   take an idle connection off the firewall that just delivered its packet.
+//! - **no verdict yet**: a TCP packet that continues a connection without a session is dropped while a firewall without
+//!   a first verdict would be the best of all. An engine that was just started would otherwise send it to a firewall
+//!   that does not know the connection. A SYN takes a firewall that is up.
 //! - **adopt** f: pin f, Tentative if the packet was a SYN, else Confirmed, and forget everything else.
 //! - **note it**: N1 will follow this SYN. It also counts as a packet of the dispute, but moves nothing.
 //! - **persist**: adopt f with the second or a later packet in a row from f, if the first of them was T ago. A

@@ -1,7 +1,7 @@
 //! What a full table forgets, and in which order.
 //!
-//! A new flow takes the place of the session that is worth least among those that were idle long. Established TCP
-//! connections are never evicted, however many new flows arrive, because their ends rely on them for hours.
+//! A new flow takes the place of the session of the least valuable class among those that were idle long. Established
+//! TCP connections are never evicted, however many new flows arrive, because their ends rely on them for hours.
 
 use crate::session::{ConversationState, ProtocolClass, Session, TcpState, Timeouts};
 use crate::time::Instant;

@@ -53,7 +53,8 @@ pub struct SessionId {
 pub enum EndReason {
     /// It was idle for its timeout.
     Expired,
-    /// It made room for a new session, because it was worth least and idle longest, or could be forgotten without harm.
+    /// It made room for a new session, because its class is evicted first and it was idle longest, or could be
+    /// forgotten without harm.
     Evicted,
     /// Its firewall went down, and `on-failure` ends its sessions.
     FirewallDown,
@@ -70,7 +71,7 @@ pub enum EndReason {
 }
 
 impl EndReason {
-    /// The name of the reason in the session log. For an expired session it tells how the TCP connection ended.
+    /// The name of the reason in the session log. For an expired session it says how the TCP connection ended.
     pub fn name(self, session: &Session) -> &'static str {
         match (self, session.state) {
             (Self::Expired, ConversationState::Tcp(TcpState::Closing)) if session.was_closed() => "closed",

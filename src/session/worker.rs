@@ -8,7 +8,8 @@ use crate::session::table::lock;
 use crate::session::{EndReason, OpenResult, Placement, Removed, Session, SessionId, SessionTable, Sweep};
 use crate::time::Instant;
 
-/// The largest number of slots that a worker takes from the pool at once. If it has more than twice as many, it returns the excess.
+/// The largest number of slots that a worker takes from the pool at once. If it has more than twice as many, it returns
+/// the excess.
 const BATCH_MAX: usize = 64;
 
 /// The largest number of sessions that one opening checks for one that may be forgotten without harm.

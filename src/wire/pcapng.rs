@@ -24,7 +24,7 @@ const BYTE_ORDER: u32 = 0x1a2b_3c4d;
 /// The section length that means "unknown", used because the file grows while it is written.
 const LENGTH_UNKNOWN: u64 = u64::MAX;
 const LINKTYPE_ETHERNET: u16 = 1;
-/// The two hardware addresses of a frame, after which a VLAN tag stands.
+/// The two MAC addresses of a frame, after which a VLAN tag stands.
 const MACS_LEN: usize = 12;
 
 const OPT_COMMENT: u16 = 1;

@@ -95,12 +95,12 @@ pub struct TunnelIcmpError<'a> {
     pub outer_source: IpAddr,
     /// Outer destination: the address of the tunnel end that was to decapsulate it.
     pub outer_destination: IpAddr,
-    /// The part of the inner packet that was quoted. It is often too short to tell the flow (RFC 792 requires 8 bytes
-    /// only).
+    /// The part of the inner packet that was quoted. It is often too short to identify the flow (RFC 792 requires 8
+    /// bytes only).
     pub packet: &'a [u8],
 }
 
-/// The MTU that is assumed if a router does not tell its own (RFC 1191 section 5).
+/// The MTU that is assumed if a router does not report its own (RFC 1191 section 5).
 const FALLBACK_MTU: u16 = 576;
 
 /// Reads an ICMP or ICMPv6 message; `None` if it is not an error about an IP-in-IP packet.

@@ -33,7 +33,7 @@ use services::{ServerRecord, ServiceRecord};
 pub use admin::ServerChange;
 pub(super) use checks::ServerCheck;
 
-/// How often sticky entries that nobody used for their time are forgotten.
+/// How often expired sticky entries are forgotten.
 const STICKY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The server side of an engine; see the module documentation.

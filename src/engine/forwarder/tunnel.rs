@@ -148,8 +148,8 @@ impl Forwarder {
     /// Handles an ICMP error about an outer packet: remembers the path MTU that it reports, and sends an ICMP error
     /// from the engine to the sender of the inner packet (RFC 2003 section 4, RFC 2473 section 8).
     ///
-    /// An error that quotes too little to tell the sender, or that belongs to no session, goes to the controller: it
-    /// may be about a health check.
+    /// An error that quotes too little to identify the sender, or that belongs to no session, goes to the controller:
+    /// it may be about a health check.
     pub(super) fn handle_tunnel_error(
         &mut self,
         frame: &Frame<'_>,

@@ -17,7 +17,7 @@
 //! Nothing is reassembled: fragments are forwarded as they are. A fragment that overlaps another without being its
 //! exact copy causes its whole datagram to be dropped (RFC 5722 for IPv6; Linux does the same for IPv4), so that a
 //! firewall never sees other ports than those that chose it. A copy that arrives after its datagram was complete and
-//! forgotten waits until it is given up, which harms nobody. All room is bounded: a flood of first fragments displaces
+//! forgotten waits until it is given up, which does no harm. All room is bounded: a flood of first fragments displaces
 //! the oldest datagrams, a flood of later fragments only fills free room.
 
 mod list;

@@ -37,8 +37,8 @@ impl Links {
         }
     }
 
-    /// Raises an alarm about firewalls that have the same MAC address on one link and cannot be told apart by it: what
-    /// the second one sends would be pinned to the first.
+    /// Raises an alarm about firewalls that have the same MAC address on one link and cannot be distinguished by it:
+    /// what the second one sends would be pinned to the first.
     pub(in super::super) fn watch_shared_macs(&self, now: Instant, out: &mut Outbox) {
         for id in self.config.firewall_ids().collect::<Vec<_>>() {
             let index = id.index();

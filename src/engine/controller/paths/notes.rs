@@ -20,7 +20,7 @@ use crate::wire::probe::{AdminNote, Probe};
 pub(super) struct Notes {
     /// Its last probe said that it supports notes.
     is_reader: bool,
-    /// By digest of the firewall's name: the peer's orders about firewalls that it drains or maintains.
+    /// By digest of the firewall's name: the peer's orders about firewalls that it drains or has in maintenance.
     peer_orders: BTreeMap<u64, Order>,
     /// The first firewall of the next probe, by its index.
     next_firewall: usize,

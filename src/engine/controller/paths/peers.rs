@@ -75,7 +75,8 @@ impl PeerRecord {
     }
 }
 
-/// What both engines have to have in common: hash mode, names, weights and spares, in whatever order they are configured.
+/// What both engines have to have in common: hash mode, names, weights and spares, in whatever order they are
+/// configured.
 fn group_digest(config: &Config, group: &Group) -> u64 {
     let mut members: Vec<_> = group.firewalls.iter().map(|id| &config.firewalls[id.index()]).collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));

@@ -165,7 +165,8 @@ pub(super) struct Farm {
     pub(super) outer: Vec<(IpAddr, IpAddr)>,
     /// Frames of servers that are under way, by the time they arrive.
     late: Vec<(Instant, Vec<u8>)>,
-    /// The engine's ports from which servers still hold an old connection, with the sequence number that they expect on it.
+    /// The engine's ports from which servers still hold an old connection, with the sequence number that they expect on
+    /// it.
     pub(super) held: BTreeMap<u16, u32>,
     /// Whether a reset ends an old connection.
     pub(super) lets_go: bool,

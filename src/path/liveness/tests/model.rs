@@ -56,7 +56,7 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
-    /// Events are far enough apart to be judged one by one, so that the resulting set is known.
+    /// Events are far enough apart to be evaluated one by one, so that the resulting set is known.
     #[test]
     fn the_set_follows_the_firewalls_and_not_the_peer(events in prop::collection::vec(event(), 1..12)) {
         let mut lab = Lab::new(config(3, 1));

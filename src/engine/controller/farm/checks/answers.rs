@@ -42,8 +42,8 @@ impl Farm {
         }
     }
 
-    /// True if a ping of a virtual address is ignored: the address is only as alive as its services, so that nobody can
-    /// probe it otherwise.
+    /// True if a ping of a virtual address is ignored: the address is only as alive as its services, and no peer may
+    /// probe a path by it.
     fn ignores_ping(&mut self, arrival: &ReceivedPacket<'_>, echo: &Echo<'_>, out: &mut Outbox) -> bool {
         let is_dead = || !self.is_vip_alive(arrival.pair.destination()) || probe::is_probe(echo.data);
         let ignores = arrival.is_virtual && is_dead();
