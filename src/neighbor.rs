@@ -1,7 +1,7 @@
 //! The neighbour table: which MAC address a neighbour has, by ARP and neighbour discovery, and a bounded queue of
 //! frames that wait for it (RFC 826, RFC 4861).
 //!
-//! The table decides which neighbours to request and when, what an answer changes, and which frames wait. It builds no
+//! The table decides which neighbours to query and when, what an answer changes, and which frames wait. It builds no
 //! frames and knows no devices. What is to be done it returns from [`NeighborTable::poll_action`].
 //!
 //! ```text
@@ -11,8 +11,8 @@
 //!                  └──────────┴──── the old one is silent: Stale
 //! ```
 //!
-//! A neighbour is requested again before its entry expires and keeps its address meanwhile, so that steady traffic
-//! never waits. *Kept* neighbours (firewalls, servers, configured gateways) are requested for ever. `eviction` decides
+//! A neighbour is queried again before its entry expires and keeps its address meanwhile, so that steady traffic
+//! never waits. *Kept* neighbours (firewalls, servers, configured gateways) are queried for ever. `eviction` decides
 //! which entries may be forgotten in favour of others, `source` how many requests a sender may cause, and `claim` when
 //! a neighbour moves to another MAC address.
 
@@ -41,7 +41,7 @@ pub use source::RequestSource;
 pub const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
 /// The number of requests without an answer after which a neighbour has failed.
 pub const REQUESTS_MAX: u8 = 3;
-/// The age of an answer at which the neighbour is requested again.
+/// The age of an answer at which the neighbour is queried again.
 pub const REFRESH_AFTER: Duration = Duration::from_secs(20);
 /// How long a failed neighbour counts as absent before it is forgotten.
 pub const NEGATIVE_LIFETIME: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ pub enum NeighborMessage {
 pub enum NeighborAction<F> {
     /// Send a request for the neighbour: to everybody, or only to the station that answered last.
     Request {
-        /// The neighbour to request.
+        /// The neighbour to query.
         key: NeighborKey,
         /// The last known MAC address, if the request goes to that station only.
         known: Option<MacAddr>,
@@ -205,7 +205,7 @@ impl<F> NeighborTable<F> {
         self.make_room();
     }
 
-    /// Reports that the link is up, so that its neighbours are requested.
+    /// Reports that the link is up, so that its neighbours are queried.
     pub fn link_up(&mut self, link: LinkId, now: Instant) {
         self.links.insert(link);
         for key in self.keys_on(link) {
@@ -234,7 +234,7 @@ impl<F> NeighborTable<F> {
     }
 
     /// Sends a frame to its neighbour, or queues it until the neighbour answers. If the neighbour failed recently, the
-    /// frame is given up. `source` is the sender on whose behalf an unknown neighbour is requested; if it has caused
+    /// frame is given up. `source` is the sender on whose behalf an unknown neighbour is queried; if it has caused
     /// too many requests, the frame is dropped.
     pub fn send_or_queue(&mut self, key: NeighborKey, source: RequestSource, frame: F, now: Instant) {
         if let Some(mac) = self.mac(key) {

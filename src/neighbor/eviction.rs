@@ -7,7 +7,7 @@
 //! | share | is forgotten first |
 //! | --- | --- |
 //! | open: a quarter of the table | the neighbour that failed longest ago; then the oldest of the source with the most |
-//! | known: the rest | neighbours that only requested the engine; then those traffic goes to; the least recently used |
+//! | known: the rest | neighbours that only sent requests; then those traffic goes to; the least recently used |
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,7 +74,7 @@ impl EvictionOrder {
         self.known.len()
     }
 
-    /// The entry to forget for another one that is to be requested.
+    /// The entry to forget for another one that is to be queried.
     pub(super) fn first_open(&self) -> Option<NeighborKey> {
         self.failed.first().map(|(_, key)| *key).or_else(|| self.largest().next())
     }

@@ -1,4 +1,4 @@
-//! The sender on whose behalf a neighbour is requested, and how many requests a sender may cause.
+//! The sender on whose behalf a neighbour is queried, and how many requests a sender may cause.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ const BURST: u32 = 2_000;
 /// The largest number of sources whose requests are counted.
 const SOURCES_MAX: usize = 64;
 
-/// The sender on whose behalf a neighbour is requested: a prefix of senders on their link, or the engine itself.
+/// The sender on whose behalf a neighbour is queried: a prefix of senders on their link, or the engine itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestSource(Option<(LinkId, IpAddr)>);
 

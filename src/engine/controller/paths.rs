@@ -50,7 +50,7 @@ pub(super) struct Paths {
     probe_sequence: u64,
     /// Firewall by firewall, peer by peer, IPv4 first.
     paths: Vec<Path>,
-    /// The firewalls whose paths fail, and which are therefore requested by ARP or ND.
+    /// The firewalls whose paths fail, and which are therefore queried by ARP or ND.
     watches: BTreeMap<(FirewallId, Family), NeighborWatch>,
     /// By [`PeerId`](crate::id::PeerId).
     peers: Vec<PeerRecord>,

@@ -1,4 +1,4 @@
-//! `fwlb set server` and `fwlb set service`: overrides that an operator sets over what the file says.
+//! `fwlb set server` and `fwlb set service`: how an operator overrides what the file says.
 
 use super::super::UnknownName;
 use super::super::order::Order;

@@ -252,7 +252,7 @@ impl Links {
     }
 }
 
-/// The source on whose behalf a neighbour is requested: that of the packet as it was received.
+/// The source on whose behalf a neighbour is queried: that of the packet as it was received.
 fn request_source(punt: &Punt) -> RequestSource {
     let bytes = punt.original.as_ref().unwrap_or(&punt.bytes);
     let address = match bytes.get(12..ETHERNET_LEN) {

@@ -110,7 +110,7 @@ impl Paths {
             Some(
                 neighbor::NeighborState::Reachable | neighbor::NeighborState::Stale | neighbor::NeighborState::Probe,
             ) => links.state(path.link).up,
-            // The neighbour is requested by broadcast after it stopped answering: the last verdict holds until that has
+            // The neighbour is queried by broadcast after it stopped answering: the last verdict holds until that has
             // failed.
             Some(neighbor::NeighborState::Incomplete) if links.state(path.link).up => return,
             Some(neighbor::NeighborState::Incomplete | neighbor::NeighborState::Failed) | None => false,

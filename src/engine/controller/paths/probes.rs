@@ -25,7 +25,7 @@ use crate::wire::tcp::Segment;
 
 /// The number of unanswered requests after which a firewall counts as silent.
 const REQUESTS_UNTIL_SILENT: u8 = 3;
-/// The number of requests at the interval of the probes. After those a silent firewall is requested once a second.
+/// The number of requests at the interval of the probes. After those a silent firewall is queried once a second.
 const FAST_REQUESTS: u8 = 40;
 
 /// One path, and the results of its probes.
@@ -49,10 +49,10 @@ pub(in super::super) struct Path {
     pub(super) reported_health: Option<PathHealth>,
 }
 
-/// A firewall that is requested by ARP or ND because probes through it fail.
+/// A firewall that is queried by ARP or ND because probes through it fail.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NeighborWatch {
-    /// When it answered last, or when it was first requested.
+    /// When it answered last, or when it was first queried.
     since: Instant,
     requests: u8,
     pub(super) next: Instant,

@@ -64,7 +64,7 @@ impl Farm {
         let tunnel = if is_packed { AddressPair::new(own(address)?, address) } else { None };
         let local = match tunnel {
             None => own(address)?,
-            // The answer comes from the VIP without a tunnel, so that any address of the engine will do.
+            // The answer comes from the VIP and not through a tunnel, so that any address of the engine will do.
             Some(_) => own(remote).or_else(|error| links.any_source_address(family).ok_or(error))?,
         };
         let pair = AddressPair::new(local, remote).ok_or_else(|| no_way("its addresses are of two families"))?;

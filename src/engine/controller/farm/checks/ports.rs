@@ -22,8 +22,8 @@ use crate::time::Instant;
 use crate::wire::emit::AddressPair;
 use crate::wire::frame::protocol;
 
-/// Nanoseconds in which sequence numbers grow by one (RFC 6528 section 3). They grow faster than a check uses them up
-/// before its port is used again, and wrap around the 32 bits in five hours.
+/// Nanoseconds in which sequence numbers grow by one (RFC 6528 section 3). Until its port is
+/// used again they grow by more than a check sends, and they wrap around the 32 bits in five hours.
 const SEQUENCE_TICK_NS: u64 = 4_000;
 
 /// The ports of checks; see the module documentation.
