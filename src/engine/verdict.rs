@@ -203,15 +203,14 @@ drop_reasons! {
     ServerFailed => "server_failed",
     /// Every port of the source addresses of `full-nat` is in use, or was used too recently.
     SnatExhausted => "snat_exhausted",
-    /// Source ports or places in the session table run short, and the packet's source has more than a fair share of
-    /// them.
+    /// Source ports or places in the session table run short, and the packet's source has more of them than a fair share.
     SourceShare => "source_share",
     /// The packet's source has as many sessions as it may (`[limits] source-sessions`).
     SourceSessions => "source_sessions",
     /// The packet's source opens more sessions a second than it may (`[limits] source-rate`).
     SourceRate => "source_rate",
-    /// To the server the flow would have the same addresses and ports as another live one, and no free port
-    /// distinguishes them.
+    /// To the server the flow would have the same addresses and ports as another live one, and no free port tells them
+    /// apart.
     NatClash => "nat_clash",
     /// The session table has no room for a translated flow, which cannot be forwarded without a session.
     SessionTableFull => "session_table_full",
