@@ -6,9 +6,14 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use super::memory::{FRAME_BYTES, Region};
-use super::queue::{RECEIVE_RING, SEND_RING};
 use super::ring::{Consumer, Producer};
 use crate::io::sockopt;
+
+/// Entries of the fill and of the receive ring: 1.5 ms of the 650,000 packets a second that a worker carries. With more
+/// entries, a frame is less likely to be in a cache when its turn comes again.
+pub(super) const RECEIVE_RING: u32 = 1024;
+/// Entries of the send and of the completion ring.
+pub(super) const SEND_RING: u32 = 2048;
 
 /// Time between two attempts to bind: a queue becomes free a moment after its previous socket was closed.
 const BIND_RETRY_INTERVAL: Duration = Duration::from_millis(10);
