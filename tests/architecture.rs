@@ -37,6 +37,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Crates that only these rooms may use.
 const CRATES: &[(&str, &[&str])] = &[
     ("libc", &["io"]),
+    ("rustix", &["io"]),
     ("caps", &["io"]),
     ("seccompiler", &["io"]),
     ("pnet_datalink", &["io"]),

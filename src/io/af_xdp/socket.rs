@@ -2,8 +2,10 @@
 
 use std::io;
 use std::mem::zeroed;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
+
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 use super::memory::{FRAME_BYTES, Region};
 use super::ring::{Consumer, Producer};
@@ -174,15 +176,8 @@ fn set_budget(socket: &OwnedFd, frames: libc::c_int) {
 }
 
 fn raw_socket() -> io::Result<OwnedFd> {
-    // SAFETY: `socket` takes integers only; a non-negative answer is a descriptor that nobody else owns.
-    // JUSTIFICATION: the standard library has no AF_XDP sockets.
-    unsafe {
-        let fd = libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0);
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(OwnedFd::from_raw_fd(fd))
-    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(net::socket_with(AddressFamily::XDP, SocketType::RAW, flags, None)?)
 }
 
 fn bind(socket: &OwnedFd, index: u32, queue: u32, sibling: Option<&OwnedFd>, transfer: Transfer) -> io::Result<()> {
