@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod names;
 mod openapi;
 mod parameters;
+mod prefix;
 pub mod router;
 pub mod sessions;
 pub mod tls;
@@ -39,7 +40,8 @@ pub use crate::flow::text as flow_text;
 pub use call::HttpCall;
 pub use capture::{CaptureRequest, Chunk, Download};
 pub use engines::Engines;
-pub use parameters::{WEIGHT_MAX, address_or_prefix};
+pub use parameters::WEIGHT_MAX;
+pub use prefix::address_or_prefix;
 pub use router::router;
 pub use sessions::{Cursor, SessionFilter, SessionPage, SessionRequest, SessionSort, TalkerRequest, TalkersBy};
 

@@ -7,7 +7,6 @@ use clap::ValueHint;
 use serde_json::Value;
 
 use crate::api::{Answer, ApiError, Request};
-use crate::cli::completions::live;
 use crate::cli::output::{self, When};
 use crate::client::{Client, ClientError, RUN_DIRECTORY};
 use crate::time::Duration;
@@ -31,7 +30,7 @@ pub struct EngineSelection {
     )]
     sockets: Vec<PathBuf>,
     /// Name of the engine: its socket is /run/fwlb/NAME.sock
-    #[arg(short, long, global = true, help_heading = HEADING, value_name = "NAME", add = live::engines())]
+    #[arg(short, long, global = true, help_heading = HEADING, value_name = "NAME")]
     engine: Option<String>,
     /// Answer in JSON, errors too
     #[arg(long, global = true, help_heading = HEADING)]

@@ -80,7 +80,8 @@ enum Command {
 
 /// The whole command line. Commands may be abbreviated as far as they are told apart.
 fn command() -> clap::Command {
-    options::hide_options(Cli::command().infer_subcommands(true))
+    let command = Cli::command().infer_subcommands(true);
+    options::hide_options(command.mut_arg("engine", |engine| engine.add(completions::live::engines())))
 }
 
 /// What was typed, as clap understands it.

@@ -11,6 +11,8 @@ use std::os::fd::AsRawFd;
 pub(super) unsafe trait Plain: Copy {}
 // SAFETY: an integer. JUSTIFICATION: `get` needs the promise.
 unsafe impl Plain for libc::c_int {}
+// SAFETY: three integers. JUSTIFICATION: as above.
+unsafe impl Plain for libc::ucred {}
 // SAFETY: two integers. JUSTIFICATION: as above.
 unsafe impl Plain for libc::tpacket_stats {}
 // SAFETY: integers. JUSTIFICATION: as above.

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use super::RequestSource;
-use super::eviction::EvictionPlace;
 use crate::time::Instant;
 use crate::wire::MacAddr;
 
@@ -44,6 +43,19 @@ pub(super) enum EntryOrigin {
     Wanted,
     /// It is configured, and never forgotten.
     Kept,
+}
+
+/// Where an entry is in the order in which entries are forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EvictionPlace {
+    /// It is never forgotten.
+    Kept,
+    /// It has been asked without an answer since then, on behalf of this source.
+    Open { source: RequestSource, since: Instant },
+    /// It has failed since then.
+    Failed { since: Instant },
+    /// It has answered, and was last used then.
+    Known { origin: EntryOrigin, last_used: Instant },
 }
 
 #[derive(Debug, Clone)]

@@ -12,25 +12,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::entry::EntryOrigin;
+use super::entry::{EntryOrigin, EvictionPlace};
 use super::{NeighborKey, NeighborTable, RequestSource};
 use crate::time::Instant;
 
 /// One part in this many of the table is for neighbours that have not answered.
 pub(super) const OPEN_SHARE: usize = 4;
-
-/// Where an entry is in the order in which entries are forgotten.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EvictionPlace {
-    /// It is never forgotten.
-    Kept,
-    /// Requests have had no answer since then, on behalf of this source.
-    Open { source: RequestSource, since: Instant },
-    /// It has failed since then.
-    Failed { since: Instant },
-    /// It has answered, and was last used then.
-    Known { origin: EntryOrigin, last_used: Instant },
-}
 
 /// The size of a source's open entries: their number, then the age of the oldest.
 type SourceLoad = (usize, Reverse<Instant>, RequestSource);

@@ -13,10 +13,11 @@ use super::devices::{AttachError, Devices, DevicesSetUp};
 use super::events::{self, Archive};
 use super::management::{Served, SocketPath};
 use super::opening::Opener;
-use super::overrides_file::{OverridesFile, ServersFile};
+use super::overrides_file::OverridesFile;
 use super::probe_thread::{ProbeThread, ProbeThreadHandle};
 use super::reload::{ReloadableEngine, Reloader};
 use super::sandbox;
+use super::servers_file::ServersFile;
 use super::session_log::WorkerSessionLog;
 use super::shared::{ConfigText, Shared};
 use super::starting::StartState;
@@ -184,7 +185,8 @@ impl PreparedEngine {
         for (number, session_worker) in session_workers.into_iter().enumerate() {
             let cell = shared.cells[number].clone();
             let mut forwarder = Forwarder::new(session_worker, limits, ports.clone(), random(), cell);
-            forwarder.set_session_ledger(Box::new(WorkerSessionLog::new(shared.clone())));
+            let session_log = WorkerSessionLog::new(shared.session_log.clone(), shared.snapshot.clone());
+            forwarder.set_session_ledger(Box::new(session_log));
             let cpu = placement::places(&cpus).nth(placed + number);
             let (worker, handle) = Worker::new(number, forwarder, shared.clone(), punt_sender.clone(), cpu)
                 .map_err(system("make the wake-up of a packet worker"))?;

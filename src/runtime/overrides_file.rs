@@ -1,7 +1,5 @@
 //! Keeps what `fwlb set` changed over a restart: `overrides.json` in the engine's state directory.
 
-mod servers;
-
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,8 +8,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::engine::Controller;
 use crate::engine::view::OverrideView;
 use crate::time::Instant;
-
-pub(super) use servers::ServersFile;
 
 /// The file of one engine's overrides.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
-use super::{EngineFile, RunError, logging};
+use super::{EngineFile, RunError};
 use crate::io::privileges::{self, ThreadPrivileges};
 use crate::io::user::{self, User};
 use crate::io::{group, seccomp};
@@ -154,7 +154,6 @@ pub(super) fn drop_capabilities(duty: ThreadPrivileges) {
 /// running engine does not need. `xdp` says whether any engine opens devices by AF_XDP.
 pub(super) fn enter_sandbox(sandbox: bool, xdp: bool) {
     drop_capabilities(ThreadPrivileges::None);
-    logging::drop_capabilities();
     if let Err(error) = privileges::set_no_new_privs() {
         tracing::warn!(%error, "the process may gain privileges");
     }

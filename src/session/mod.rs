@@ -18,6 +18,9 @@ pub mod tcp;
 mod walk;
 pub mod wheel;
 mod worker;
+mod worker_lists;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::flow::{CanonicalKey, Direction, FlowKey};
 use crate::id::{ServerId, ServiceId};
@@ -312,4 +315,10 @@ impl Timeouts {
             ProtocolClass::Other => self.other,
         }
     }
+}
+
+/// Locks a mutex of the table. No code panics in the middle of a change under such a lock, so that a poisoned one is
+/// consistent.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

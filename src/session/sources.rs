@@ -6,7 +6,7 @@ use std::sync::{Mutex, TryLockError};
 
 use crate::flow::source::ROWS;
 use crate::flow::{SourceHasher, SourceKey, SourcePrefix, SourceRates, SourceTally};
-use crate::session::table::lock;
+use crate::session::lock;
 use crate::time::Instant;
 
 /// The limits for each source (`source-sessions` and `source-rate` of `[limits]`).

@@ -20,13 +20,12 @@ mod entry;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
 use crate::flow::CanonicalKey;
 use crate::session::cell::{self, SessionCell};
-use crate::session::eviction::{LISTS, ListMarks, WorkerLists};
 use crate::session::index::{Index, KeyHash};
 use crate::session::links::SlotLinks;
 use crate::session::locked_session::LockedSession;
@@ -34,7 +33,8 @@ use crate::session::memory::AlignedRecords;
 use crate::session::record::{KeyWords, SlotRef};
 use crate::session::sources::SourceLimiter;
 use crate::session::wheel::{BUCKETS, Wheel};
-use crate::session::{ConversationState, Placement, Session, SessionWorker, TcpState, Timeouts};
+use crate::session::worker_lists::{LISTS, ListMarks, WorkerLists};
+use crate::session::{ConversationState, Placement, Session, TcpState, Timeouts, lock};
 
 pub use entry::OpenResult;
 use entry::inside_key;
@@ -164,19 +164,8 @@ impl SessionTable {
         + size_of::<u32>()
         + SourceLimiter::BYTES;
 
-    /// Reserves room for `capacity` sessions, shared by `workers` workers. Memory is first touched when it is used.
-    ///
-    /// `hash_seeds` keys the hasher of the index (ahash), which never influences the choice of a path. The simulation
-    /// uses fixed seeds.
-    ///
-    /// # Panics
-    /// If `workers` is 0 or above 65,535, or `capacity` is 0 or above 2^31.
-    pub fn new(
-        capacity: usize,
-        workers: usize,
-        timeouts: Timeouts,
-        hash_seeds: [u64; 4],
-    ) -> (Arc<Self>, Vec<SessionWorker>) {
+    /// The memory of the table. [`SessionTable::new`] makes its workers too.
+    pub(super) fn reserve(capacity: usize, workers: usize, timeouts: Timeouts, hash_seeds: [u64; 4]) -> Self {
         assert!((1..=1 << 31).contains(&capacity), "configuration bounds the capacity");
         assert!((1..=usize::from(u16::MAX)).contains(&workers), "configuration bounds the workers");
         let slots = capacity as u32;
@@ -185,7 +174,7 @@ impl SessionTable {
             let wheel = Wheel::new(Arc::clone(&wheels), slots + BUCKETS * worker);
             Mutex::new(WorkerLists::new(wheel, slots + LISTS * worker, capacity, workers))
         };
-        let table = Arc::new(Self {
+        Self {
             cells: AlignedRecords::new(capacity),
             opening: AlignedRecords::new(capacity),
             wide: AlignedRecords::new(capacity),
@@ -200,9 +189,7 @@ impl SessionTable {
             wheel_links: wheels,
             pool: Mutex::new(Pool { returned: Vec::with_capacity(capacity), first_unused: 0, capacity: slots }),
             returned: (0..workers).map(|_| Mutex::default()).collect(),
-        });
-        let workers = (0..workers as u16).map(|worker| SessionWorker::new(Arc::clone(&table), worker)).collect();
-        (table, workers)
+        }
     }
 
     /// The largest number of sessions that fit.
@@ -421,12 +408,6 @@ impl SessionId {
     pub(super) const fn is_live(&self) -> bool {
         is_live(self.generation)
     }
-}
-
-/// Locks a mutex of the table. No code panics in the middle of a change under such a lock, so that a poisoned one is
-/// consistent.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use crate::flow::CanonicalKey;
-use crate::session::eviction::{self, EvictionScope, WorkerLists};
-use crate::session::table::lock;
-use crate::session::{EndReason, OpenResult, Placement, Removed, Session, SessionId, SessionTable, Sweep};
+use crate::session::eviction::{self, EvictionScope};
+use crate::session::worker_lists::WorkerLists;
+use crate::session::{
+    EndReason, OpenResult, Placement, Removed, Session, SessionId, SessionTable, Sweep, Timeouts, lock,
+};
 use crate::time::Instant;
 
 /// The largest number of slots that a worker takes from the pool at once. If it has more than twice as many, it returns
@@ -33,8 +35,28 @@ struct Free {
     batch: usize,
 }
 
+impl SessionTable {
+    /// Reserves room for `capacity` sessions, shared by `workers` workers. Memory is first touched when it is used.
+    ///
+    /// `hash_seeds` keys the hasher of the index (ahash), which never influences the choice of a path. The simulation
+    /// uses fixed seeds.
+    ///
+    /// # Panics
+    /// If `workers` is 0 or above 65,535, or `capacity` is 0 or above 2^31.
+    pub fn new(
+        capacity: usize,
+        workers: usize,
+        timeouts: Timeouts,
+        hash_seeds: [u64; 4],
+    ) -> (Arc<Self>, Vec<SessionWorker>) {
+        let table = Arc::new(Self::reserve(capacity, workers, timeouts, hash_seeds));
+        let workers = (0..workers as u16).map(|worker| SessionWorker::new(Arc::clone(&table), worker)).collect();
+        (table, workers)
+    }
+}
+
 impl SessionWorker {
-    pub(super) fn new(table: Arc<SessionTable>, worker: u16) -> Self {
+    fn new(table: Arc<SessionTable>, worker: u16) -> Self {
         let workers = table.returned.len();
         let batch = (table.capacity() / (8 * workers)).clamp(1, BATCH_MAX);
         let hand = part(table.capacity() as u32, workers, worker).start;

@@ -18,49 +18,11 @@ use crate::sim::firewall::{Firewall, FirewallLeg, FirewallSettings, SimFirewallK
 use crate::sim::host::{Host, HostNetwork};
 use crate::sim::interface::NetworkInterface;
 use crate::sim::rng::Rng;
+use crate::sim::side::Side;
 use crate::sim::sim_engine::SimEngine;
 use crate::sim::world::{Node, NodeId, World};
 use crate::time::Instant;
 use crate::wire::MacAddr;
-
-/// An engine, or a side of the firewalls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Side {
-    /// The clients' side.
-    Outer,
-    /// The servers' side.
-    Inner,
-}
-
-impl Side {
-    /// Both sides.
-    pub const BOTH: [Self; 2] = [Self::Outer, Self::Inner];
-
-    /// The other side.
-    pub const fn other(self) -> Self {
-        match self {
-            Self::Outer => Self::Inner,
-            Self::Inner => Self::Outer,
-        }
-    }
-
-    /// The firewalls' leg on this side.
-    pub const fn leg(self) -> FirewallLeg {
-        match self {
-            Self::Outer => FirewallLeg::Outside,
-            Self::Inner => FirewallLeg::Inside,
-        }
-    }
-
-    /// Name of the engine.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Outer => "outer",
-            Self::Inner => "inner",
-        }
-    }
-}
 
 /// What to build.
 #[derive(Debug, Clone, serde::Serialize)]

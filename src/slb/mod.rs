@@ -9,6 +9,7 @@ pub mod maglev;
 pub mod observe;
 pub mod rotation;
 pub mod scheduler;
+mod server_state;
 pub mod sticky;
 pub mod tunnel;
 
@@ -25,7 +26,8 @@ use crate::wire::Family;
 pub use maglev::Maglev;
 pub use observe::Observation;
 pub use rotation::RotationMembersByFamily;
-pub use scheduler::{SchedulerState, ServerState, ServiceState};
+pub use scheduler::{SchedulerState, ServiceState};
+pub use server_state::ServerState;
 pub use tunnel::TunnelPathState;
 
 /// How a new session is assigned to a server. Weights always count.
@@ -338,4 +340,9 @@ pub const fn family_index(family: Family) -> usize {
         Family::V4 => 0,
         Family::V6 => 1,
     }
+}
+
+/// True if every server that is not a backup is down in a family, so that the backups serve.
+fn need_backups(servers: &[Server], family: Family) -> bool {
+    !servers.iter().any(|server| !server.backup && server.is_up(family))
 }

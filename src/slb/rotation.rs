@@ -17,8 +17,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, OnceLock, Weak};
 
-use crate::slb::scheduler::need_backups;
-use crate::slb::{Server, ServerState};
+use crate::slb::{Server, ServerState, need_backups};
 use crate::wire::Family;
 
 /// The servers that take new sessions in a family.

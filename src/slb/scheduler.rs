@@ -5,13 +5,13 @@
 //! worker looks up names.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::flow::FlowKey;
 use crate::slb::rotation::Rotation;
 use crate::slb::sticky::{StickyCapacity, StickyTable};
-use crate::slb::{Observation, Scheduler, Server, Service, TunnelPathState, family_index, maglev};
+use crate::slb::{Scheduler, Server, ServerState, Service, maglev, need_backups};
 use crate::time::Instant;
 use crate::wire::Family;
 
@@ -25,21 +25,6 @@ pub struct ServiceState {
     pub sticky: StickyTable,
     /// The number of clients that could not become sticky because there was no room.
     pub sticky_full: AtomicU64,
-}
-
-/// The state of a real server of a service.
-#[derive(Debug)]
-pub struct ServerState {
-    /// Its name, which sticky entries share.
-    pub name: Arc<str>,
-    /// The number of active sessions.
-    active: AtomicI64,
-    /// The number of sessions since start.
-    total: AtomicU64,
-    /// What is known of the path of its tunnel, in mode `tunnel`.
-    pub tunnel: TunnelPathState,
-    /// What connections of clients say about it, by family.
-    observed: [Observation; 2],
 }
 
 /// The state of all services and servers, by name.
@@ -105,49 +90,6 @@ impl Clone for SchedulerState {
             services: Mutex::new(lock(&self.services).clone()),
             servers: Mutex::new(lock(&self.servers).clone()),
         }
-    }
-}
-
-impl ServerState {
-    fn new(name: &str) -> Self {
-        Self {
-            name: name.into(),
-            active: AtomicI64::new(0),
-            total: AtomicU64::new(0),
-            tunnel: TunnelPathState::default(),
-            observed: Default::default(),
-        }
-    }
-
-    /// What connections of clients in a family say about it.
-    pub fn observed(&self, family: Family) -> &Observation {
-        &self.observed[family_index(family)]
-    }
-
-    /// Counts a new session.
-    pub fn opened(&self) {
-        self.active.fetch_add(1, Ordering::Relaxed);
-        self.total.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts an ended session that continues, or that begins again between the same ends.
-    pub fn resumed(&self) {
-        self.active.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a session that has ended: its connection was closed or reset, or it was forgotten.
-    pub fn ended(&self) {
-        self.active.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// The number of active sessions.
-    pub fn active(&self) -> u64 {
-        u64::try_from(self.active.load(Ordering::Relaxed)).unwrap_or(0)
-    }
-
-    /// The number of sessions since start.
-    pub fn total(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
     }
 }
 
@@ -272,11 +214,6 @@ impl Service {
         };
         self.servers.iter().filter(|server| is_eligible(server)).min_by(order)
     }
-}
-
-/// True if every server that is not a backup is down in a family, so that the backups serve.
-pub(super) fn need_backups(servers: &[Server], family: Family) -> bool {
-    !servers.iter().any(|server| !server.backup && server.is_up(family))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -17,7 +17,8 @@ use arrayvec::ArrayVec;
 
 use super::frames::{FrameIndex, FrameOwners, SELF_MADE, SocketIndex};
 use super::memory::{FRAME_BYTES, HEADROOM, Memory, Region};
-use super::queue::{Queue, RECEIVE_RING, SEND_RING, SendFailure};
+use super::queue::{Queue, SendFailure};
+use super::socket::{RECEIVE_RING, SEND_RING};
 use super::socket::{Rings, Socket, Transfer};
 use crate::id::DeviceId;
 use crate::io::frame_io::{Outgoing, RingCounts, SendError};

@@ -6,7 +6,7 @@ use crate::sim::check::Checkers;
 use crate::sim::check::services::packet_of;
 use crate::sim::farm::{server_at, server_mac, server_name, service_name};
 use crate::sim::packet::{Packet, split_ethernet, tcp_flag};
-use crate::sim::sandwich::Side;
+use crate::sim::side::Side;
 use crate::sim::sim_engine::HandledFrame;
 use crate::sim::world::{NodeId, Observation, World};
 use crate::time::{Duration, Instant};

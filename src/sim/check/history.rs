@@ -8,7 +8,8 @@ use crate::sim::firewall::SimFirewallKind;
 use crate::sim::firewall::conntrack::Refusal;
 use crate::sim::host::FlowRef;
 use crate::sim::packet::{Tuple, protocol};
-use crate::sim::sandwich::{SandwichPlan, Side, firewall_name};
+use crate::sim::sandwich::{SandwichPlan, firewall_name};
+use crate::sim::side::Side;
 use crate::time::{Duration, Instant};
 
 /// One entry of a flow's history.

@@ -14,7 +14,6 @@
 use super::super::outbox::Outbox;
 use super::super::tally::Tally;
 use super::Farm;
-use super::checks::ServerCheck;
 use crate::config::{AdminState, Config, Observe, is_removed};
 use crate::health::history::CheckResult;
 use crate::health::monitor::HealthState;
@@ -177,7 +176,7 @@ impl Farm {
         let mut peers = SiblingCounts { all: 0, avoided: 0, serving: 0 };
         for other in &self.config.services[of.service.index()].servers {
             let is_alike = self.config.servers[other.index()].backup == of.backup;
-            if *other == server || !is_alike || self.check_in(*other, family).is_none() {
+            if *other == server || !is_alike || !self.is_checked_in(*other, family) {
                 continue;
             }
             peers.all += 1;
@@ -192,7 +191,7 @@ impl Farm {
         peers
     }
 
-    fn check_in(&self, server: ServerId, family: Family) -> Option<&ServerCheck> {
-        self.checks_of(server).find(|check| check.family == family)
+    fn is_checked_in(&self, server: ServerId, family: Family) -> bool {
+        self.checks_of(server).any(|check| check.family == family)
     }
 }

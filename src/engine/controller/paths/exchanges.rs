@@ -6,19 +6,18 @@ use super::super::UnknownName;
 use super::super::links::Links;
 use super::super::outbox::Outbox;
 use super::Paths;
+use super::responder::ProbeAnswer;
 use crate::config::PathCheckKind;
 use crate::engine::route::FibEntry;
 use crate::engine::view::{ExchangeStep, ExchangeView};
 use crate::flow::{Endpoint, FlowKey};
-use crate::health::prober::{PathProber, TcpAnswer};
+use crate::health::prober::PathProber;
 use crate::health::{PathCheck, monitor};
 use crate::id::{FirewallId, LinkId};
 use crate::path::rendezvous;
 use crate::time::{Duration, Instant};
 use crate::wire::emit::{AddressPair, MacPair};
 use crate::wire::frame::{Tuple, protocol};
-use crate::wire::icmp::Echo;
-use crate::wire::tcp::Segment;
 use crate::wire::{Family, MacAddr};
 
 /// How long the engine waits for the answer.
@@ -125,77 +124,6 @@ impl Paths {
     /// The next hop of a ping does not answer: the ping has failed.
     pub(in super::super) fn handle_silent_next_hop(&mut self, request: u64, out: &mut Outbox) {
         self.end_exchange(request, false, Some(NEXT_HOP_SILENT.to_owned()), None, out);
-    }
-
-    pub(super) fn exchange_echo(
-        &mut self,
-        sender: (Option<FirewallId>, IpAddr),
-        echo: &Echo<'_>,
-        now: Instant,
-        out: &mut Outbox,
-    ) -> bool {
-        self.complete_exchange(
-            sender,
-            now,
-            "ICMP echo reply",
-            |exchange| exchange.prober.handle_echo_reply(echo, now),
-            out,
-        )
-    }
-
-    pub(super) fn exchange_udp(
-        &mut self,
-        (firewall, from): (FirewallId, IpAddr),
-        ports: (u16, u16),
-        data: &[u8],
-        now: Instant,
-        out: &mut Outbox,
-    ) -> bool {
-        self.complete_exchange(
-            (Some(firewall), from),
-            now,
-            "UDP answer",
-            |exchange| exchange.prober.handle_udp(ports.0, ports.1, data, now),
-            out,
-        )
-    }
-
-    pub(super) fn exchange_tcp(
-        &mut self,
-        firewall: FirewallId,
-        segment: &Segment<'_>,
-        back: (LinkId, MacPair, AddressPair),
-        links: &mut Links,
-        now: Instant,
-        out: &mut Outbox,
-    ) -> bool {
-        let (link, macs, pair) = back;
-        let mut frames = None;
-        let mut refused = None;
-        let matched = self.complete_exchange(
-            (Some(firewall), pair.destination()),
-            now,
-            "TCP SYN/ACK",
-            |exchange| match exchange.prober.handle_tcp(segment, macs, pair, now)? {
-                TcpAnswer::Connected { rtt, frames: closing } => {
-                    frames = Some(closing);
-                    Some(rtt)
-                }
-                TcpAnswer::Refused { rtt } => {
-                    refused = Some((exchange.request, rtt));
-                    None
-                }
-            },
-            out,
-        );
-        if let Some((request, rtt)) = refused {
-            let reason = "the peer refuses connections to the check's port".to_owned();
-            self.end_exchange(request, false, Some(reason), Some(rtt), out);
-        }
-        for frame in frames.into_iter().flatten() {
-            links.send(link, frame, out);
-        }
-        matched || refused.is_some()
     }
 
     /// Takes an ICMP error if it is about an exchange, which then has failed.
@@ -312,26 +240,25 @@ impl Paths {
         request
     }
 
-    fn complete_exchange(
+    /// Offers an answer from `from` to every exchange with that address: the one that it belongs to ends. `what` names the
+    /// answer for the operator, and `firewall` brought it.
+    pub(super) fn match_exchange(
         &mut self,
         (firewall, from): (Option<FirewallId>, IpAddr),
-        now: Instant,
         what: &str,
-        mut offer: impl FnMut(&mut Exchange) -> Option<Duration>,
+        offer: &mut impl FnMut(&mut PathProber) -> Option<ProbeAnswer>,
+        now: Instant,
         out: &mut Outbox,
     ) -> bool {
-        let mut answered = None;
-        for exchange in &mut self.exchanges {
-            if exchange.destination != from {
-                continue;
-            }
-            if let Some(rtt) = offer(exchange) {
-                exchange.note("received", format!("{what} from {from}"), now);
-                answered = Some((exchange.request, rtt, exchange.firewall));
-                break;
-            }
+        let mut asked = self.exchanges.iter_mut().filter(|exchange| exchange.destination == from);
+        let answered = asked.find_map(|exchange| offer(&mut exchange.prober).map(|answer| (exchange, answer)));
+        let Some((exchange, ProbeAnswer { rtt, refusal })) = answered else { return false };
+        let (request, expected) = (exchange.request, exchange.firewall);
+        if let Some(refusal) = refusal {
+            self.end_exchange(request, false, Some(refusal.to_owned()), Some(rtt), out);
+            return true;
         }
-        let Some((request, rtt, expected)) = answered else { return false };
+        exchange.note("received", format!("{what} from {from}"), now);
         let straight = expected.is_none() || expected == firewall;
         let through = firewall.map_or_else(|| "no firewall".to_owned(), |firewall| self.config.firewall_name(firewall));
         let reason = (!straight).then(|| format!("the answer came back through {through}"));

@@ -8,20 +8,18 @@ use super::super::links::Links;
 use super::super::outbox::Outbox;
 use super::super::tally::Tally;
 use super::Paths;
+use super::responder::ProbeAnswer;
 use crate::config::{Config, PathCheckKind};
 use crate::engine::histogram::DurationHistogram;
 use crate::engine::view::CheckLogView;
 use crate::health::history::{CheckHistory, CheckRecord, CheckResult};
 use crate::health::monitor::{HealthMonitor, HealthState, ProbeOutcome};
-use crate::health::prober::{PathProber, ProbeResult, TcpAnswer};
+use crate::health::prober::{PathProber, ProbeResult};
 use crate::id::{FirewallId, LinkId};
 use crate::path::liveness::{PathHealth, PathKey};
 use crate::random::SplitMix64;
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
-use crate::wire::emit::{AddressPair, MacPair};
-use crate::wire::icmp::Echo;
-use crate::wire::tcp::Segment;
 
 /// The number of unanswered requests after which a firewall counts as silent.
 const REQUESTS_UNTIL_SILENT: u8 = 3;
@@ -220,73 +218,13 @@ impl Paths {
         links.request_neighbor(neighbor, everybody);
     }
 
-    /// Takes an echo reply that came through a firewall, if it answers a probe.
-    pub(super) fn probe_echo(
-        &mut self,
-        sender: (FirewallId, IpAddr),
-        echo: &Echo<'_>,
-        links: &Links,
-        now: Instant,
-        out: &mut Outbox,
-    ) -> bool {
-        self.match_answer(sender, links, now, |path| path.prober.handle_echo_reply(echo, now), out)
-    }
-
-    /// Takes a datagram that came through a firewall, if it answers a probe.
-    pub(super) fn probe_udp(
-        &mut self,
-        sender: (FirewallId, IpAddr),
-        ports: (u16, u16),
-        data: &[u8],
-        links: &Links,
-        now: Instant,
-        out: &mut Outbox,
-    ) -> bool {
-        self.match_answer(sender, links, now, |path| path.prober.handle_udp(ports.0, ports.1, data, now), out)
-    }
-
-    /// Takes a segment that came through a firewall, if it answers a probe. `back` has the link and addresses of a
-    /// reply.
-    pub(super) fn probe_tcp(
-        &mut self,
-        firewall: FirewallId,
-        segment: &Segment<'_>,
-        back: (LinkId, MacPair, AddressPair),
-        links: &mut Links,
-        now: Instant,
-        out: &mut Outbox,
-    ) -> bool {
-        let (link, macs, pair) = back;
-        let mut frames = None;
-        let matched = self.match_answer(
-            (firewall, pair.destination()),
-            links,
-            now,
-            |path| match path.prober.handle_tcp(segment, macs, pair, now)? {
-                TcpAnswer::Connected { rtt, frames: closing } => {
-                    frames = Some(closing);
-                    Some(rtt)
-                }
-                TcpAnswer::Refused { rtt } => {
-                    path.reason = Some("the peer refuses connections to the check's port".to_owned());
-                    Some(rtt)
-                }
-            },
-            out,
-        );
-        for frame in frames.into_iter().flatten() {
-            links.send(link, frame, out);
-        }
-        matched
-    }
-
-    /// Offers an answer to every path through `firewall` to `from`; the path that it belongs to takes it.
-    fn match_answer(
+    /// Offers an answer to every path through `firewall` to `from`: whoever it belongs to takes it.
+    pub(super) fn match_probe(
         &mut self,
         (firewall, from): (FirewallId, IpAddr),
+        offer: &mut impl FnMut(&mut PathProber) -> Option<ProbeAnswer>,
         links: &Links,
         now: Instant,
-        mut offer: impl FnMut(&mut Path) -> Option<Duration>,
         out: &mut Outbox,
     ) -> bool {
         for index in 0..self.paths.len() {
@@ -294,7 +232,10 @@ impl Paths {
             if path.key.firewall != firewall || path.destination != from {
                 continue;
             }
-            if let Some(rtt) = offer(path) {
+            if let Some(ProbeAnswer { rtt, refusal }) = offer(&mut path.prober) {
+                if let Some(refusal) = refusal {
+                    path.reason = Some(refusal.to_owned());
+                }
                 path.rtt = Some(rtt);
                 path.rtts.observe(rtt);
                 self.finish_probes(index, links, now, out);

@@ -11,8 +11,9 @@ use super::super::outbox::Outbox;
 use super::super::tally::Tally;
 use super::Paths;
 use crate::config::PathCheckKind;
+use crate::health::prober::{PathProber, TcpAnswer};
 use crate::id::FirewallId;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::emit::{self, AddressPair};
 use crate::wire::frame::tcp_flags;
 use crate::wire::icmp::{Echo, EchoKind};
@@ -21,6 +22,22 @@ use crate::wire::tcp::{self, Segment};
 
 /// Receive window of the other end of TCP probes, which is larger than a probe's payload.
 const RECEIVE_WINDOW: u16 = 8192;
+/// Why a TCP check fails that was answered.
+const REFUSED: &str = "the peer refuses connections to the check's port";
+
+/// What came back for a probe.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ProbeAnswer {
+    pub(super) rtt: Duration,
+    /// Why the probe has failed although it was answered.
+    pub(super) refusal: Option<&'static str>,
+}
+
+impl ProbeAnswer {
+    fn of(rtt: Duration) -> Self {
+        Self { rtt, refusal: None }
+    }
+}
 
 impl Paths {
     /// Takes a packet to the engine if it belongs to a probe or to a ping; true if it did.
@@ -36,9 +53,9 @@ impl Paths {
             PacketContent::Echo(echo) => match echo.kind {
                 EchoKind::Request => self.handle_echo_probe(arrival, &echo, links, now, out),
                 EchoKind::Reply => {
-                    let source = arrival.pair.source();
-                    arrival.firewall.is_some_and(|firewall| self.probe_echo((firewall, source), &echo, links, now, out))
-                        || self.exchange_echo((arrival.firewall, source), &echo, now, out)
+                    let sender = (arrival.firewall, arrival.pair.source());
+                    let mut offer = |prober: &mut PathProber| prober.handle_echo_reply(&echo, now).map(ProbeAnswer::of);
+                    self.handle_answer(sender, "ICMP echo reply", &mut offer, links, now, out)
                 }
             },
             PacketContent::Udp { source, port, data } => {
@@ -90,12 +107,11 @@ impl Paths {
             return is_unknown;
         };
         let peer = arrival.pair.source();
-        if self.probe_udp((firewall, peer), ports, data, links, now, out)
-            || self.exchange_udp((firewall, peer), ports, data, now, out)
-        {
+        let (source, port) = ports;
+        let mut offer = |prober: &mut PathProber| prober.handle_udp(source, port, data, now).map(ProbeAnswer::of);
+        if self.handle_answer((Some(firewall), peer), "UDP answer", &mut offer, links, now, out) {
             return true;
         }
-        let (source, port) = ports;
         let checked = self.check_kind(firewall);
         if is_probe && checked == (PathCheckKind::Udp { port }) && source != port {
             self.handle_probe(firewall, peer, data, now, out);
@@ -120,10 +136,7 @@ impl Paths {
         out: &mut Outbox,
     ) -> bool {
         let Some(firewall) = arrival.prober() else { return false };
-        let back = (arrival.link, arrival.reply_macs(), arrival.pair.reversed());
-        if self.probe_tcp(firewall, segment, back, links, now, out)
-            || self.exchange_tcp(firewall, segment, back, links, now, out)
-        {
+        if self.handle_tcp_answer(firewall, arrival, segment, links, now, out) {
             return true;
         }
         let is_probe = self.check_kind(firewall) == (PathCheckKind::Tcp { port: segment.destination_port });
@@ -131,6 +144,48 @@ impl Paths {
             self.handle_tcp_probe(firewall, arrival, segment, links, now, out);
         }
         is_probe
+    }
+
+    /// Takes a segment if it answers a probe or an operator's question, and sends what delivers the payload and closes the
+    /// connection.
+    fn handle_tcp_answer(
+        &mut self,
+        firewall: FirewallId,
+        arrival: &ReceivedPacket<'_>,
+        segment: &Segment<'_>,
+        links: &mut Links,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> bool {
+        let (macs, pair) = (arrival.reply_macs(), arrival.pair.reversed());
+        let mut closing = None;
+        let mut offer = |prober: &mut PathProber| match prober.handle_tcp(segment, macs, pair, now)? {
+            TcpAnswer::Connected { rtt, frames } => {
+                closing = Some(frames);
+                Some(ProbeAnswer::of(rtt))
+            }
+            TcpAnswer::Refused { rtt } => Some(ProbeAnswer { rtt, refusal: Some(REFUSED) }),
+        };
+        let matched =
+            self.handle_answer((Some(firewall), pair.destination()), "TCP SYN/ACK", &mut offer, links, now, out);
+        for frame in closing.into_iter().flatten() {
+            links.send(arrival.link, frame, out);
+        }
+        matched
+    }
+
+    /// Offers an answer to the probers of the paths, then to those of operators' questions. True if it belongs to one.
+    fn handle_answer(
+        &mut self,
+        (firewall, from): (Option<FirewallId>, IpAddr),
+        what: &str,
+        offer: &mut impl FnMut(&mut PathProber) -> Option<ProbeAnswer>,
+        links: &Links,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> bool {
+        firewall.is_some_and(|firewall| self.match_probe((firewall, from), offer, links, now, out))
+            || self.match_exchange((firewall, from), what, offer, now, out)
     }
 
     /// The other end of a TCP probe, which keeps no state: a SYN is accepted, data is read if it is an authentic probe,
