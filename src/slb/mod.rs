@@ -99,10 +99,8 @@ pub struct Service {
     pub snat: Vec<IpAddr>,
     /// Whether and by which prefixes clients keep their server.
     pub sticky: Option<StickyBy>,
-    /// What happens to TCP sessions of a server that went down.
-    pub on_failure_tcp: OnFailure,
-    /// What happens to all other sessions of a server that went down.
-    pub on_failure_udp: OnFailure,
+    /// What happens to the sessions of a server that went down; see [`OnFailure::for_flow`].
+    pub on_failure: OnFailure,
     /// Whether it takes new sessions, which it does unless it is draining or in maintenance.
     pub accepts_new_sessions: bool,
     /// Its servers, in the order of the configuration.

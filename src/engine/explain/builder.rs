@@ -413,7 +413,7 @@ impl<'a> ExplanationBuilder<'a> {
         }
         let (hop, firewall) = match decision.next_step {
             NextStep::Drop(reason) => return self.drop(reason),
-            NextStep::End => {
+            NextStep::EndSession => {
                 self.add_sentence("The firewall of its session failed, and on-failure ends such sessions.");
                 return self.drop(DropReason::FirewallFailed);
             }

@@ -19,8 +19,8 @@ use crate::engine::snapshot::Firewall;
 use crate::engine::{DropReason, Snapshot};
 use crate::flow::{Direction, FlowKey};
 use crate::id::{FirewallId, GroupId, LinkId, PathSetId};
-use crate::path::pinning::{self, NearDecision, PacketKind, Pin, PinChange, PinningView};
-use crate::path::{BelowMin, FirewallGroup, OnFailure, PathSet};
+use crate::path::pinning::{self, FailedFlow, NearDecision, PacketKind, Pin, PinChange, PinningView};
+use crate::path::{BelowMin, FirewallGroup, PathSet};
 use crate::time::Instant;
 use crate::wire::Family;
 use crate::wire::frame::protocol;
@@ -105,7 +105,7 @@ pub(crate) enum NextStep {
     /// The packet is dropped.
     Drop(DropReason),
     /// The packet is dropped and its session ends, because its firewall failed and `on-failure` is `reset`.
-    End,
+    EndSession,
 }
 
 /// The decision about a packet, with its effects on the session of its flow.
@@ -264,19 +264,9 @@ impl Decision {
                 self.with_firewall(pin.firewall, set.family, snapshot)
             }
             NearDecision::NoPath => self.without_path(group, set, bypass),
-            NearDecision::Failed => self.failed(group.on_failure),
+            NearDecision::Failed(FailedFlow::Reset) => Self { next_step: NextStep::EndSession, ..self },
+            NearDecision::Failed(FailedFlow::Drop) => self.dropped(DropReason::FirewallFailed),
         }
-    }
-
-    /// The firewall of the pin has failed and the flow may take no other. With `drop` the session stays until a SYN
-    /// opens it anew or it has been idle for its time: if it were forgotten at once, the next packet would take another
-    /// firewall.
-    fn failed(mut self, on_failure: OnFailure) -> Self {
-        self.next_step = match on_failure {
-            OnFailure::Reset => NextStep::End,
-            OnFailure::Drop | OnFailure::Keep | OnFailure::Reselect => NextStep::Drop(DropReason::FirewallFailed),
-        };
-        self
     }
 
     fn with_firewall(self, firewall: FirewallId, family: Family, snapshot: &Snapshot) -> Self {

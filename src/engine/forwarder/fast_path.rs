@@ -13,7 +13,6 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 
 use crate::engine::forwarder::decide::{Arrival, is_broadcast};
-use crate::engine::forwarder::egress::NatRewrite;
 use crate::engine::forwarder::ingress::{self, Addressee};
 use crate::engine::forwarder::packet_flow::PacketFlow;
 use crate::engine::forwarder::services::{self, ServerLiveness, ServiceAction};
@@ -95,11 +94,8 @@ impl Forwarder {
             Arrival::Firewall(from) => Some(from),
         };
         self.count_traffic(length, [from, *onward], passage.as_ref());
-        let translated = passage.as_ref().and_then(|passage| {
-            let translate =
-                NatRewrite { translation: passage.translation?, direction: passage.direction, is_error: false };
-            Some(translate.apply(&mut frame, &packet.offload))
-        });
+        let translate = passage.as_ref().and_then(|passage| passage.nat_rewrite(false));
+        let translated = translate.map(|translate| translate.apply(&mut frame, &packet.offload));
         let outcome = match translated {
             Some(Err(_)) => PacketOutcome::Drop(DropReason::Untranslatable),
             Some(Ok(())) | None => {

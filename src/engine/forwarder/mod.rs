@@ -67,8 +67,8 @@ pub(super) use sources::{egress_address, source_address};
 use egress::EgressPacket;
 use fast_path::{FastPathBatch, FastPathPacket};
 use flows::Disposition;
-use fragments::{FragmentResult, FrameMeta};
-use ingress::{IngressResult, is_tunnel_error};
+use fragments::FrameMeta;
+use ingress::{CheckedFrame, is_tunnel_error};
 use packet_flow::PacketFlow;
 use punt_policer::PuntPolicer;
 use punting::{answer_for, enqueue_punt, make_punt};
@@ -290,42 +290,47 @@ impl Forwarder {
         punts: &mut dyn PuntQueue,
         now: Instant,
     ) -> PacketOutcome {
-        let (mut frame, arrival, icmp, addressee) =
+        let CheckedFrame { mut frame, arrival, icmp, addressee } =
             match ingress::check_frame(packet.bytes, &packet.offload, link, snapshot) {
-                IngressResult::Transit { frame, arrival, icmp, addressee } => (frame, arrival, icmp, addressee),
-                IngressResult::Punt(reason) => return self.punt_unless_bypassed(reason, packet, link, snapshot),
-                IngressResult::Drop(reason) => return PacketOutcome::Drop(reason),
+                Ok(checked) => checked,
+                Err(PacketOutcome::Punt(reason)) => return self.punt_unless_bypassed(reason, packet, link, snapshot),
+                Err(outcome) => return outcome,
             };
         if addressee == Addressee::Engine && is_tunnel_error(icmp) {
             return self.handle_tunnel_error(&frame, snapshot, punts, now);
         }
         let envelope = FrameMeta { device: packet.device, link, vlan: packet.vlan, offload: packet.offload };
-        let placed = match first {
-            Some(tuple) => FragmentResult::Known(PacketFlow::of_later_fragment(&frame, tuple)),
+        let found = match first {
+            Some(tuple) => Ok(PacketFlow::of_later_fragment(&frame, tuple)),
             None => self.fragments.classify(&frame, icmp, envelope, now),
         };
-        let claim = match placed {
-            FragmentResult::Known(claim) => claim,
-            FragmentResult::Held => return PacketOutcome::Punted,
-            FragmentResult::Drop(reason) => return PacketOutcome::Drop(reason),
+        let claim = match found {
+            Ok(claim) => claim,
+            Err(outcome) => return outcome,
         };
-        let fate = self.decide_flow(&claim, arrival, addressee, snapshot, now);
+        let disposition = self.decide_flow(&claim, arrival, addressee, snapshot, now);
         if self.tracer.is_on() {
             let received = FrameOnLink { link, vlan: packet.vlan, offload: packet.offload, bytes: frame.bytes() };
             self.tracer.flow_found(
                 received,
-                frame_tracing::flow_found(&claim, arrival, &fate, first.is_some()),
+                frame_tracing::flow_found(&claim, arrival, &disposition, first.is_some()),
                 self.sessions.table(),
             );
         }
-        let (hop, rewrite) = match fate {
-            Disposition::Send { hop, rewrite } => (hop, rewrite),
+        let (hop, service) = match disposition {
+            Disposition::Send { hop, firewall: _, service } => (hop, service),
             Disposition::Local => return PacketOutcome::Punt(PuntReason::Local),
             Disposition::Drop(reason) => return PacketOutcome::Drop(reason),
         };
         let end = ETHERNET_LEN + frame.ip_len();
-        let leaving =
-            EgressPacket { link, frame: &mut frame, vlan: &mut packet.vlan, offload: &mut packet.offload, rewrite };
+        let leaving = EgressPacket {
+            link,
+            frame: &mut frame,
+            vlan: &mut packet.vlan,
+            offload: &mut packet.offload,
+            service,
+            is_error: claim.is_error,
+        };
         let outcome = self.send(leaving, hop, snapshot, punts, now);
         // Bytes behind the IP packet are padding of the ingress link (rule A1.3 of `docs/protocols.md`).
         let bytes = std::mem::take(&mut packet.bytes);

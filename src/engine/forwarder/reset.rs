@@ -64,7 +64,7 @@ impl FailureSweep {
         };
         let servers = || {
             snapshot.services.all().iter().flat_map(|service| {
-                let resets = service.on_failure_tcp == OnFailure::Reset;
+                let resets = service.on_failure == OnFailure::Reset;
                 let falls = service.servers.iter().flat_map(|server| server.failure_counts);
                 falls.map(move |falls| if resets { falls } else { 0 })
             })
@@ -176,8 +176,8 @@ fn failure_cause(
     snapshot: &Snapshot,
 ) -> Option<FailureCause> {
     let of_its_server = bound.is_some_and(|bound| {
-        let standing = services::server_liveness(bound, key, session.class, snapshot);
-        session.class == ProtocolClass::Tcp && standing == ServerLiveness::Fell(OnFailure::Reset)
+        let liveness = services::server_liveness(bound, key, session.class, snapshot);
+        liveness == ServerLiveness::Fell(OnFailure::Reset)
     });
     if of_its_server {
         return Some(FailureCause::Server);
@@ -192,11 +192,10 @@ fn must_end(session: &Session, pin: &Pin, snapshot: &Snapshot) -> bool {
     if !pin.has_fallen(group, set) {
         return false;
     }
-    match (group.on_failure, session.state) {
+    match group.on_failure.for_flow(session.class == ProtocolClass::Tcp) {
         // An unanswered connection attempt is repeated by its client, and then takes a live firewall.
-        (OnFailure::Reset, ConversationState::Tcp(_)) => pin.state != PinState::Opening,
-        (OnFailure::Reset, ConversationState::OneWay | ConversationState::TwoWay)
-        | (OnFailure::Reselect | OnFailure::Keep | OnFailure::Drop, _) => false,
+        OnFailure::Reset => pin.state != PinState::Opening,
+        OnFailure::Reselect | OnFailure::Keep | OnFailure::Drop => false,
     }
 }
 
