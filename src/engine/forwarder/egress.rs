@@ -3,6 +3,7 @@
 use crate::engine::forwarder::services::ServiceAction;
 use crate::engine::forwarder::{Forwarder, PacketOutcome};
 use crate::engine::route::NextHop;
+use crate::engine::snapshot::Link;
 use crate::engine::{DropReason, Punt, PuntQueue, PuntReason, Snapshot, Transmit};
 use crate::id::LinkId;
 use crate::nat::{NatDirection, Translation};
@@ -243,6 +244,14 @@ pub(super) fn icmp_quote(frame: &Frame<'_>) -> Vec<u8> {
     frame.bytes()[..end].to_vec()
 }
 
+/// Edits a frame that a router forwards: TTL, VLAN tag of the egress link, and MAC addresses.
+#[inline]
+pub(super) fn forward_to(frame: &mut Frame<'_>, vlan: &mut Option<VlanTag>, link: &Link, neighbor: MacAddr) {
+    frame.decrement_ttl();
+    *vlan = link.egress_tag(*vlan);
+    frame.set_macs(link.mac, neighbor);
+}
+
 /// Edits a frame for the next hop: TTL, VLAN tag and MAC addresses. Returns the link that it leaves on; `Err` if the MAC
 /// address of the next hop must be resolved first.
 fn edit(
@@ -253,16 +262,10 @@ fn edit(
 ) -> Result<LinkId, PuntReason> {
     let link = &snapshot.links[hop.link.index()];
     let sender = frame.source_mac();
-    frame.decrement_ttl();
-    *vlan = link.egress_tag(*vlan);
-    match snapshot.neighbor(hop.link, hop.address) {
-        Some(mac) => {
-            frame.set_macs(link.mac, mac);
-            Ok(hop.link)
-        }
-        None => {
-            frame.set_macs(link.mac, MacAddr::default());
-            Err(PuntReason::NeighborWait { link: hop.link, next_hop: hop.address, sender })
-        }
+    let neighbor = snapshot.neighbor(hop.link, hop.address);
+    forward_to(frame, vlan, link, neighbor.unwrap_or_default());
+    match neighbor {
+        Some(_) => Ok(hop.link),
+        None => Err(PuntReason::NeighborWait { link: hop.link, next_hop: hop.address, sender }),
     }
 }

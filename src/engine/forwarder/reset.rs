@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::net::IpAddr;
 
 use crate::engine::forwarder::services::{self, ServerLiveness};
-use crate::engine::forwarder::{Forwarder, ending, flows};
+use crate::engine::forwarder::{Forwarder, decide, ending, flows};
 use crate::engine::route::{FibEntry, NextHop};
 use crate::engine::{Snapshot, Transmit};
 use crate::flow::{CanonicalKey, Direction, FlowKey};
@@ -148,7 +148,7 @@ impl Forwarder {
             let flow = egress_flow(ended, direction);
             let mut session = ended.session;
             let hop = match session.pin_toward_destination(direction) {
-                Some(pin) => firewall_hop(pin, flow.family(), snapshot),
+                Some(pin) => pinned_hop(pin, flow.family(), snapshot),
                 None => near_hop(flow.destination.address, snapshot),
             };
             self.send_reset(ended, direction, hop, snapshot);
@@ -229,13 +229,12 @@ fn build_reset(ended: &Removed, direction: Direction, hop: NextHop, snapshot: &S
 }
 
 /// The next hop through the firewall of a pin, if that is up.
-fn firewall_hop(pin: &Pin, family: Family, snapshot: &Snapshot) -> Option<NextHop> {
+fn pinned_hop(pin: &Pin, family: Family, snapshot: &Snapshot) -> Option<NextHop> {
     let set = &snapshot.path_sets[pin.set.index()];
     if !pin.is_up(&snapshot.groups[set.group.index()], set) {
         return None;
     }
-    let firewall = &snapshot.firewalls[pin.firewall.index()];
-    Some(NextHop { link: firewall.link, address: firewall.next_hop(family)? })
+    decide::firewall_hop(pin.firewall, family, snapshot)
 }
 
 /// The next hop to an end of a flow, if it does not lead through a group.
