@@ -5,6 +5,7 @@
 //! (scheduler positions, active sessions, sticky entries) is [`SchedulerState`]. It is kept by names, shared by all
 //! workers, and used for new sessions only.
 
+pub mod availability;
 pub mod maglev;
 pub mod observe;
 pub mod rotation;
@@ -18,10 +19,11 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::id::{ServerId, ServiceId};
-use crate::path::OnFailure;
+use crate::path::{AdminState, OnFailure};
 use crate::time::Duration;
 use crate::wire::Family;
 
+pub use availability::Availability;
 pub use maglev::Maglev;
 pub use observe::Observation;
 pub use rotation::RotationMembersByFamily;
@@ -139,6 +141,8 @@ pub struct Server {
     /// Whether it is not draining. A draining server gets no sticky clients either, since the drain deadline would cut
     /// their sessions.
     pub accepts_new_sessions: bool,
+    /// What an operator ordered for it or for its service, whichever is stricter.
+    pub admin: AdminState,
     /// How an operator took it out of service, if it is not up for that reason.
     pub out_of_service: Option<OutOfService>,
     /// For IPv4 and IPv6: how often it went from up to down.
@@ -312,6 +316,11 @@ impl Server {
             Family::V4 => self.v4,
             Family::V6 => self.v6,
         }
+    }
+
+    /// Its state, as it is shown.
+    pub fn availability(&self) -> Availability {
+        Availability::of(self.admin, self.up.contains(&true), self.is_starting.contains(&true))
     }
 
     /// True if the server is up in a family.

@@ -75,6 +75,7 @@ impl Farm {
             up: record.serves(),
             is_starting: record.is_starting,
             accepts_new_sessions: self.server_admin(id) == AdminState::Ready,
+            admin: self.effective_admin(id),
             out_of_service: match self.effective_admin(id) {
                 AdminState::Maint => Some(slb::OutOfService::Maint),
                 AdminState::Ready | AdminState::Drain => self.drain_is_over(id).then_some(slb::OutOfService::Drained),
