@@ -13,7 +13,7 @@ use crate::engine::forwarder::{Arrival, RoutedFlow, ServerLiveness, server_liven
 use crate::engine::view::{MemberShare, MoveView, NewFlowsView};
 use crate::flow::{CanonicalKey, Direction, Endpoint, FlowKey};
 use crate::id::{FirewallId, PathSetId};
-use crate::path::pinning::{self, NearDecision, PacketKind, Pin};
+use crate::path::pinning::{self, FailedFlow, NearDecision, PacketKind, Pin};
 use crate::path::{FirewallGroup, OnFailure, PathSet, rendezvous};
 use crate::session::{Placement, ProtocolClass, Session};
 use crate::time::Instant;
@@ -145,10 +145,8 @@ fn pin_impact(pin: &Pin, flow: FlowKey, snapshot: &Snapshot, now: Instant) -> Se
         NearDecision::Send { pin: after, .. } if after.firewall == pin.firewall => SessionImpact::Stays,
         NearDecision::Send { pin: after, .. } => SessionImpact::Moves(Some(after.firewall)),
         NearDecision::NoPath => SessionImpact::Ends("waits for a path"),
-        NearDecision::Failed => match view.group.on_failure {
-            OnFailure::Reset => SessionImpact::Ends("is reset"),
-            OnFailure::Drop | OnFailure::Keep | OnFailure::Reselect => SessionImpact::Ends("is dropped"),
-        },
+        NearDecision::Failed(FailedFlow::Reset) => SessionImpact::Ends("is reset"),
+        NearDecision::Failed(FailedFlow::Drop) => SessionImpact::Ends("is dropped"),
     }
 }
 
@@ -156,8 +154,7 @@ fn server_impact(bound: &Placement, key: &CanonicalKey, class: ProtocolClass, sn
     match server_liveness(bound, key, class, snapshot) {
         ServerLiveness::Serves | ServerLiveness::Fell(OnFailure::Keep) => SessionImpact::Stays,
         ServerLiveness::Fell(OnFailure::Reselect) => SessionImpact::Moves(None),
-        ServerLiveness::Fell(OnFailure::Reset) if class == ProtocolClass::Tcp => SessionImpact::Ends("is reset"),
-        ServerLiveness::Fell(OnFailure::Reset) => SessionImpact::Moves(None),
+        ServerLiveness::Fell(OnFailure::Reset) => SessionImpact::Ends("is reset"),
         ServerLiveness::Fell(OnFailure::Drop) => SessionImpact::Ends("is dropped"),
     }
 }

@@ -29,6 +29,16 @@ pub enum OnFailure {
 }
 
 impl OnFailure {
+    /// The action for a flow of TCP, or of another protocol. Only a TCP connection can be reset: with `reset`, a flow of
+    /// any other protocol is reselected.
+    #[inline]
+    pub const fn for_flow(self, is_tcp: bool) -> Self {
+        match self {
+            Self::Reset if !is_tcp => Self::Reselect,
+            Self::Reselect | Self::Reset | Self::Keep | Self::Drop => self,
+        }
+    }
+
     /// The name of the action in configuration and output.
     pub const fn name(self) -> &'static str {
         match self {

@@ -149,9 +149,19 @@ pub enum NearDecision {
     /// no member is up but one is starting, so that the packet is dropped until the first verdict, a fraction of a
     /// second later.
     NoPath,
-    /// Drop the packet: the pin's firewall failed, and the group's `on-failure` says `reset` (which also ends the
-    /// session) or `drop`. A later SYN opens the flow again.
-    Failed,
+    /// Drop the packet: the pin's firewall fell, and `on-failure` lets the flow take no other. A later SYN opens the flow
+    /// again.
+    Failed(FailedFlow),
+}
+
+/// What becomes of a flow whose firewall fell and that may take no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailedFlow {
+    /// Its session ends, and its ends are reset.
+    Reset,
+    /// Its session stays, and its packets are dropped until a SYN opens it anew or it has been idle for its time. If it
+    /// were forgotten at once, its next packet would take another firewall.
+    Drop,
 }
 
 /// Whether an engine whose near side sends packets in `direction` leads the flow: it does if its end is the low end of
@@ -176,7 +186,7 @@ pub fn decide_near(pin: Option<Pin>, packet: PacketKind, view: &PinningView<'_>,
     if let Some(failure) = failure(&pin, packet, view, now) {
         match on_failure(failure, view) {
             FailureAction::Reselect => return choose(view, packet, PinChange::Reselected, now),
-            FailureAction::Drop => return NearDecision::Failed,
+            FailureAction::Fail(flow) => return NearDecision::Failed(flow),
             FailureAction::Keep => {}
         }
     }
@@ -331,20 +341,19 @@ fn failure(pin: &Pin, packet: PacketKind, view: &PinningView<'_>, now: Instant) 
 /// What `on-failure` means for one packet.
 enum FailureAction {
     Reselect,
-    Drop,
+    Fail(FailedFlow),
     Keep,
 }
 
 fn on_failure(failure: PinFailure, view: &PinningView<'_>) -> FailureAction {
-    match (failure, view.group.on_failure) {
+    match (failure, view.group.on_failure.for_flow(view.tcp)) {
         (PinFailure::Opens | PinFailure::Silent, _) | (PinFailure::Fell | PinFailure::Left, OnFailure::Reselect) => {
             FailureAction::Reselect
         }
-        (PinFailure::Fell | PinFailure::Left, OnFailure::Reset) if view.tcp => FailureAction::Drop,
-        (PinFailure::Fell | PinFailure::Left, OnFailure::Reset) => FailureAction::Reselect,
+        (PinFailure::Fell | PinFailure::Left, OnFailure::Reset) => FailureAction::Fail(FailedFlow::Reset),
+        (PinFailure::Fell | PinFailure::Left, OnFailure::Drop) => FailureAction::Fail(FailedFlow::Drop),
         (PinFailure::Fell, OnFailure::Keep) => FailureAction::Keep,
         (PinFailure::Left, OnFailure::Keep) => FailureAction::Reselect,
-        (PinFailure::Fell | PinFailure::Left, OnFailure::Drop) => FailureAction::Drop,
     }
 }
 

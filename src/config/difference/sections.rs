@@ -12,9 +12,7 @@ use crate::config::file::{CheckKindName, HashPart, SchedulerName, ServiceCheckKi
 use crate::config::numbering::base_name;
 use crate::config::schema::{Key, Schema, Unset, choice_name};
 use crate::config::value::format_duration;
-use crate::config::{
-    Api, Config, Engine, Firewall, Group, HashOn, Limits, Link, Log, OnFailure, PathCheck, PathCheckKind,
-};
+use crate::config::{Api, Config, Engine, Firewall, Group, HashOn, Limits, Link, Log, PathCheck, PathCheckKind};
 use crate::config::{Peer, Route, RouteTarget, Scheduler, Secret, Server, Service, ServiceCheck, ServiceCheckKind};
 use crate::config::{StickyBy, SyslogTarget, Tls, Token, format_ports};
 use crate::id::{FirewallId, GroupId, LinkId, PeerId, ServiceId};
@@ -362,8 +360,7 @@ fn service(config: &Config, id: ServiceId, all: &mut Vec<Section>) {
         mode,
         snat,
         sticky,
-        on_failure_tcp,
-        on_failure_udp,
+        on_failure,
         drain_timeout,
         admin,
         observe,
@@ -382,7 +379,7 @@ fn service(config: &Config, id: ServiceId, all: &mut Vec<Section>) {
         ("hash-on", hash_on),
         ("mode", text(choice_name(&choices::MODE, mode))),
         ("snat", list(snat, text)),
-        ("on-failure", text(service_on_failure(*on_failure_tcp, *on_failure_udp))),
+        ("on-failure", text(choice_name(&choices::ON_FAILURE, on_failure))),
         ("drain-timeout", or_never(*drain_timeout)),
         ("admin", text(choice_name(&choices::ADMIN, admin))),
         ("observe", text(choice_name(&choices::OBSERVE, observe))),
@@ -425,21 +422,6 @@ fn scheduler_of(scheduler: Scheduler) -> (SchedulerName, Value) {
             ];
             let named: Vec<HashPart> = parts.into_iter().filter(|(has, _)| *has).map(|(_, part)| part).collect();
             (SchedulerName::Hash, list(&named, |part| text(choice_name(&choices::HASH_ON, part))))
-        }
-    }
-}
-
-/// The one value that was given for both protocols: only TCP can be reset, so `reset` means `reselect` for UDP.
-fn service_on_failure(tcp: OnFailure, udp: OnFailure) -> String {
-    match (tcp, udp) {
-        (OnFailure::Reset, OnFailure::Reselect) => "reset".to_owned(),
-        (tcp, udp) if tcp == udp => choice_name(&choices::ON_FAILURE, &tcp).to_owned(),
-        (tcp, udp) => {
-            format!(
-                "{} for TCP, {} for the rest",
-                choice_name(&choices::ON_FAILURE, &tcp),
-                choice_name(&choices::ON_FAILURE, &udp)
-            )
         }
     }
 }

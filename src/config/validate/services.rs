@@ -105,12 +105,7 @@ fn service(
         mode: mode(typed)?,
         snat: snat?,
         sticky: typed.sticky.as_ref().map(sticky),
-        on_failure_tcp: on_failure.unwrap_or(OnFailure::Reset),
-        // Only TCP can be reset. A flow without a connection moves to another server.
-        on_failure_udp: match on_failure {
-            None | Some(OnFailure::Reset) => OnFailure::Reselect,
-            Some(other) => other,
-        },
+        on_failure: on_failure.unwrap_or(OnFailure::Reset),
         drain_timeout: typed.drain_timeout.value().unwrap_or(Some(Duration::from_secs(300))),
         admin: typed.admin.value().unwrap_or_default(),
         observe,

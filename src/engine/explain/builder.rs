@@ -15,7 +15,7 @@ use crate::id::{FirewallId, PathSetId};
 use crate::path::pinning::{PacketKind, Pin, PinChange};
 use crate::path::{AdminState, OnFailure, rendezvous};
 use crate::session::{OverLimit, Placement, Session, SessionTable, Timeouts};
-use crate::slb::{self, ForwardingMode, OutOfService, Server, Service};
+use crate::slb::{self, ForwardingMode, Server, Service};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 use crate::wire::frame::protocol;
@@ -413,7 +413,7 @@ impl<'a> ExplanationBuilder<'a> {
         }
         let (hop, firewall) = match decision.next_step {
             NextStep::Drop(reason) => return self.drop(reason),
-            NextStep::End => {
+            NextStep::EndSession => {
                 self.add_sentence("The firewall of its session failed, and on-failure ends such sessions.");
                 return self.drop(DropReason::FirewallFailed);
             }
@@ -468,16 +468,9 @@ impl<'a> ExplanationBuilder<'a> {
 }
 
 fn server_view(server: &Server) -> ServerCandidateView {
-    let state = match (server.out_of_service, server.up, server.accepts_new_sessions) {
-        (Some(OutOfService::Maint), _, _) => "maint",
-        (Some(OutOfService::Drained), _, _) => "drain",
-        (None, [false, false], _) => "down",
-        (None, _, false) => "drain",
-        (None, _, true) => "up",
-    };
     ServerCandidateView {
         name: server.name.clone(),
-        state: state.to_owned(),
+        state: server.availability().name().to_owned(),
         weight: server.weight,
         backup: server.backup,
         sessions: server.state.active(),

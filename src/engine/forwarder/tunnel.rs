@@ -91,7 +91,7 @@ impl Forwarder {
         punts: &mut dyn PuntQueue,
         now: Instant,
     ) -> PacketOutcome {
-        let EgressPacket { link: ingress, frame, vlan, offload, rewrite: _ } = leaving;
+        let EgressPacket { link: ingress, frame, vlan, offload, .. } = leaving;
         let Some(tunnel) = Tunnel::of(frame.family(), carriage, hop, snapshot, now) else {
             return PacketOutcome::Drop(DropReason::NoRoute);
         };
@@ -197,11 +197,14 @@ impl Forwarder {
             ttl: HOP_LIMIT,
             is_error: true,
         };
-        let Disposition::Send { hop, rewrite: None } =
+        let Disposition::Send { hop, firewall: _, service } =
             self.decide_flow(&claim, Arrival::Near, Addressee::Other, snapshot, now)
         else {
             return None;
         };
+        if service.is_some_and(|service| !service.is_unchanged()) {
+            return None;
+        }
         let kind = match refused.error {
             TunnelError::Unreachable => ErrorKind::HostUnreachable,
             TunnelError::TooBig { mtu: _ } if family == Family::V4 && !has_df(refused.packet) => return None,
@@ -216,8 +219,14 @@ impl Forwarder {
         let mut bytes = icmp::error(kind, &tunnel::with_ethernet_header(refused.packet)?, source, link.mac).ok()?;
         let mut error = Frame::parse(&mut bytes, &Offload::NONE).ok()?;
         let (mut vlan, mut offload) = (None, Offload::NONE);
-        let leaving =
-            EgressPacket { link: hop.link, frame: &mut error, vlan: &mut vlan, offload: &mut offload, rewrite: None };
+        let leaving = EgressPacket {
+            link: hop.link,
+            frame: &mut error,
+            vlan: &mut vlan,
+            offload: &mut offload,
+            service: None,
+            is_error: false,
+        };
         match self.send(leaving, hop, snapshot, punts, now) {
             PacketOutcome::Sent(egress) => {
                 let sent = self.transmit(Transmit { link: egress, vlan, offload, bytes });

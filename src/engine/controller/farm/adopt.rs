@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::services::{ServiceState, initial_records};
+use super::services::initial_records;
 use super::{Farm, first_sticky_expiry, observe};
 use crate::config::numbering::base_name;
 use crate::config::{Config, Server, is_removed};
+use crate::slb::Availability;
 use crate::time::Instant;
 
 impl Farm {
@@ -45,7 +46,7 @@ impl Farm {
                 (false, true) => {
                     own.failure_counts = own.failure_counts.map(|falls| falls.wrapping_add(1));
                     (own.up, own.is_starting) = ([false; 2], [false; 2]);
-                    (own.admin_override, own.weight_override, own.state) = (None, None, ServiceState::Maint);
+                    (own.admin_override, own.weight_override, own.state) = (None, None, Availability::Maint);
                     own.avoided = [None, None];
                 }
                 (true, false) => (own.state, own.since, own.reason) = (fresh.state, fresh.since, fresh.reason),

@@ -47,8 +47,7 @@ impl Farm {
             mode: service.mode,
             snat: service.snat.clone(),
             sticky: service.sticky,
-            on_failure_tcp: service.on_failure_tcp,
-            on_failure_udp: service.on_failure_udp,
+            on_failure: service.on_failure,
             accepts_new_sessions: self.service_admin(id) == AdminState::Ready,
             servers: service.servers.iter().chain(removed).map(|server| self.build_server(*server)).collect(),
             table,
@@ -77,6 +76,7 @@ impl Farm {
             up: record.serves(),
             is_starting: record.is_starting,
             accepts_new_sessions: self.server_admin(id) == AdminState::Ready,
+            admin: self.effective_admin(id),
             out_of_service: match self.effective_admin(id) {
                 AdminState::Maint => Some(slb::OutOfService::Maint),
                 AdminState::Ready | AdminState::Drain => self.drain_is_over(id).then_some(slb::OutOfService::Drained),

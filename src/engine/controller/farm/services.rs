@@ -18,7 +18,7 @@ use crate::config::{AdminState, Config, Server, Service};
 use crate::health::history::Outages;
 use crate::health::monitor::HealthState;
 use crate::id::{ServerId, ServiceId};
-use crate::slb::{Maglev, SchedulerState, ServerState};
+use crate::slb::{Availability, Maglev, SchedulerState, ServerState};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
@@ -28,7 +28,7 @@ const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 pub(super) struct ServiceRecord {
     pub(super) admin_override: Option<Override>,
     pub(super) drain: Drain,
-    pub(super) state: ServiceState,
+    pub(super) state: Availability,
     pub(super) since: Instant,
     pub(super) outages: Outages,
     /// The weights in force, and the hash table that was made of them.
@@ -47,7 +47,7 @@ pub(super) struct ServerRecord {
     /// By family: why it takes no new sessions although its checks find it up. Passive checks took it out for this
     /// reason.
     pub(super) avoided: [Option<String>; 2],
-    pub(super) state: ServiceState,
+    pub(super) state: Availability,
     pub(super) since: Instant,
     pub(super) outages: Outages,
     pub(super) reason: Option<String>,
@@ -68,7 +68,7 @@ impl ServiceRecord {
         Self {
             admin_override: None,
             drain: Drain::of(service.admin, service.drain_timeout, now),
-            state: ServiceState::Starting,
+            state: Availability::Starting,
             since: now,
             outages: Outages::default(),
             table: (Vec::new(), Arc::new(Maglev::new([]))),
@@ -86,7 +86,7 @@ impl ServerRecord {
             is_starting: [false; 2],
             failure_counts: [0; 2],
             avoided: [None, None],
-            state: ServiceState::Starting,
+            state: Availability::Starting,
             since: now,
             outages: Outages::default(),
             reason: Some("no verdict yet".to_owned()),
@@ -143,34 +143,12 @@ impl Drain {
     }
 }
 
-/// The state of a service or server, as it is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ServiceState {
-    /// There is no verdict yet. The state is shown as down.
-    Starting,
-    Up,
-    Down,
-    Drain,
-    Maint,
-}
-
-impl ServiceState {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Starting | Self::Down => "down",
-            Self::Drain => "drain",
-            Self::Maint => "maint",
-        }
-    }
-
-    /// Counts how often and for how long a service or server is down.
-    fn count_outage(self, outages: &mut Outages, now: Instant) {
-        match self {
-            Self::Up => outages.rise(now),
-            Self::Down => outages.fall(now),
-            Self::Starting | Self::Drain | Self::Maint => outages.pause(now),
-        }
+/// Counts how often and for how long a service or server is down.
+fn count_outage(availability: Availability, outages: &mut Outages, now: Instant) {
+    match availability {
+        Availability::Up => outages.rise(now),
+        Availability::Down => outages.fall(now),
+        Availability::Starting | Availability::Drain | Availability::Maint => outages.pause(now),
     }
 }
 
@@ -246,23 +224,17 @@ impl Farm {
             record.failure_counts[index] += u32::from(had && !up && !is_starting);
             (record.up[index], record.is_starting[index]) = (up, is_starting);
         }
-        let standing = match admin {
-            AdminState::Maint => ServiceState::Maint,
-            AdminState::Drain => ServiceState::Drain,
-            AdminState::Ready if record.is_up() => ServiceState::Up,
-            AdminState::Ready if verdicts.contains(&Some(HealthState::Starting)) => ServiceState::Starting,
-            AdminState::Ready => ServiceState::Down,
-        };
+        let availability = Availability::of(admin, record.is_up(), verdicts.contains(&Some(HealthState::Starting)));
         let was = record.state;
-        let reason = self.server_reason(id, standing);
+        let reason = self.server_reason(id, availability);
         let record = &mut self.servers[id.index()];
-        record.state = standing;
-        standing.count_outage(&mut record.outages, now);
+        record.state = availability;
+        count_outage(availability, &mut record.outages, now);
         record.reason.clone_from(&reason);
-        if was.name() != standing.name() {
+        if was.name() != availability.name() {
             let since = std::mem::replace(&mut record.since, now);
             let (subject, reason) = (&self.config.server_name(id), reason.as_deref());
-            let (from, to) = (was.name(), standing.name());
+            let (from, to) = (was.name(), availability.name());
             out.report_change_since(since, now, StateChange { kind: "server", subject, from, to, reason });
         }
     }
@@ -270,34 +242,28 @@ impl Farm {
     /// Updates the reason of a server that is down: it may be down for another reason than the one that took it out.
     pub(super) fn update_down_reason(&mut self, id: ServerId) {
         match self.servers[id.index()].state {
-            ServiceState::Down => {
-                self.servers[id.index()].reason = self.server_reason(id, ServiceState::Down);
+            Availability::Down => {
+                self.servers[id.index()].reason = self.server_reason(id, Availability::Down);
             }
-            ServiceState::Starting | ServiceState::Up | ServiceState::Drain | ServiceState::Maint => {}
+            Availability::Starting | Availability::Up | Availability::Drain | Availability::Maint => {}
         }
     }
 
     fn evaluate_service(&mut self, id: ServiceId, now: Instant, out: &mut Outbox) {
         let service = &self.config.services[id.index()];
         let of_server =
-            |wanted: ServiceState| service.servers.iter().any(|server| self.servers[server.index()].state == wanted);
+            |wanted: Availability| service.servers.iter().any(|server| self.servers[server.index()].state == wanted);
         let live = service.servers.iter().any(|server| self.servers[server.index()].is_up());
-        let standing = match self.service_admin(id) {
-            AdminState::Maint => ServiceState::Maint,
-            AdminState::Drain => ServiceState::Drain,
-            AdminState::Ready if live => ServiceState::Up,
-            AdminState::Ready if of_server(ServiceState::Starting) => ServiceState::Starting,
-            AdminState::Ready => ServiceState::Down,
-        };
+        let availability = Availability::of(self.service_admin(id), live, of_server(Availability::Starting));
         let name = service.name.clone();
-        let reason = self.service_reason(id, standing);
+        let reason = self.service_reason(id, availability);
         let reason = reason.as_str();
         let record = &mut self.services[id.index()];
-        let was = std::mem::replace(&mut record.state, standing);
-        standing.count_outage(&mut record.outages, now);
-        if was.name() != standing.name() {
+        let was = std::mem::replace(&mut record.state, availability);
+        count_outage(availability, &mut record.outages, now);
+        if was.name() != availability.name() {
             let since = std::mem::replace(&mut record.since, now);
-            let (subject, from, to) = (&name, was.name(), standing.name());
+            let (subject, from, to) = (&name, was.name(), availability.name());
             out.report_change_since(
                 since,
                 now,
@@ -305,9 +271,9 @@ impl Farm {
             );
         }
         let alarm = Alarm { kind: "service_down", subject: name };
-        match standing {
-            ServiceState::Down => out.raise_alarm(alarm, reason.to_owned(), now),
-            ServiceState::Up | ServiceState::Starting | ServiceState::Drain | ServiceState::Maint => {
+        match availability {
+            Availability::Down => out.raise_alarm(alarm, reason.to_owned(), now),
+            Availability::Up | Availability::Starting | Availability::Drain | Availability::Maint => {
                 out.clear_alarm(&alarm, now)
             }
         }

@@ -4,13 +4,13 @@ use super::super::journal::{micros, millis};
 use super::super::paths::family_name;
 use super::super::views::joined;
 use super::Farm;
-use super::services::ServiceState;
 use crate::config::{AdminState, ForwardingMode, Scheduler, ServiceCheckKind};
 use crate::engine::{Counters, view};
 use crate::health::history::CheckRecord;
 use crate::health::monitor::HealthState;
 use crate::id::{ServerId, ServiceId};
 use crate::nat::NatDirection;
+use crate::slb::Availability;
 use crate::time::Instant;
 
 impl Farm {
@@ -95,8 +95,8 @@ impl Farm {
     /// Why a service is in its state, and which orders are in force besides.
     fn service_description(&self, id: ServiceId) -> Option<String> {
         let state = self.services[id.index()].state;
-        let is_told = matches!(state, ServiceState::Drain | ServiceState::Maint);
-        let is_plain = state == ServiceState::Up && !self.is_on_backups_only(id);
+        let is_told = matches!(state, Availability::Drain | Availability::Maint);
+        let is_plain = state == Availability::Up && !self.is_on_backups_only(id);
         let why = (!is_plain).then(|| self.service_reason(id, state));
         let orders = if is_told { Vec::new() } else { self.orders_of_service(id) };
         let orders = orders.iter().map(|order| order.describe_for(&self.config.engine.name));
@@ -107,7 +107,7 @@ impl Farm {
     /// overrules.
     fn server_description(&self, id: ServerId) -> Option<String> {
         let record = &self.servers[id.index()];
-        let is_told = matches!(record.state, ServiceState::Drain | ServiceState::Maint)
+        let is_told = matches!(record.state, Availability::Drain | Availability::Maint)
             && self.server_admin(id) != AdminState::Ready;
         let orders = self.orders_of_server(id);
         let besides = orders.iter().filter(|order| !is_told || order.weight.is_some());

@@ -420,7 +420,7 @@ impl ServiceChecks {
         let Some((service, server)) = snapshot.services.server(placed.service, placed.server) else { return };
         let v6 = placed.outside.source.0.is_ipv6();
         let (up, falls) = (server.up[usize::from(v6)], server.failure_counts[usize::from(v6)]);
-        let resets = placed.outside.protocol == protocol::TCP && service.on_failure_tcp == OnFailure::Reset;
+        let resets = placed.outside.protocol == protocol::TCP && service.on_failure == OnFailure::Reset;
         if up || falls == placed.server_failures || !resets {
             return;
         }
