@@ -52,22 +52,29 @@
 //! `tests/architecture.rs` checks which module may import which, and where `unsafe`, system calls and clocks are
 //! allowed.
 
+#[cfg(feature = "appliance")]
 pub mod api;
+#[cfg(feature = "appliance")]
 pub mod cli;
+#[cfg(feature = "appliance")]
 pub mod client;
 pub mod config;
 pub mod engine;
 pub mod flow;
 pub mod health;
 pub mod id;
+#[cfg(feature = "appliance")]
 pub mod io;
+#[cfg(feature = "appliance")]
 pub mod lab;
 pub mod nat;
 pub mod neighbor;
 pub mod path;
 pub mod random;
+#[cfg(feature = "appliance")]
 pub mod runtime;
 pub mod session;
+#[cfg(feature = "simulation")]
 pub mod sim;
 pub mod slb;
 pub mod time;

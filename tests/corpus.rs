@@ -1,5 +1,5 @@
 //! Replays the seeds of the fuzz targets and damaged copies of them through the same entry functions, so that these
-//! checks run without a nightly toolchain.
+//! checks run without libFuzzer.
 
 use std::fs;
 use std::path::Path;

@@ -240,7 +240,7 @@ pub fn decide_far(
 }
 
 /// A shortcut for the most common packets, which needs only the pin and the protocol of the flow. It returns the pin
-/// after the packet if [`decide_decide_near`] would send it to the same firewall, and `None` if [`decide_decide_near`] has to decide.
+/// after the packet if [`decide_near`] would send it to the same firewall, and `None` if [`decide_near`] has to decide.
 #[inline]
 pub fn decide_near_steady(
     pin: &Pin,
