@@ -1,8 +1,6 @@
 //! Finds the differences between two configurations and the keys among them that cannot change while an engine runs. It
 //! applies nothing.
 
-mod sections;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
@@ -10,11 +8,10 @@ use std::ops::Range;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::reader::Field;
 use crate::config::schema::Key;
+use crate::config::sections::{Section, sections};
 use crate::config::source_text::SourceText;
 use crate::config::validate::HIDDEN_SECRET;
 use crate::config::{Config, LoadedConfig};
-
-pub(super) use sections::{HIDDEN, Section, Value, sections};
 
 /// One difference between two configurations.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -86,7 +83,7 @@ fn whole(section: &Section, added: bool) -> Change<'_> {
         None => (None, String::new()),
         Some(within) => {
             let said: Vec<String> =
-                keys_of(section).map(|(key, value)| format!("{} {}", key.name, value.describe(key))).collect();
+                section.keys().map(|(key, value)| format!("{} {}", key.name, value.describe(key))).collect();
             (Some(within.to_owned()), said.join(", "))
         }
     };
@@ -96,7 +93,7 @@ fn whole(section: &Section, added: bool) -> Change<'_> {
 }
 
 fn changed_values<'a>(section: &'a Section, other: &'a Section, found: &mut Vec<Change<'a>>) {
-    for ((key, from), (_, to)) in keys_of(section).zip(keys_of(other)) {
+    for ((key, from), (_, to)) in section.keys().zip(other.keys()) {
         if from != to {
             let told = Difference {
                 subject: section.subject.clone(),
@@ -107,11 +104,6 @@ fn changed_values<'a>(section: &'a Section, other: &'a Section, found: &mut Vec<
             found.push(Change { difference: told, key: Some((other, key)) });
         }
     }
-}
-
-/// The values of a section together with the declarations of their keys.
-pub(super) fn keys_of(section: &Section) -> impl Iterator<Item = (&'static Key, &Value)> {
-    section.values.iter().filter_map(|(name, value)| Some((section.schema.key(name)?, value)))
 }
 
 /// Adds an error to the file's diagnostics for every change that an engine running with `old` cannot make without a

@@ -9,6 +9,8 @@ mod api;
 pub mod compare;
 pub mod diagnostic;
 pub mod difference;
+mod fact;
+mod field;
 pub mod file;
 pub mod numbering;
 pub mod reader;
@@ -17,9 +19,12 @@ pub mod reference;
 pub mod requirements;
 mod running;
 pub mod schema;
+mod sections;
 mod source_text;
 mod synonyms;
 pub mod system;
+#[cfg(test)]
+pub mod testing;
 pub mod validate;
 pub mod value;
 
@@ -48,7 +53,8 @@ pub use numbering::{IdsExhausted, InUse, is_removed, renumber};
 pub use redact::{hide_secrets, secrets};
 pub use requirements::requirements;
 pub use running::{Setting, running_config, settings};
-pub use validate::{DOCUMENTATION_SEED, format_ports};
+pub use validate::DOCUMENTATION_SEED;
+pub use value::format_ports;
 
 /// What [`load`] made of a text: its meaning, and what is wrong with it.
 #[derive(Debug, Clone)]

@@ -7,79 +7,48 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
+pub use crate::config::field::{Field, Located};
 use crate::config::schema::{self, Key, Schema, Unset, ValueKind};
 use crate::config::synonyms;
 use crate::config::value::{self, InvalidValue, did_you_mean};
 use crate::time::Duration;
 
-/// The value of a key as far as it could be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Field<T> {
-    /// The key is left out.
-    Absent,
-    /// The key is given, but its value is wrong, which has been reported.
-    Invalid,
-    /// The key is given and its value is valid.
-    Given(Located<T>),
-}
+/// A section of the file, as `section!` of [`crate::config::file`] declares it.
+pub trait Declared: Sized {
+    /// The declaration.
+    fn schema() -> &'static Schema;
 
-/// A value with its place in the text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Located<T> {
-    /// The value.
-    pub value: T,
-    /// The place as a range of bytes of the text.
-    pub span: Range<usize>,
-}
-
-impl<T> Located<T> {
-    /// A `value` that stands at `span`.
-    pub fn new(value: T, span: Range<usize>) -> Self {
-        Self { value, span }
-    }
-}
-
-impl<T> Field<T> {
-    /// The value with its place, if it was given and is valid.
-    pub fn given(&self) -> Option<&Located<T>> {
-        match self {
-            Self::Given(at) => Some(at),
-            Self::Absent | Self::Invalid => None,
-        }
-    }
-
-    /// The value, or `default` if the key is left out or invalid.
-    pub fn or(self, default: T) -> T {
-        match self {
-            Self::Given(at) => at.value,
-            Self::Absent | Self::Invalid => default,
-        }
-    }
-}
-
-impl<T: Clone> Field<T> {
-    /// A copy of the value, if it was given and is valid.
-    pub fn value(&self) -> Option<T> {
-        self.given().map(|at| at.value.clone())
-    }
+    /// Reads the keys of one table.
+    fn read(reader: &Reader<'_>, out: &mut Diagnostics) -> Self;
 }
 
 /// Reads one table.
 pub struct Reader<'a> {
     table: &'a DeTable<'a>,
     schema: &'static Schema,
+    /// All sections of the file, so that the message about a key can say to which other one it belongs.
+    all: &'a [&'static Schema],
     span: Range<usize>,
 }
 
 impl<'a> Reader<'a> {
+    /// Reads the file as a whole, whose sections are `all`.
+    pub fn root(
+        table: &'a DeTable<'a>,
+        schema: &'static Schema,
+        all: &'a [&'static Schema],
+        out: &mut Diagnostics,
+    ) -> Self {
+        Self::new(table, 0..0, schema, all, out)
+    }
+
     /// Reads `table`, whose header stands at `span`. Reports keys that `schema` does not have, and mandatory keys that
-    /// the table lacks. `all` are the schemas of the file, so that the message about a key can say to which other
-    /// section it belongs.
-    pub fn new(
+    /// the table lacks.
+    fn new(
         table: &'a DeTable<'a>,
         span: Range<usize>,
         schema: &'static Schema,
-        all: &[&'static Schema],
+        all: &'a [&'static Schema],
         out: &mut Diagnostics,
     ) -> Self {
         for key in table.keys() {
@@ -98,7 +67,7 @@ impl<'a> Reader<'a> {
                 );
             }
         }
-        Self { table, schema, span }
+        Self { table, schema, all, span }
     }
 
     /// The byte range of the table's header.
@@ -128,6 +97,11 @@ impl<'a> Reader<'a> {
             None => Field::Absent,
             Some(raw) => one_string(key, raw, &parse, out).map_or(Field::Invalid, Field::Given),
         }
+    }
+
+    /// Reads a string as it is.
+    pub fn text(&self, key: &str, out: &mut Diagnostics) -> Field<String> {
+        self.string(key, |text| Ok(text.to_owned()), out)
     }
 
     /// Reads a list of strings with `parse`; a single string counts as a list of one. One wrong item makes the field
@@ -179,12 +153,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a whole number in the declared range.
-    pub fn number(&self, key: &str, out: &mut Diagnostics) -> Field<u64> {
+    pub fn number<T: TryFrom<u64>>(&self, key: &str, out: &mut Diagnostics) -> Field<T> {
         self.number_or(key, None, out)
     }
 
     /// Reads a whole number in the declared range; `hint` says what to do about one outside it.
-    pub fn number_or(&self, key: &str, hint: Option<&str>, out: &mut Diagnostics) -> Field<u64> {
+    pub fn number_or<T: TryFrom<u64>>(&self, key: &str, hint: Option<&str>, out: &mut Diagnostics) -> Field<T> {
         let ValueKind::Number(range) = &self.key(key).kind else { unreachable!("`{key}` is declared as a number") };
         let Some(raw) = self.raw(key) else { return Field::Absent };
         let expected = match *range.end() {
@@ -208,7 +182,8 @@ impl<'a> Reader<'a> {
             return Field::Invalid;
         };
         let digits = integer.as_str().replace('_', "");
-        match u64::from_str_radix(&digits, integer.radix()).ok().filter(|number| range.contains(number)) {
+        let number = u64::from_str_radix(&digits, integer.radix()).ok().filter(|number| range.contains(number));
+        match number.and_then(|number| T::try_from(number).ok()) {
             Some(number) => Field::Given(Located::new(number, raw.span())),
             None => {
                 let error = Diagnostic::error(raw.span(), format!("`{key}` must be {expected}, found {integer}"));
@@ -299,8 +274,31 @@ impl<'a> Reader<'a> {
         self.string(key, parse, out)
     }
 
-    /// The table under `key` and its place.
-    pub fn table(&self, key: &str, header: &str, out: &mut Diagnostics) -> Option<(&'a DeTable<'a>, Range<usize>)> {
+    /// Reads the section under `key`, which stands at most once.
+    pub fn table<T: Declared>(&self, key: &str, out: &mut Diagnostics) -> Option<T> {
+        let (table, span) = self.raw_table(key, T::schema().written(), out)?;
+        Some(self.child(table, span, out))
+    }
+
+    /// Reads the section under `key`, or one without keys if there is none or it is no table.
+    pub fn table_or_empty<T: Declared>(&self, key: &str, out: &mut Diagnostics) -> T {
+        match self.raw_table(key, T::schema().written(), out) {
+            Some((table, span)) => self.child(table, span, out),
+            None => T::read(&Reader::new(&DeTable::new(), 0..0, T::schema(), self.all, out), out),
+        }
+    }
+
+    /// Reads the sections of the list under `key`.
+    pub fn tables<T: Declared>(&self, key: &str, out: &mut Diagnostics) -> Vec<T> {
+        let tables = self.raw_tables(key, T::schema().written(), out);
+        tables.into_iter().map(|(table, span)| self.child(table, span, out)).collect()
+    }
+
+    fn child<T: Declared>(&self, table: &'a DeTable<'a>, span: Range<usize>, out: &mut Diagnostics) -> T {
+        T::read(&Reader::new(table, span, T::schema(), self.all, out), out)
+    }
+
+    fn raw_table(&self, key: &str, header: &str, out: &mut Diagnostics) -> Option<(&'a DeTable<'a>, Range<usize>)> {
         let raw = self.raw(key)?;
         match raw.get_ref() {
             DeValue::Table(table) => Some((table, self.span_of(key, raw))),
@@ -317,8 +315,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The tables of the list under `key`, each with its place.
-    pub fn tables(&self, key: &str, header: &str, out: &mut Diagnostics) -> Vec<(&'a DeTable<'a>, Range<usize>)> {
+    fn raw_tables(&self, key: &str, header: &str, out: &mut Diagnostics) -> Vec<(&'a DeTable<'a>, Range<usize>)> {
         let Some(raw) = self.raw(key) else { return Vec::new() };
         let wrong = |raw: &Spanned<DeValue<'_>>, span: Range<usize>| {
             let message = format!("`{key}` must be a list of tables, found {}", kind(raw.get_ref()));
@@ -345,16 +342,6 @@ impl<'a> Reader<'a> {
         match raw.span().is_empty() {
             true => key.unwrap_or_default(),
             false => raw.span(),
-        }
-    }
-}
-
-impl<T> Field<T> {
-    fn map<U>(self, f: impl FnOnce(T) -> U) -> Field<U> {
-        match self {
-            Self::Absent => Field::Absent,
-            Self::Invalid => Field::Invalid,
-            Self::Given(at) => Field::Given(Located::new(f(at.value), at.span)),
         }
     }
 }
@@ -435,9 +422,6 @@ fn refuse_key(key: &Spanned<toml::de::DeString<'_>>, schema: &'static Schema, al
     if schema.reserved.contains(&name) {
         let message = format!("`{name}` of {section} is reserved for a later version");
         return Diagnostic::error(key.span(), message).hint("remove it");
-    }
-    if let Some((_, what)) = schema.absent.iter().find(|(absent, _)| *absent == name) {
-        return Diagnostic::error(key.span(), (*what).to_owned()).hint("remove it");
     }
     let unknown = Diagnostic::error(key.span(), format!("unknown key `{name}` in {section}"));
     // TOML assigns a key to the header above it: a key of the group that stands below [group.check] becomes one of the

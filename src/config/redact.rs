@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::file::keys::ALL;
+use crate::config::file;
 use crate::config::schema::ValueKind;
 
 const HIDDEN: &str = "\"(hidden)\"";
@@ -45,7 +45,7 @@ fn names_file(value: &Spanned<DeValue<'_>>) -> bool {
 
 /// True for a key that some section declares as a secret.
 fn is_secret(name: &str) -> bool {
-    ALL.iter().filter_map(|schema| schema.key(name)).any(|key| matches!(key.kind, ValueKind::Secret(_)))
+    file::all().into_iter().filter_map(|schema| schema.key(name)).any(|key| matches!(key.kind, ValueKind::Secret(_)))
 }
 
 fn in_table(table: &DeTable<'_>, found: &mut impl FnMut(&Spanned<DeValue<'_>>)) {

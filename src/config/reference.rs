@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use crate::config::difference::{Section, sections};
-use crate::config::file::keys::ALL;
+use crate::config::file;
 use crate::config::reader::one_of;
 use crate::config::schema::{Key, Unset, ValueKind};
+use crate::config::sections::{Section, sections};
 use crate::config::value::format_duration;
 use crate::config::{Config, load};
 
@@ -108,7 +108,7 @@ pub struct Entry {
 /// All sections with all their keys.
 pub fn reference() -> Vec<Chapter> {
     let plain = example_config().map(|config| sections(&config)).unwrap_or_default();
-    let chapters = ALL.iter().map(|schema| Chapter {
+    let chapters = file::all().into_iter().map(|schema| Chapter {
         section: schema.section,
         about: schema.about,
         entries: schema

@@ -6,8 +6,9 @@ use std::fmt::Write;
 use toml::de::DeValue;
 
 use crate::config::Config;
-use crate::config::difference::{HIDDEN, Section, keys_of, sections};
+use crate::config::fact::HIDDEN;
 use crate::config::schema::{Key, ValueKind};
+use crate::config::sections::{Section, sections};
 use crate::config::source_text::SourceText;
 
 /// One key of a configuration with its value.
@@ -34,7 +35,7 @@ pub fn settings(config: &Config, text: &str) -> Vec<Setting> {
 }
 
 fn of_section(section: &Section, typed: Option<&SourceText<'_>>) -> Vec<(&'static Key, Setting)> {
-    let facts = keys_of(section).map(|(key, value)| {
+    let facts = section.keys().map(|(key, value)| {
         let given = typed.and_then(|typed| typed.value(section, key.name));
         let value_shown = match key.kind {
             ValueKind::Secret(_) | ValueKind::File(_) => Some(place_of_secret(key, given.map(|given| given.get_ref()))),

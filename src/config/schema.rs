@@ -2,7 +2,7 @@
 //!
 //! From a [`Key`] come the messages of the reader and the range that it checks, what a reload may change, the
 //! differences between two configurations, `show config --all`, and the reference fwlb.toml(5). The declarations stand
-//! beside the structures that hold the typed values, in [`crate::config::file`].
+//! in [`crate::config::file`]; the same ones give the structures that hold the typed values.
 
 use std::ops::RangeInclusive;
 
@@ -13,14 +13,14 @@ use crate::time::Duration;
 pub struct Schema {
     /// The header as it is written in a file: `[[group]]`, `[group.check]`.
     pub section: &'static str,
+    /// How the section is written if it is an inline table; `None` if it has a header of its own.
+    pub inline: Option<&'static str>,
     /// The purpose of the section, in a sentence or two.
     pub about: &'static str,
     /// Its keys, in the order of the reference.
     pub keys: &'static [Key],
     /// Names of keys that a later version will have.
     pub reserved: &'static [&'static str],
-    /// Names of keys that this version does not have, each with the error message for it.
-    pub absent: &'static [(&'static str, &'static str)],
 }
 
 impl Schema {
@@ -36,7 +36,12 @@ impl Schema {
 
     /// True for a section with a header of its own, false for an inline table.
     pub fn has_header(&self) -> bool {
-        self.section.starts_with('[')
+        self.inline.is_none()
+    }
+
+    /// How a file begins the section: its header, or an example of the inline table.
+    pub fn written(&self) -> &'static str {
+        self.inline.unwrap_or(self.section)
     }
 }
 
@@ -99,19 +104,9 @@ pub enum ValueKind {
 }
 
 impl Key {
-    /// A mandatory key; `example` is a value for the error message.
-    pub const fn required(name: &'static str, kind: ValueKind, example: &'static str, says: &'static str) -> Self {
-        Self { name, kind, unset: Unset::Required(example), description: says, restart: false }
-    }
-
-    /// A key with a default.
-    pub const fn optional(name: &'static str, kind: ValueKind, says: &'static str) -> Self {
-        Self { name, kind, unset: Unset::Default, description: says, restart: false }
-    }
-
-    /// A key without a default; `means` says what it means to leave it out.
-    pub const fn unset(name: &'static str, kind: ValueKind, means: &'static str, says: &'static str) -> Self {
-        Self { name, kind, unset: Unset::Means(means), description: says, restart: false }
+    /// A key that a reload can change.
+    pub const fn new(name: &'static str, kind: ValueKind, unset: Unset, description: &'static str) -> Self {
+        Self { name, kind, unset, description, restart: false }
     }
 
     /// The same key, whose change takes a restart of the engine.

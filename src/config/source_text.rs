@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::difference::Section;
+use crate::config::sections::Section;
 use crate::config::value;
 
 /// A text that is well-formed TOML.

@@ -5,6 +5,7 @@ mod judged;
 
 use std::net::IpAddr;
 
+use super::testing::load as load_text;
 use super::*;
 use crate::time::Duration;
 
@@ -50,10 +51,6 @@ name = "fw2"
 link = "firewalls"
 addresses = ["10.1.0.12", "fd00:1::12"]
 "#;
-
-fn load_text(text: &str) -> LoadedConfig {
-    load("x.toml", text, &mut |path| Err(format!("no files here: {}", path.display())))
-}
 
 #[test]
 fn a_good_file_means_what_it_says() {

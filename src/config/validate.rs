@@ -14,14 +14,12 @@ use std::path::{Path, PathBuf};
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file::{self, File};
-use crate::config::reader::Field;
 use crate::config::validate::names::Names;
 use crate::config::validate::routes::RouteContext;
 use crate::config::{Config, Engine, Limits, Log};
 use crate::session::{SourceLimits, Timeouts};
 
 pub use secrets::HIDDEN_SECRET;
-pub use services::format_ports;
 
 /// Reads the text of a secret from a file; the error is a message of the operating system.
 pub type ReadSecret<'a> = dyn FnMut(&Path) -> Result<String, String> + 'a;
@@ -76,13 +74,13 @@ fn engine(engine: Option<&file::Engine>, out: &mut Diagnostics) -> Option<Engine
     };
     let name = engine.name.value()?;
     Some(Engine {
-        workers: engine.workers.value().and_then(|workers| u16::try_from(workers).ok()),
-        io: engine.io.value().unwrap_or_default(),
-        xdp_send: engine.xdp_send.value() != Some(false),
-        busy_poll: engine.busy_poll.value() == Some(true),
+        workers: engine.workers.value(),
+        io: engine.io(),
+        xdp_send: engine.xdp_send(),
+        busy_poll: engine.busy_poll(),
         user: engine.user.value(),
         group: engine.group.value(),
-        sandbox: engine.sandbox.value() != Some(false),
+        sandbox: engine.sandbox(),
         control: engine.control.value().unwrap_or_else(|| PathBuf::from(format!("/run/fwlb/{name}.sock"))),
         state: engine.state.value().unwrap_or_else(|| PathBuf::from(format!("/var/lib/fwlb/{name}"))),
         name,
@@ -92,44 +90,38 @@ fn engine(engine: Option<&file::Engine>, out: &mut Diagnostics) -> Option<Engine
 fn log(log: &file::Log) -> Log {
     let targets = log.syslog.given().map(|list| list.value.as_slice()).unwrap_or_default();
     Log {
-        level: log.level.value().unwrap_or("info").to_owned(),
-        json: log.json.value() == Some(true),
-        checks: log.checks.value() == Some(true),
+        level: log.level().to_owned(),
+        json: log.json(),
+        checks: log.checks(),
         sessions: log.sessions.value().flatten(),
         syslog: targets.iter().map(|target| target.value.clone()).collect(),
-        facility: log.facility.value().unwrap_or(file::Log::DAEMON),
+        facility: log.facility(),
         hostname: log.hostname.value(),
     }
 }
 
 fn limits(limits: &file::Limits) -> Limits {
-    let default = Limits::default();
-    let limit = |field: &Field<u64>, default: usize| {
-        field.value().and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
-    };
-    let of_source = |field: &Field<u64>| field.value().and_then(|value| u32::try_from(value).ok());
     Limits {
-        sessions: limit(&limits.sessions, default.sessions),
-        sticky: limit(&limits.sticky, default.sticky),
-        neighbors: limit(&limits.neighbors, default.neighbors),
-        pending: limit(&limits.pending, default.pending),
-        punts: limit(&limits.punts, default.punts),
-        fragments: limit(&limits.fragments, default.fragments),
-        held: limit(&limits.held, default.held),
-        source: SourceLimits { sessions: of_source(&limits.source_sessions), rate: of_source(&limits.source_rate) },
+        sessions: limits.sessions(),
+        sticky: limits.sticky(),
+        neighbors: limits.neighbors(),
+        pending: limits.pending(),
+        punts: limits.punts(),
+        fragments: limits.fragments(),
+        held: limits.held(),
+        source: SourceLimits { sessions: limits.source_sessions.value(), rate: limits.source_rate.value() },
     }
 }
 
 fn timeouts(timeouts: &file::Timeouts) -> Timeouts {
-    let default = Timeouts::default();
     Timeouts {
-        tcp_syn: timeouts.tcp_syn.value().unwrap_or(default.tcp_syn),
-        tcp_established: timeouts.tcp_established.value().unwrap_or(default.tcp_established),
-        tcp_closing: timeouts.tcp_closing.value().unwrap_or(default.tcp_closing),
-        udp_new: timeouts.udp_new.value().unwrap_or(default.udp_new),
-        udp: timeouts.udp.value().unwrap_or(default.udp),
-        icmp: timeouts.icmp.value().unwrap_or(default.icmp),
-        other: timeouts.other.value().unwrap_or(default.other),
-        fragment: timeouts.fragment.value().unwrap_or(default.fragment),
+        tcp_syn: timeouts.tcp_syn(),
+        tcp_established: timeouts.tcp_established(),
+        tcp_closing: timeouts.tcp_closing(),
+        udp_new: timeouts.udp_new(),
+        udp: timeouts.udp(),
+        icmp: timeouts.icmp(),
+        other: timeouts.other(),
+        fragment: timeouts.fragment(),
     }
 }

@@ -2,6 +2,7 @@
 //! found and, where possible, what to write instead.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -66,6 +67,15 @@ pub fn device(text: &str) -> Result<String, InvalidValue> {
             refused("no `/`, `:` or white space")
         }
         _ => Ok(text.to_owned()),
+    }
+}
+
+/// Ports as the file has them: `80`, `8000-8099` or `any`.
+pub fn format_ports(ports: &RangeInclusive<u16>) -> String {
+    match (*ports.start(), *ports.end()) {
+        (1, u16::MAX) => "any".to_owned(),
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
     }
 }
 

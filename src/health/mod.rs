@@ -105,3 +105,10 @@ pub enum ServiceCheckKind {
     /// No check: the server counts as up.
     None,
 }
+
+impl ServiceCheckKind {
+    /// True if the check goes to a TCP port of the server.
+    pub const fn has_port(&self) -> bool {
+        !matches!(self, Self::Icmp | Self::None)
+    }
+}

@@ -12,20 +12,24 @@
 //! ends the old connection, and another SYN at once.
 
 mod connection;
+mod conversation;
 mod http;
+mod target;
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use crate::health::{ServiceCheck, ServiceCheckKind};
 use crate::time::{Duration, Instant};
-use crate::wire::emit::{AddressPair, MacPair};
 use crate::wire::frame::tcp_flags;
 use crate::wire::icmp::{Echo, EchoKind};
 use crate::wire::tcp::{self, Segment};
 
 use connection::{CheckConnection, ConnectionPhase};
-use http::{HttpResponse, ResponseVerdict};
+use conversation::{Connect, Conversation, REFUSED};
+use http::HttpResponse;
+
+pub use target::CheckTarget;
 
 /// The source ports of checks. They lie below the ports that stand for clients in `full-nat`, which begin at 1024, so
 /// that a check and a client never have the same 5-tuple. Their number limits the checks of one server port that run at
@@ -48,23 +52,6 @@ pub enum CheckVerdict {
     TimedOut(String),
 }
 
-/// The addresses, ports and limits of a check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CheckTarget {
-    /// Source and destination MAC address.
-    pub macs: MacPair,
-    /// The engine's address and the server's address.
-    pub addresses: AddressPair,
-    /// Source port, or identifier of the echo; one of [`PORTS`].
-    pub source_port: u16,
-    /// Sequence number of the SYN (RFC 6528), above those of any earlier connection between the same ends.
-    pub sequence: u32,
-    /// Destination port at the server.
-    pub port: u16,
-    /// The MTU: length of the largest IP packet in bytes.
-    pub mtu: u16,
-}
-
 /// The state of one check; see the module documentation.
 #[derive(Debug)]
 pub struct ServerProber {
@@ -83,10 +70,12 @@ pub struct ServerProber {
 
 #[derive(Debug)]
 enum Exchange {
-    Echo { data: Vec<u8> },
+    Echo {
+        data: Vec<u8>,
+    },
     HalfOpen,
-    Tcp(Box<CheckConnection>),
-    Http(Box<CheckConnection>, Box<HttpResponse>),
+    /// A TCP connection, and what is said over it.
+    Tcp(Box<CheckConnection>, Box<dyn Conversation>),
 }
 
 impl ServerProber {
@@ -100,11 +89,14 @@ impl ServerProber {
                 Exchange::Echo { data }
             }
             ServiceCheckKind::HalfOpen => Exchange::HalfOpen,
-            ServiceCheckKind::Tcp => Exchange::Tcp(Box::new(CheckConnection::open(&way, Vec::new(), random, now)?)),
+            ServiceCheckKind::Tcp => {
+                let connection = CheckConnection::open(&way, Vec::new(), random, now)?;
+                Exchange::Tcp(Box::new(connection), Box::new(Connect))
+            }
             ServiceCheckKind::Http { path, host, status, body } => {
                 let request = http::request(path, host.as_deref(), way.addresses.destination(), way.port);
                 let answer = HttpResponse::new(status.clone(), body.clone());
-                Exchange::Http(Box::new(CheckConnection::open(&way, request, random, now)?), Box::new(answer))
+                Exchange::Tcp(Box::new(CheckConnection::open(&way, request, random, now)?), Box::new(answer))
             }
         };
         let mut prober = Self {
@@ -143,7 +135,7 @@ impl ServerProber {
         match &mut self.exchange {
             Exchange::Echo { .. } => {}
             Exchange::HalfOpen => self.half_open_answered(segment, now),
-            Exchange::Tcp(connection) | Exchange::Http(connection, _) => {
+            Exchange::Tcp(connection, _) => {
                 connection.receive(packet);
                 self.advance(now);
             }
@@ -163,7 +155,7 @@ impl ServerProber {
     pub fn poll_timeout(&self) -> Instant {
         let wake = match &self.exchange {
             Exchange::Echo { .. } | Exchange::HalfOpen => None,
-            Exchange::Tcp(connection) | Exchange::Http(connection, _) => connection.poll_timeout(),
+            Exchange::Tcp(connection, _) => connection.poll_timeout(),
         };
         wake.map_or(self.deadline(), |wake| wake.min(self.deadline()))
     }
@@ -186,8 +178,7 @@ impl ServerProber {
         match &self.exchange {
             Exchange::Echo { .. } => "echo reply".to_owned(),
             Exchange::HalfOpen => "SYN-ACK".to_owned(),
-            Exchange::Tcp(_) => "connected".to_owned(),
-            Exchange::Http(_, answer) => answer.status().map_or_else(String::new, |status| format!("HTTP {status}")),
+            Exchange::Tcp(_, conversation) => conversation.answer(),
         }
     }
 
@@ -228,7 +219,7 @@ impl ServerProber {
                 };
                 self.frames.push_back(tcp::segment(macs, pair, &syn));
             }
-            Exchange::Tcp(_) | Exchange::Http(..) => self.advance(now),
+            Exchange::Tcp(..) => self.advance(now),
         }
     }
 
@@ -239,9 +230,7 @@ impl ServerProber {
             && match &self.exchange {
                 Exchange::Echo { .. } => false,
                 Exchange::HalfOpen => true,
-                Exchange::Tcp(connection) | Exchange::Http(connection, _) => {
-                    connection.phase() == ConnectionPhase::Connecting
-                }
+                Exchange::Tcp(connection, _) => connection.phase() == ConnectionPhase::Connecting,
             };
         is_opening
             && segment.flags & tcp_flags::ACK != 0
@@ -260,7 +249,7 @@ impl ServerProber {
         let (way, random) = (&self.target, u64::from(segment.sequence));
         match &mut self.exchange {
             Exchange::Echo { .. } | Exchange::HalfOpen => {}
-            Exchange::Tcp(connection) | Exchange::Http(connection, _) => {
+            Exchange::Tcp(connection, _) => {
                 if let Some(again) = CheckConnection::open(way, connection.take_request(), random, now) {
                     **connection = again;
                 }
@@ -275,7 +264,7 @@ impl ServerProber {
             return;
         }
         if segment.flags & tcp_flags::RST != 0 {
-            self.verdict = Some(CheckVerdict::Unhealthy("connection refused".to_owned()));
+            self.verdict = Some(CheckVerdict::Unhealthy(REFUSED.to_owned()));
             self.done = true;
         } else if segment.flags & tcp_flags::SYN != 0 {
             self.reset(expected);
@@ -303,52 +292,11 @@ impl ServerProber {
         let rtt = now.since(self.started);
         match &mut self.exchange {
             Exchange::Echo { .. } | Exchange::HalfOpen => {}
-            Exchange::Tcp(connection) => {
-                connection.poll(now);
-                if self.verdict.is_none() {
-                    self.verdict = match connection.phase() {
-                        ConnectionPhase::Connecting => None,
-                        ConnectionPhase::Established | ConnectionPhase::PeerClosed => Some(CheckVerdict::Healthy(rtt)),
-                        ConnectionPhase::Closed => Some(CheckVerdict::Unhealthy("connection refused".to_owned())),
-                    };
-                    if self.verdict.is_some() {
-                        connection.close(now);
-                    }
-                } else {
-                    connection.drop_received();
-                }
-            }
-            Exchange::Http(connection, answer) => {
-                connection.poll(now);
-                connection.read(|bytes| answer.receive(bytes));
-                if self.verdict.is_none() {
-                    let phase = connection.phase();
-                    self.verdict = match answer.verdict(phase == ConnectionPhase::PeerClosed) {
-                        ResponseVerdict::Healthy => Some(CheckVerdict::Healthy(rtt)),
-                        ResponseVerdict::Unhealthy(why) => Some(CheckVerdict::Unhealthy(why)),
-                        ResponseVerdict::Undecided => match (phase, connection.was_established()) {
-                            (ConnectionPhase::Closed, false) => {
-                                Some(CheckVerdict::Unhealthy("connection refused".to_owned()))
-                            }
-                            (ConnectionPhase::Closed, true) => {
-                                Some(CheckVerdict::Unhealthy("connection reset".to_owned()))
-                            }
-                            (
-                                ConnectionPhase::Connecting
-                                | ConnectionPhase::Established
-                                | ConnectionPhase::PeerClosed,
-                                _,
-                            ) => None,
-                        },
-                    };
-                    if self.verdict.is_some() {
-                        connection.close(now);
-                    }
-                }
-                // Reading opened the receive window, and the server may be waiting for that to be announced.
-                connection.poll(now);
-                if answer.is_flood() {
-                    connection.abort(now);
+            Exchange::Tcp(connection, conversation) => {
+                match conversation.proceed(connection, self.verdict.is_some(), now) {
+                    Some(Ok(())) => self.verdict = Some(CheckVerdict::Healthy(rtt)),
+                    Some(Err(why)) => self.verdict = Some(CheckVerdict::Unhealthy(why)),
+                    None => {}
                 }
             }
         }
@@ -365,23 +313,22 @@ impl ServerProber {
             self.verdict = Some(CheckVerdict::TimedOut(match &self.exchange {
                 Exchange::Echo { .. } => format!("no answer in {within:?}"),
                 Exchange::HalfOpen => format!("no SYN-ACK in {within:?}"),
-                Exchange::Tcp(connection) | Exchange::Http(connection, _) if !connection.was_established() => {
+                Exchange::Tcp(connection, _) if !connection.was_established() => {
                     format!("no SYN-ACK in {within:?}")
                 }
-                Exchange::Http(_, answer) if !answer.is_empty() => format!("answer not complete in {within:?}"),
-                Exchange::Tcp(_) | Exchange::Http(..) => format!("no answer in {within:?}"),
+                Exchange::Tcp(_, conversation) => format!("{} in {within:?}", conversation.lacks()),
             }));
         }
         match &mut self.exchange {
             Exchange::Echo { .. } | Exchange::HalfOpen => {}
-            Exchange::Tcp(connection) | Exchange::Http(connection, _) => connection.abort(now),
+            Exchange::Tcp(connection, _) => connection.abort(now),
         }
         self.take_packets();
         self.done = true;
     }
 
     fn take_packets(&mut self) {
-        let (Exchange::Tcp(connection) | Exchange::Http(connection, _)) = &mut self.exchange else { return };
+        let Exchange::Tcp(connection, _) = &mut self.exchange else { return };
         while let Some(frame) = connection.poll_frame(self.target.macs) {
             self.frames.push_back(frame);
         }

@@ -3,6 +3,8 @@
 
 use std::ops::RangeInclusive;
 
+use crate::nat::ports::{PORT_MIN, PORTS};
+
 /// The number of ports tried in the first round. Each later round tries half as many, from another random start.
 const FIRST_ROUND: u32 = 128;
 /// The number of ports tried in the last round.
@@ -30,7 +32,7 @@ const fn class(port: u16) -> RangeInclusive<u16> {
     match port {
         0..=511 => 1..=511,
         512..=1023 => 600..=1023,
-        1024.. => 1024..=u16::MAX,
+        PORT_MIN.. => PORTS,
     }
 }
 

@@ -1,8 +1,7 @@
 mod flip;
 
-use std::path::Path;
-
 use super::*;
+use crate::config::testing::{config, load};
 
 const BASE: &str = r#"
 [engine]
@@ -38,15 +37,6 @@ name = "fw2"
 link = "firewalls"
 addresses = ["10.1.0.12"]
 "#;
-
-fn load(text: &str) -> LoadedConfig {
-    crate::config::load("new.toml", text, &mut |_: &Path| Err("no files".to_owned()))
-}
-
-fn config(text: &str) -> Config {
-    let outcome = load(text);
-    outcome.config.unwrap_or_else(|| panic!("{}", outcome.diagnostics))
-}
 
 fn words(new: &str) -> Vec<String> {
     differences(&config(BASE), &config(new)).iter().map(Difference::to_string).collect()
@@ -91,12 +81,12 @@ fn what_takes_a_restart_is_refused_at_its_place_and_the_rest_is_not() {
     assert!(outcome.config.is_none());
     let text = outcome.diagnostics.to_string();
     for line in [
-        "new.toml:4:11: error: `workers` of [engine] cannot change while the engine runs: 2 -> 4",
-        "new.toml:5:6: error: `io` of [engine] cannot change while the engine runs: af-packet -> af-xdp",
-        "new.toml:6:12: error: `xdp-send` of [engine] cannot change while the engine runs: true -> false",
-        "new.toml:10:12: error: `sessions` of [limits] cannot change while the engine runs: 1000 -> 2000",
-        "new.toml:13:10: error: `device` of link \"clients\" cannot change while the engine runs: eth0 -> eth7",
-        "new.toml:14:8: error: `vlan` of link \"clients\" cannot change while the engine runs: untagged -> 5",
+        "x.toml:4:11: error: `workers` of [engine] cannot change while the engine runs: 2 -> 4",
+        "x.toml:5:6: error: `io` of [engine] cannot change while the engine runs: af-packet -> af-xdp",
+        "x.toml:6:12: error: `xdp-send` of [engine] cannot change while the engine runs: true -> false",
+        "x.toml:10:12: error: `sessions` of [limits] cannot change while the engine runs: 1000 -> 2000",
+        "x.toml:13:10: error: `device` of link \"clients\" cannot change while the engine runs: eth0 -> eth7",
+        "x.toml:14:8: error: `vlan` of link \"clients\" cannot change while the engine runs: untagged -> 5",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }

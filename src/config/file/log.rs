@@ -1,4 +1,4 @@
-//! Declares the keys of `[log]`, holds their typed values, and reads them.
+//! Declares `[log]`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,85 +6,55 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use super::choices::{FACILITY, FORMAT, LEVEL};
-use super::read::path;
-use crate::config::SyslogTarget;
+use super::path;
+use super::section::section;
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
+use crate::config::fact::{Value, bare, list, or_none, text, word};
 use crate::config::reader::{Field, Located, Reader};
-use crate::config::schema::{Key, Schema, ValueKind, choice_names};
+use crate::config::schema::ValueKind;
 use crate::config::value::InvalidValue;
+use crate::config::{self, SyslogTarget};
 
-pub static LOG: Schema = Schema {
-    section: "[log]",
-    about: "What is logged, and where to. A reload changes `level` and `checks`.",
-    keys: &[
-        Key::optional("level", ValueKind::Choice(|| choice_names(&LEVEL)), "The least severe level that is logged."),
-        Key::optional("format", ValueKind::Choice(|| choice_names(&FORMAT)), "Lines of text, or of JSON.")
-            .with_restart(),
-        Key::optional(
-            "checks",
-            ValueKind::Flag,
-            "Log every result of a health check, not only those that change a state.",
-        ),
-        Key::unset(
-            "sessions",
-            ValueKind::String("false, or an absolute path"),
-            "no file",
-            "The file that gets one line of JSON for every session that ends.",
-        )
-        .with_restart(),
-        Key::unset(
-            "syslog",
-            ValueKind::Strings("an address with a port, or the path of a socket such as /dev/log"),
-            "none",
-            "Syslog collectors that get every line as well (RFC 5424).",
-        )
-        .with_restart(),
-        Key::optional("facility", ValueKind::Choice(|| choice_names(&FACILITY)), "The syslog facility.").with_restart(),
-        Key::unset(
-            "hostname",
-            ValueKind::String("1 to 255 printable characters without spaces"),
-            "the machine's name",
-            "The HOSTNAME of syslog messages.",
-        )
-        .with_restart(),
-    ],
-    reserved: &[],
-    absent: &[],
-};
-
-/// The values of `[log]`.
-#[derive(Debug, Clone)]
-pub struct Log {
-    pub level: Field<&'static str>,
+section! {
+    /// The values of `[log]`.
+    Log = "[log]" "What is logged, and where to. A reload changes `level` and `checks`.";
+    facts(log: &config::Log, _config);
+    reserved;
+    level: &'static str = choice("level", &LEVEL), optional("info"),
+        "The least severe level that is logged." => text(&log.level);
     /// True for `format = "json"`.
-    pub json: Field<bool>,
-    pub checks: Field<bool>,
+    json: bool = choice("format", &FORMAT), optional(false), with_restart,
+        "Lines of text, or of JSON." => word(&FORMAT, &log.json);
+    checks: bool = flag("checks"), optional(false),
+        "Log every result of a health check, not only those that change a state." => bare(log.checks);
     /// The path of the session log; `None` for `sessions = false`.
-    pub sessions: Field<Option<PathBuf>>,
-    pub syslog: Field<Vec<Located<SyslogTarget>>>,
+    sessions: Option<PathBuf> = with("sessions", ValueKind::String("false, or an absolute path"), sessions),
+        unset("no file"), with_restart,
+        "The file that gets one line of JSON for every session that ends."
+        => or_none(log.sessions.as_ref(), |path| text(path.display()));
+    syslog: SyslogTarget = strings(
+            "syslog", "an address with a port, or the path of a socket such as /dev/log", target
+        ), unset("none"), with_restart,
+        "Syslog collectors that get every line as well (RFC 5424)." => list(&log.syslog, collector);
     /// The facility code (RFC 5424 section 6.2.1).
-    pub facility: Field<u8>,
-    pub hostname: Field<String>,
+    facility: u8 = choice("facility", &FACILITY), optional(DAEMON), with_restart,
+        "The syslog facility." => word(&FACILITY, &log.facility);
+    hostname: String = string("hostname", "1 to 255 printable characters without spaces", hostname),
+        unset("the machine's name"), with_restart,
+        "The HOSTNAME of syslog messages." => or_none(log.hostname.as_ref(), text);
 }
 
-impl Log {
-    /// The default facility, `daemon` (RFC 5424 section 6.2.1).
-    pub const DAEMON: u8 = 3;
-}
+/// The default facility, `daemon` (RFC 5424 section 6.2.1).
+const DAEMON: u8 = 3;
 
-pub(super) fn read_log(reader: &Reader<'_>, out: &mut Diagnostics) -> Log {
-    Log {
-        level: reader.choice("level", &LEVEL, out),
-        json: reader.choice("format", &FORMAT, out),
-        checks: reader.flag("checks", out),
-        sessions: read_sessions(reader, out),
-        syslog: reader.strings("syslog", target, out),
-        facility: reader.choice("facility", &FACILITY, out),
-        hostname: reader.string("hostname", hostname, out),
+fn collector(target: &SyslogTarget) -> Value {
+    match target {
+        SyslogTarget::Udp(address) => text(address),
+        SyslogTarget::Local(path) => text(path.display()),
     }
 }
 
-fn read_sessions(reader: &Reader<'_>, out: &mut Diagnostics) -> Field<Option<PathBuf>> {
+fn sessions(reader: &Reader<'_>, out: &mut Diagnostics) -> Field<Option<PathBuf>> {
     let Some(raw) = reader.raw("sessions") else { return Field::Absent };
     match raw.get_ref() {
         DeValue::Boolean(false) => Field::Given(Located::new(None, raw.span())),
@@ -109,7 +79,7 @@ fn read_sessions(reader: &Reader<'_>, out: &mut Diagnostics) -> Field<Option<Pat
 /// Parses a syslog collector: `192.0.2.1:514`, `[2001:db8::1]:514`, or the path of a socket such as `/dev/log`.
 fn target(text: &str) -> Result<SyslogTarget, InvalidValue> {
     if text.starts_with('/') {
-        return super::read::socket_path(text).map(SyslogTarget::Local);
+        return super::socket_path(text).map(SyslogTarget::Local);
     }
     let refused = || {
         InvalidValue::new(format!("not a syslog collector: {text:?}"))

@@ -1,47 +1,64 @@
-//! Holds the typed values of `[[service]]` and its subsections, and reads them.
+//! Declares `[[service]]` and its subsections.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 
-use super::choices::{ADMIN, HASH_ON, MODE, OBSERVE, ON_FAILURE, PROTOCOL, SCHEDULER, SERVICE_KIND};
-use super::keys::ALL;
-use super::read::each;
-use super::service_keys::{SERVER, SERVICE_CHECK, STICKY};
-use crate::config::diagnostic::{Diagnostic, Diagnostics};
-use crate::config::reader::{Field, Located, Reader};
-use crate::config::schema::choice_names;
-use crate::config::synonyms;
+use super::choices::{ADMIN, HASH_ON, MODE, OBSERVE, ON_FAILURE, PROTOCOL, SCHEDULER, STICKY_BY};
+use super::section::section;
+use super::service_check::ServiceCheck;
+use super::{NAME, TIME_MAX};
+use crate::config::fact::{Value, bare, list, or_never, or_none, ports, text, time, word};
+use crate::config::schema::{choice_name, choice_names};
 use crate::config::value::{self, InvalidValue};
-use crate::config::{AdminState, ForwardingMode, Observe, OnFailure};
+use crate::config::{self, AdminState, ForwardingMode, HashOn, Observe, OnFailure, Scheduler, StickyBy, synonyms};
 use crate::time::Duration;
 
 /// The largest number of addresses in one range of `snat`. Each address gives 64,512 source ports per server.
 const SNAT_RANGE_MAX: u128 = 256;
 
-/// The values of `[[service]]`.
-#[derive(Debug, Clone)]
-pub struct Service {
-    /// Byte range of the header.
-    pub span: Range<usize>,
-    pub name: Field<String>,
-    pub addresses: Field<Vec<Located<IpAddr>>>,
+section! {
+    /// The values of `[[service]]`.
+    Service = "[[service]]" "A virtual service: addresses and ports that clients know, and the servers that answer for them. An engine with \
+            services needs no group.";
+    facts(service: &config::Service, _config);
+    reserved "http", "tls", "rule", "encapsulation", "limit", "announce", "send-proxy", "helpers";
+    name: String = string("name", NAME, value::name), required("\"web\""),
+        "The service's name, unique in the file." => text(&service.name);
+    addresses: IpAddr = strings("address", "an address", value::station_address), required("\"203.0.113.80\""),
+        "The virtual addresses (VIPs)." => list(&service.addresses, text);
     /// IP protocol numbers: 6 or 17.
-    pub protocols: Field<Vec<Located<u8>>>,
-    pub ports: Field<Vec<Located<RangeInclusive<u16>>>>,
-    pub scheduler: Field<SchedulerName>,
-    pub hash_on: Field<Vec<Located<HashPart>>>,
-    pub mode: Field<ForwardingMode>,
+    protocols: u8 = choices_by("protocol", &PROTOCOL, protocol), required("\"tcp\""),
+        "The protocols that are served." => list(&service.protocols, |number| word(&PROTOCOL, number));
+    ports: RangeInclusive<u16> = ranges("port", 1..=65_535, Some("any")), required("80"),
+        "The ports; of services with the same VIP the most specific port wins." => list(&service.ports, ports);
+    scheduler: SchedulerName = choice("scheduler", &SCHEDULER), optional(SchedulerName::RoundRobin),
+        "How a new session gets its server; weights always count." => word(&SCHEDULER, &scheduler(service.scheduler).0);
+    hash_on: HashPart = choices_by("hash-on", &HASH_ON, hash_part),
+        unset("the source address, with scheduler = \"hash\""),
+        "The fields of a packet that the scheduler `hash` uses." => scheduler(service.scheduler).1;
+    mode: ForwardingMode = choice_by("mode", &MODE, mode), optional(ForwardingMode::default()),
+        "How packets reach the server: NAT, NAT of the source too, by MAC (DSR), or in an IP-in-IP tunnel (DSR)."
+        => word(&MODE, &service.mode);
     /// First and last address of each range.
-    pub snat: Field<Vec<Located<(IpAddr, IpAddr)>>>,
-    pub sticky: Option<Sticky>,
-    pub on_failure: Field<OnFailure>,
-    pub drain_timeout: Field<Option<Duration>>,
-    pub admin: Field<AdminState>,
-    /// `observe`.
-    pub observe: Field<Observe>,
-    /// `[service.check]`.
-    pub check: Option<ServiceCheck>,
-    pub servers: Vec<Server>,
+    snat: (IpAddr, IpAddr) = strings(
+            "snat", "an address, or a range such as 10.10.20.240-10.10.20.243", address_range
+        ), unset("those of the link that leads to the server"),
+        "Mode full-nat: the source addresses that replace those of clients." => list(&service.snat, text);
+    sticky: Sticky = table("sticky"), unset("off"), "Source-address persistence: clients keep their server.";
+    on_failure: OnFailure = choice("on-failure", &ON_FAILURE), unset("reset for TCP, reselect for the rest"),
+        "What happens to the sessions of a server that went down."
+        => word(&ON_FAILURE, &service.on_failure);
+    drain_timeout: Option<Duration> = duration_or_never("drain-timeout", Duration::ZERO..=TIME_MAX),
+        optional(Some(Duration::from_secs(300))),
+        "How long the sessions of a draining server may stay." => or_never(service.drain_timeout);
+    admin: AdminState = choice("admin", &ADMIN), optional(AdminState::default()),
+        "Its administrative state." => word(&ADMIN, &service.admin);
+    observe: Observe = choice("observe", &OBSERVE), optional(Observe::default()),
+        "Passive checks: with layer4, TCP connections that a server refuses or does not answer have it checked at once; it takes no new \
+             sessions until it passes. At most half of the servers, never the last."
+        => word(&OBSERVE, &service.observe);
+    check: ServiceCheck = table("check"), unset("its defaults"), "How its servers are checked.";
+    servers: Server = tables("server"), unset("none"), "Its servers.";
 }
 
 /// `scheduler` of `[[service]]`.
@@ -59,85 +76,6 @@ pub enum HashPart {
     SourcePort,
     DestinationAddress,
     DestinationPort,
-}
-
-/// The values of `sticky` of `[[service]]`.
-#[derive(Debug, Clone)]
-pub struct Sticky {
-    pub prefix: Field<u64>,
-    pub prefix6: Field<u64>,
-    pub timeout: Field<Duration>,
-}
-
-/// `kind` of `[service.check]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServiceCheckKindName {
-    Icmp,
-    Tcp,
-    HalfOpen,
-    Http,
-    None,
-}
-
-/// The values of `[service.check]`.
-#[derive(Debug, Clone)]
-pub struct ServiceCheck {
-    /// Byte range of the header.
-    pub span: Range<usize>,
-    pub kind: Field<ServiceCheckKindName>,
-    pub port: Field<u64>,
-    pub path: Field<String>,
-    pub host: Field<String>,
-    pub status: Field<Vec<Located<RangeInclusive<u16>>>>,
-    pub body: Field<String>,
-    pub interval: Field<Duration>,
-    pub timeout: Field<Duration>,
-    pub fall: Field<u64>,
-    pub rise: Field<u64>,
-    pub dead_interval: Field<Duration>,
-    pub down_after: Field<Duration>,
-}
-
-/// The values of `[[service.server]]`.
-#[derive(Debug, Clone)]
-pub struct Server {
-    /// Byte range of the header.
-    pub span: Range<usize>,
-    pub name: Field<String>,
-    pub addresses: Field<Vec<Located<IpAddr>>>,
-    pub port: Field<u64>,
-    pub weight: Field<u64>,
-    pub backup: Field<bool>,
-    pub admin: Field<AdminState>,
-}
-
-pub(super) fn read_service(reader: &Reader<'_>, out: &mut Diagnostics) -> Service {
-    let check = reader.table("check", SERVICE_CHECK.section, out);
-    let sticky = reader.table("sticky", "sticky = { by = \"source\" }", out);
-    Service {
-        span: reader.span(),
-        name: reader.string("name", value::name, out),
-        addresses: reader.strings("address", value::station_address, out),
-        protocols: reader.strings("protocol", protocol, out),
-        ports: reader.ranges("port", out),
-        scheduler: reader.choice("scheduler", &SCHEDULER, out),
-        hash_on: reader.strings("hash-on", hash_part, out),
-        mode: reader.string("mode", mode, out),
-        snat: reader.strings("snat", address_range, out),
-        sticky: sticky.map(|(table, span)| {
-            let reader = Reader::new(table, span, &STICKY, &ALL, out);
-            read_sticky(&reader, out)
-        }),
-        on_failure: reader.choice("on-failure", &ON_FAILURE, out),
-        drain_timeout: reader.duration_or_never("drain-timeout", out),
-        admin: reader.choice("admin", &ADMIN, out),
-        observe: reader.choice("observe", &OBSERVE, out),
-        check: check.map(|(table, span)| {
-            let reader = Reader::new(table, span, &SERVICE_CHECK, &ALL, out);
-            read_check(&reader, out)
-        }),
-        servers: each(reader, "server", &SERVER, out, read_server),
-    }
 }
 
 fn protocol(text: &str) -> Result<u8, InvalidValue> {
@@ -218,8 +156,40 @@ pub fn addresses_of((first, last): (IpAddr, IpAddr)) -> Vec<IpAddr> {
     }
 }
 
-fn read_sticky(reader: &Reader<'_>, out: &mut Diagnostics) -> Sticky {
-    let by = |text: &str| match text {
+fn scheduler(scheduler: Scheduler) -> (SchedulerName, Value) {
+    match scheduler {
+        Scheduler::RoundRobin => (SchedulerName::RoundRobin, Value::None),
+        Scheduler::LeastConnections => (SchedulerName::LeastConnections, Value::None),
+        Scheduler::Hash(HashOn { source_address, source_port, destination_address, destination_port }) => {
+            let parts = [
+                (source_address, HashPart::SourceAddress),
+                (source_port, HashPart::SourcePort),
+                (destination_address, HashPart::DestinationAddress),
+                (destination_port, HashPart::DestinationPort),
+            ];
+            let named: Vec<HashPart> = parts.into_iter().filter(|(has, _)| *has).map(|(_, part)| part).collect();
+            (SchedulerName::Hash, list(&named, |part| word(&HASH_ON, part)))
+        }
+    }
+}
+
+section! {
+    /// The values of `sticky` of `[[service]]`.
+    Sticky = "`sticky` of [[service]]" as "sticky = { by = \"source\" }"
+        "Source-address persistence: clients keep their server, as in sticky = { by = \"source\", timeout = \"10m\" }.";
+    facts(sticky: &StickyBy, _config);
+    reserved "cookie";
+    by: () = choice_by("by", &STICKY_BY, by), required("\"source\""), "What identifies a client." => text("source");
+    prefix: u8 = number("prefix", 0..=32), optional(32),
+        "IPv4 clients that share a prefix of this length count as one." => bare(sticky.prefix);
+    prefix6: u8 = number("prefix6", 0..=128), optional(128),
+        "IPv6 clients that share a prefix of this length count as one." => bare(sticky.prefix6);
+    timeout: Duration = duration("timeout", Duration::from_secs(1)..=TIME_MAX), optional(Duration::from_secs(600)),
+        "How long a client without a session is remembered." => time(sticky.timeout);
+}
+
+fn by(text: &str) -> Result<(), InvalidValue> {
+    match text {
         "source" => Ok(()),
         "cookie" => {
             Err(InvalidValue::new("`by = \"cookie\"` is reserved for a later version").hint("use by = \"source\""))
@@ -228,81 +198,25 @@ fn read_sticky(reader: &Reader<'_>, out: &mut Diagnostics) -> Sticky {
             let refused = InvalidValue::new(format!("`by` must be \"source\", found {text:?}"));
             Err(synonyms::hinted(refused, "by", text))
         }
-    };
-    reader.string("by", by, out);
-    Sticky {
-        prefix: reader.number("prefix", out),
-        prefix6: reader.number("prefix6", out),
-        timeout: reader.duration("timeout", out),
     }
 }
 
-fn read_check(reader: &Reader<'_>, out: &mut Diagnostics) -> ServiceCheck {
-    let kind = match reader.raw("kind") {
-        Some(raw) if raw.get_ref().as_str() == Some("https") => {
-            let message = "the kind \"https\" is reserved for a later version";
-            out.push(Diagnostic::error(raw.span(), message).hint("use \"http\" or \"tcp\""));
-            Field::Invalid
-        }
-        Some(_) | None => reader.choice("kind", &SERVICE_KIND, out),
-    };
-    ServiceCheck {
-        span: reader.span(),
-        kind,
-        port: reader.number("port", out),
-        path: reader.string("path", http_path, out),
-        host: reader.string("host", http_host, out),
-        status: reader.ranges("expect-status", out),
-        body: reader.string("expect-body", body, out),
-        interval: reader.duration("interval", out),
-        timeout: reader.duration("timeout", out),
-        fall: reader.number("fall", out),
-        rise: reader.number("rise", out),
-        dead_interval: reader.duration("dead-interval", out),
-        down_after: reader.duration("down-after", out),
-    }
-}
-
-/// Parses the path of an HTTP request line, which white space would end (RFC 9112 section 3).
-fn http_path(text: &str) -> Result<String, InvalidValue> {
-    match text {
-        _ if !text.starts_with('/') => {
-            Err(InvalidValue::new(format!("`path` begins with a slash, found {text:?}"))
-                .hint(format!("write \"/{text}\"")))
-        }
-        _ if text.len() > 1024 => Err(InvalidValue::new("`path` may have 1024 bytes")),
-        _ if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            Err(InvalidValue::new(format!("`path` has visible ASCII characters only, found {text:?}"))
-                .hint("write others as %20 and so on"))
-        }
-        _ => Ok(text.to_owned()),
-    }
-}
-
-fn http_host(text: &str) -> Result<String, InvalidValue> {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
-    match !text.is_empty() && text.len() <= 255 && text.bytes().all(legal) {
-        true => Ok(text.to_owned()),
-        false => Err(InvalidValue::new(format!("not a host name: {text:?}")).hint("write it as in www.example.com")),
-    }
-}
-
-fn body(text: &str) -> Result<String, InvalidValue> {
-    match text.len() {
-        0 => Err(InvalidValue::new("`expect-body` is empty: every body has that").hint("remove it")),
-        1..=1024 => Ok(text.to_owned()),
-        long => Err(InvalidValue::new(format!("`expect-body` may have 1024 bytes, this one has {long}"))),
-    }
-}
-
-fn read_server(reader: &Reader<'_>, out: &mut Diagnostics) -> Server {
-    Server {
-        span: reader.span(),
-        name: reader.string("name", value::name, out),
-        addresses: reader.strings("address", value::station_address, out),
-        port: reader.number("port", out),
-        weight: reader.number("weight", out),
-        backup: reader.flag("backup", out),
-        admin: reader.choice("admin", &ADMIN, out),
-    }
+section! {
+    /// The values of `[[service.server]]`.
+    Server = "[[service.server]]" "A real server of the service.";
+    facts(server: &config::Server, _config);
+    reserved "max-sessions", "max-rate", "slow-start";
+    name: String = string("name", NAME, value::name), required("\"s1\""),
+        "The server's name, unique in the service." => text(&server.name);
+    addresses: IpAddr = strings("address", "an address, one per family", value::station_address),
+        required("\"10.10.20.11\""),
+        "The server's addresses." => list(&server.addresses, text);
+    port: u16 = number("port", 1..=65_535), unset("the one that the client asked for"),
+        "The port that traffic is sent to." => or_none(server.port, bare);
+    weight: u16 = number("weight", 0..=256), optional(1),
+        "Its share of the sessions, relative to other servers; 0 takes no new ones." => bare(server.weight);
+    backup: bool = flag("backup"), optional(false),
+        "A sorry server: it is used only while every other server is down." => bare(server.backup);
+    admin: AdminState = choice("admin", &ADMIN), optional(AdminState::default()),
+        "Its administrative state." => word(&ADMIN, &server.admin);
 }

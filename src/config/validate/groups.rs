@@ -98,7 +98,7 @@ fn group(
         ));
     }
     if let Some(min_up) = typed.min_up.given()
-        && min_up.value > typed.firewalls.len() as u64
+        && usize::from(min_up.value) > typed.firewalls.len()
         && !typed.firewalls.is_empty()
     {
         let never = format!("`min-up` is {}, but {title} has {} firewalls", min_up.value, typed.firewalls.len());
@@ -119,11 +119,11 @@ fn group(
     Some(Group {
         name: typed.name.value()?,
         seed: seed?,
-        hash: typed.hash.value().unwrap_or_default(),
-        on_failure: typed.on_failure.value().unwrap_or_default(),
-        min_up: typed.min_up.value().and_then(|min_up| u16::try_from(min_up).ok()).unwrap_or(1),
-        below_min: typed.below_min.value().unwrap_or_default(),
-        drain_timeout: typed.drain_timeout.value().unwrap_or(Some(Duration::from_secs(300))),
+        hash: typed.hash(),
+        on_failure: typed.on_failure(),
+        min_up: typed.min_up(),
+        below_min: typed.below_min(),
+        drain_timeout: typed.drain_timeout(),
         check: check?,
         firewalls: (firewall..firewall + typed.firewalls.len()).map(FirewallId::from).collect(),
         peers: (peer..peer + typed.peers.len()).map(PeerId::from).collect(),
@@ -166,15 +166,12 @@ fn seed(typed: &Located<String>, read_secret: &mut ReadSecret<'_>, out: &mut Dia
 }
 
 fn check(typed: Option<&file::Check>, out: &mut Diagnostics) -> Option<PathCheck> {
-    let default = PathCheck::default();
-    let Some(typed) = typed else { return Some(default) };
-    let kind = match typed.kind {
-        Field::Absent => CheckKindName::Icmp,
-        Field::Given(ref kind) => kind.value,
-        Field::Invalid => return None,
-    };
-    let port = typed.port.value().and_then(|port| u16::try_from(port).ok());
-    let kind = match (kind, &typed.port) {
+    let Some(typed) = typed else { return Some(PathCheck::default()) };
+    if matches!(typed.kind, Field::Invalid) {
+        return None;
+    }
+    let port = typed.port.value();
+    let kind = match (typed.kind(), &typed.port) {
         (CheckKindName::Icmp | CheckKindName::None, Field::Given(port)) => {
             let message = "`port` is for the kinds \"tcp\" and \"udp\"";
             out.push(Diagnostic::error(port.span.clone(), message).hint("add kind = \"tcp\", or remove the port"));
@@ -190,13 +187,12 @@ fn check(typed: Option<&file::Check>, out: &mut Diagnostics) -> Option<PathCheck
         (CheckKindName::Tcp, Field::Given(_) | Field::Invalid) => PathCheckKind::Tcp { port: port? },
         (CheckKindName::Udp, Field::Given(_) | Field::Invalid) => PathCheckKind::Udp { port: port? },
     };
-    let small = |field: &Field<u64>, default: u8| field.value().and_then(|n| u8::try_from(n).ok()).unwrap_or(default);
     Some(PathCheck {
         kind,
-        interval: typed.interval.value().unwrap_or(default.interval),
-        timeout: typed.timeout.value().unwrap_or(default.timeout),
-        fall: small(&typed.fall, default.fall),
-        rise: small(&typed.rise, default.rise),
-        hold: typed.hold.value().unwrap_or(default.hold),
+        interval: typed.interval(),
+        timeout: typed.timeout(),
+        fall: typed.fall(),
+        rise: typed.rise(),
+        hold: typed.hold(),
     })
 }

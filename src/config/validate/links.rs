@@ -14,7 +14,7 @@ use crate::id::DeviceId;
 /// The largest number of links of one engine.
 const LINKS_MAX: usize = 1024;
 /// The least MTU of a link with IPv6, in bytes (RFC 8200 section 5).
-const IPV6_MTU_MIN: u64 = 1280;
+const IPV6_MTU_MIN: u16 = 1280;
 
 /// The device names in the order of first mention, and the links; `None` for a link with a mistake.
 pub fn links(typed: &[file::Link], out: &mut Diagnostics) -> (Vec<String>, Vec<Option<Link>>) {
@@ -50,14 +50,13 @@ fn one(typed: &file::Link, devices: &mut Vec<String>, out: &mut Diagnostics) -> 
         devices.push(device);
         devices.len() - 1
     });
-    let small = |field: &Field<u64>| field.value().and_then(|value| u16::try_from(value).ok());
     Some(Link {
         name: typed.name.value()?,
         device: DeviceId::from(device),
-        vlan: small(&typed.vlan),
+        vlan: typed.vlan.value(),
         addresses: addresses.iter().map(|at| at.value).collect(),
         mac: typed.mac.value(),
-        mtu: small(&typed.mtu),
+        mtu: typed.mtu.value(),
     })
 }
 

@@ -34,10 +34,10 @@ pub fn firewalls(
             group,
             link: LinkId::from(link?),
             addresses: addresses.iter().map(|at| at.value).collect(),
-            learn_by: typed.learn_by.value().unwrap_or_default(),
-            weight: typed.weight.value().and_then(|weight| u16::try_from(weight).ok()).unwrap_or(1),
+            learn_by: typed.learn_by(),
+            weight: typed.weight(),
             spare: typed.spare.value() == Some(true),
-            admin: typed.admin.value().unwrap_or_default(),
+            admin: typed.admin(),
         })
     };
     let firewalls: Vec<_> = typed.firewalls.iter().map(&mut one).collect();
@@ -53,7 +53,7 @@ pub fn firewalls(
 
 /// Warns about a group none of whose firewalls is ready.
 fn nobody_is_ready(typed: &file::Group, out: &mut Diagnostics) {
-    let state = |firewall: &file::Firewall| firewall.admin.value().unwrap_or_default();
+    let state = |firewall: &file::Firewall| firewall.admin();
     let Some(admin) = typed.firewalls.first().and_then(|firewall| firewall.admin.given()) else { return };
     if typed.firewalls.iter().any(|firewall| state(firewall) == AdminState::Ready) {
         return;

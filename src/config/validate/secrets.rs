@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
-use crate::config::difference::HIDDEN;
+use crate::config::fact::HIDDEN;
 use crate::config::reader::Located;
 use crate::config::validate::ReadSecret;
 

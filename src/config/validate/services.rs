@@ -13,6 +13,7 @@ use crate::config::file::{self, File, HashPart, SchedulerName};
 use crate::config::reader::{Field, Located};
 use crate::config::validate::links::is_link_local;
 use crate::config::validate::names::{Names, duplicate_error};
+use crate::config::value::format_ports;
 use crate::config::{
     ForwardingMode, HashOn, Link, Observe, OnFailure, Route, Scheduler, Server, Service, ServiceCheck,
     ServiceCheckKind, StickyBy,
@@ -106,8 +107,8 @@ fn service(
         snat: snat?,
         sticky: typed.sticky.as_ref().map(sticky),
         on_failure: on_failure.unwrap_or(OnFailure::Reset),
-        drain_timeout: typed.drain_timeout.value().unwrap_or(Some(Duration::from_secs(300))),
-        admin: typed.admin.value().unwrap_or_default(),
+        drain_timeout: typed.drain_timeout(),
+        admin: typed.admin(),
         observe,
         check: check?,
         servers: (first_server..first_server + typed.servers.len()).map(ServerId::from).collect(),
@@ -170,7 +171,7 @@ fn protocols(typed: &file::Service, out: &mut Diagnostics) -> Vec<u8> {
 }
 
 fn scheduler(typed: &file::Service, out: &mut Diagnostics) -> Scheduler {
-    let name = typed.scheduler.value().unwrap_or(SchedulerName::RoundRobin);
+    let name = typed.scheduler();
     if let Some(hash_on) = typed.hash_on.given()
         && name != SchedulerName::Hash
         && !matches!(typed.scheduler, Field::Invalid)
@@ -197,12 +198,7 @@ fn scheduler(typed: &file::Service, out: &mut Diagnostics) -> Scheduler {
 }
 
 fn sticky(typed: &file::Sticky) -> StickyBy {
-    let length = |field: &Field<u64>, default: u8| field.value().and_then(|n| u8::try_from(n).ok()).unwrap_or(default);
-    StickyBy {
-        prefix: length(&typed.prefix, 32),
-        prefix6: length(&typed.prefix6, 128),
-        timeout: typed.timeout.value().unwrap_or(Duration::from_secs(600)),
-    }
+    StickyBy { prefix: typed.prefix(), prefix6: typed.prefix6(), timeout: typed.timeout() }
 }
 
 /// Ports together with their place in the file.
@@ -245,15 +241,6 @@ fn check_port_overlaps(file: &File, out: &mut Diagnostics) {
                 out.push(error.related((*here).clone(), "the other range stands here"));
             }
         }
-    }
-}
-
-/// Ports as the file has them: `80`, `8000-8099` or `any`.
-pub fn format_ports(ports: &RangeInclusive<u16>) -> String {
-    match (*ports.start(), *ports.end()) {
-        (1, u16::MAX) => "any".to_owned(),
-        (first, last) if first == last => first.to_string(),
-        (first, last) => format!("{first}-{last}"),
     }
 }
 

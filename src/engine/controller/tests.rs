@@ -19,12 +19,4 @@ mod services;
 mod start;
 mod thousands;
 
-use std::path::Path as FilePath;
-
-use crate::config::{self, Config};
-
-/// The configuration in `text`, which is valid.
-pub(super) fn config(text: &str) -> Config {
-    let outcome = config::load("test.toml", text, &mut |_: &FilePath| Err("no files in tests".to_owned()));
-    outcome.config.unwrap_or_else(|| panic!("{:?}", outcome.diagnostics))
-}
+pub(super) use crate::config::testing::config;

@@ -13,7 +13,7 @@ use smoltcp::socket::tcp::{self, Socket, SocketBuffer};
 use smoltcp::wire::{EthernetProtocol, HardwareAddress, IpAddress, IpCidr};
 
 use self::shift::SequenceShift;
-use super::CheckTarget;
+use super::target::CheckTarget;
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 use crate::wire::emit::{self, MacPair};

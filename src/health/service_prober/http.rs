@@ -13,6 +13,9 @@ use std::ops::RangeInclusive;
 
 use httparse::{EMPTY_HEADER, Header, ParserConfig, Response};
 
+use super::connection::{CheckConnection, ConnectionPhase};
+use super::conversation::{Conversation, REFUSED};
+use crate::time::Instant;
 use body::{Body, Framing};
 
 /// The largest number of bytes of one head that are read.
@@ -83,6 +86,45 @@ struct Head {
     status: Option<u16>,
 }
 
+impl Conversation for HttpResponse {
+    fn proceed(&mut self, connection: &mut CheckConnection, decided: bool, now: Instant) -> Option<Result<(), String>> {
+        connection.poll(now);
+        connection.read(|bytes| self.receive(bytes));
+        let phase = connection.phase();
+        let verdict = match (decided, self.verdict(phase == ConnectionPhase::PeerClosed), phase) {
+            (true, _, _) => None,
+            (false, ResponseVerdict::Healthy, _) => Some(Ok(())),
+            (false, ResponseVerdict::Unhealthy(why), _) => Some(Err(why)),
+            (false, ResponseVerdict::Undecided, ConnectionPhase::Closed) => {
+                let why = if connection.was_established() { "connection reset" } else { REFUSED };
+                Some(Err(why.to_owned()))
+            }
+            (
+                false,
+                ResponseVerdict::Undecided,
+                ConnectionPhase::Connecting | ConnectionPhase::Established | ConnectionPhase::PeerClosed,
+            ) => None,
+        };
+        if verdict.is_some() {
+            connection.close(now);
+        }
+        // Reading opened the receive window. The server may be waiting to be told so.
+        connection.poll(now);
+        if self.is_flood() {
+            connection.abort(now);
+        }
+        verdict
+    }
+
+    fn answer(&self) -> String {
+        self.status.map_or_else(String::new, |status| format!("HTTP {status}"))
+    }
+
+    fn lacks(&self) -> &'static str {
+        if self.is_empty { "no answer" } else { "answer not complete" }
+    }
+}
+
 impl HttpResponse {
     pub(super) fn new(expected: Vec<RangeInclusive<u16>>, wanted: Option<String>) -> Self {
         Self {
@@ -119,16 +161,6 @@ impl HttpResponse {
                 }
             }
         }
-    }
-
-    /// True if no byte was received yet.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.is_empty
-    }
-
-    /// The status code of the response, once its status line has been read.
-    pub(super) const fn status(&self) -> Option<u16> {
-        self.status
     }
 
     /// True if so many bytes followed after the verdict that the end is no longer waited for.

@@ -164,10 +164,7 @@ fn two_devices_on_one_port_tell_of_it_once() {
 #[test]
 fn workers_are_placed_from_the_last_cpu_down_after_the_engines_before() {
     let text = |workers: &str| format!("[engine]\nname = \"e\"\n{workers}\n[[link]]\nname = \"a\"\ndevice = \"a0\"\n");
-    let config = |workers: &str| {
-        let outcome = crate::config::load("e.toml", &text(workers), &mut |_| Err(String::new()));
-        outcome.config.unwrap_or_else(|| panic!("{}", outcome.diagnostics))
-    };
+    let config = |workers: &str| crate::config::testing::config(&text(workers));
 
     assert_eq!(Workers::of(&config("workers = 2"), &[0, 1, 5], 0).cpus, [5, 1]);
     let second = Workers::of(&config("workers = 2"), &[0, 1, 5], 2);

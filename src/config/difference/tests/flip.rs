@@ -1,12 +1,14 @@
 //! Changes every key of the file by itself: everything that a reload would apply is among the differences.
 
+use std::path::Path;
+
 use toml::{Table, Value as Toml};
 
 use super::*;
-use crate::config::file::keys::ALL;
-use crate::config::schema::{Schema, ValueKind};
+use crate::config::file;
+use crate::config::schema::{Schema, Unset, ValueKind};
 
-/// A file that sets every key of every section.
+/// A file that sets every key of every section that has no default of its own, and some that have one.
 const FULL: &str = r#"
 [engine]
 name = "inner"
@@ -18,7 +20,6 @@ control = "/run/fwlb/inner.sock"
 state = "/var/lib/fwlb/inner"
 user = "fwlb"
 group = "fwlb"
-sandbox = true
 [api]
 listen = "192.0.2.1:9600"
 tls = { certificate = "/etc/a.crt", key = "file:/etc/a.key" }
@@ -97,7 +98,6 @@ link = "firewalls"
 addresses = ["10.2.0.11"]
 learn-by = "mac"
 weight = 1
-spare = false
 admin = "ready"
 [[group.firewall]]
 name = "fw2"
@@ -116,7 +116,6 @@ sticky = { by = "source", prefix = 24, prefix6 = 64, timeout = "20s" }
 on-failure = "keep"
 drain-timeout = "20s"
 admin = "ready"
-observe = "off"
 [service.check]
 kind = "http"
 port = 8080
@@ -135,7 +134,6 @@ name = "s1"
 address = ["10.10.20.11"]
 port = 8080
 weight = 1
-backup = false
 admin = "ready"
 [[service.server]]
 name = "s2"
@@ -217,6 +215,24 @@ fn table<'a>(root: &'a mut Table, schema: &Schema) -> Option<&'a mut Table> {
     })
 }
 
+/// [`FULL`] with the defaults of all keys that it leaves out.
+fn full() -> Table {
+    let mut full: Table = FULL.parse().unwrap();
+    let sections = sections(&understood(FULL).unwrap());
+    for schema in file::all() {
+        let Some(section) = sections.iter().find(|section| section.schema.section == schema.section) else { continue };
+        let table = table(&mut full, schema).unwrap_or_else(|| panic!("no {} in FULL", schema.section));
+        for (key, value) in section.keys().filter(|(key, _)| key.unset == Unset::Default) {
+            let literal = value.literal().unwrap_or_else(|| panic!("no default of {}", key.name));
+            let typed: Table = format!("{} = {literal}", key.name).parse().unwrap();
+            for (name, value) in typed {
+                table.entry(name).or_insert(value);
+            }
+        }
+    }
+    full
+}
+
 /// Other values of a key, each as a section with that change, and the section without the key.
 fn other_values(schema: &Schema, key: &crate::config::schema::Key, now: &Toml) -> Vec<Table> {
     let listed = OTHERS.iter().filter(|(section, name, _)| *section == schema.section && *name == key.name);
@@ -259,10 +275,10 @@ fn with_companions(others: &[Table], section: &Table) -> Vec<(Table, Vec<String>
 
 #[test]
 fn every_key_that_is_changed_alone_is_told() {
-    let full: Table = FULL.parse().unwrap();
+    let full = full();
     let old = understood(FULL).unwrap();
     let mut untaken = Vec::new();
-    for schema in ALL {
+    for schema in file::all() {
         for key in schema.keys.iter().filter(|key| !matches!(key.kind, ValueKind::Table | ValueKind::Tables)) {
             let mut changed = full.clone();
             let section = table(&mut changed, schema).unwrap_or_else(|| panic!("no {} in FULL", schema.section));

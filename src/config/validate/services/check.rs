@@ -8,67 +8,60 @@ use crate::config::file::{self, ServiceCheckKindName};
 use crate::config::reader::Field;
 use crate::config::value::format_duration;
 use crate::config::{ServiceCheck, ServiceCheckKind};
-use crate::time::Duration;
 
 pub(super) const TCP: u8 = 6;
 const STATUS: u16 = 200;
 
 /// The check of a service; `None` if it has a mistake.
-pub fn check(typed: &file::Service, protocols: &[u8], out: &mut Diagnostics) -> Option<ServiceCheck> {
-    let kind = match typed.check.as_ref().map(|check| &check.kind) {
-        Some(Field::Given(kind)) => kind.value,
-        Some(Field::Invalid) => return None,
-        Some(Field::Absent) | None if protocols.contains(&TCP) => ServiceCheckKindName::Tcp,
-        Some(Field::Absent) | None => ServiceCheckKindName::Icmp,
+pub fn check(service: &file::Service, protocols: &[u8], out: &mut Diagnostics) -> Option<ServiceCheck> {
+    let absent = file::ServiceCheck::default();
+    let typed = service.check.as_ref().unwrap_or(&absent);
+    let kind = match &typed.kind {
+        Field::Given(kind) => kind.value,
+        Field::Invalid => return None,
+        Field::Absent if protocols.contains(&TCP) => ServiceCheckKindName::Tcp,
+        Field::Absent => ServiceCheckKindName::Icmp,
     };
-    port_is_known(typed, kind, out);
-    let default = ServiceCheck {
-        kind: bare(kind),
-        port: None,
-        interval: Duration::from_secs(2),
-        timeout: Duration::from_secs(1),
-        fall: 3,
-        rise: 2,
-        dead_interval: Duration::from_secs(2),
-        down_after: None,
-    };
-    let Some(typed) = &typed.check else { return Some(default) };
-    let kind = content(typed, kind, out);
-    let small = |field: &Field<u64>, default: u8| field.value().and_then(|n| u8::try_from(n).ok()).unwrap_or(default);
-    let interval = typed.interval.value().unwrap_or(default.interval);
+    let kind = meaning(kind, typed);
+    if kind.has_port() {
+        port_is_known(service, out);
+    }
+    let fits = keys_fit(typed, &kind, out);
     let check = ServiceCheck {
-        kind: kind?,
-        port: typed.port.value().and_then(|port| u16::try_from(port).ok()),
-        interval,
-        timeout: typed.timeout.value().unwrap_or(default.timeout),
-        fall: small(&typed.fall, default.fall),
-        rise: small(&typed.rise, default.rise),
-        dead_interval: typed.dead_interval.value().unwrap_or(interval),
+        kind: fits.then_some(kind)?,
+        port: typed.port.value(),
+        interval: typed.interval(),
+        timeout: typed.timeout(),
+        fall: typed.fall(),
+        rise: typed.rise(),
+        dead_interval: typed.dead_interval.value_or(|| typed.interval()),
         down_after: typed.down_after.value(),
     };
     times(typed, &check, out);
     Some(check)
 }
 
-/// A check of this kind with default values.
-fn bare(kind: ServiceCheckKindName) -> ServiceCheckKind {
+/// The kind with the values of its keys.
+fn meaning(kind: ServiceCheckKindName, typed: &file::ServiceCheck) -> ServiceCheckKind {
     match kind {
         ServiceCheckKindName::Icmp => ServiceCheckKind::Icmp,
         ServiceCheckKindName::Tcp => ServiceCheckKind::Tcp,
         ServiceCheckKindName::HalfOpen => ServiceCheckKind::HalfOpen,
         ServiceCheckKindName::None => ServiceCheckKind::None,
-        ServiceCheckKindName::Http => {
-            ServiceCheckKind::Http { path: "/".to_owned(), host: None, status: vec![STATUS..=STATUS], body: None }
-        }
+        ServiceCheckKindName::Http => ServiceCheckKind::Http {
+            path: typed.path(),
+            host: typed.host.value(),
+            status: match given(&typed.status) {
+                [] => vec![STATUS..=STATUS],
+                given => given.iter().map(|at| at.value.clone()).collect(),
+            },
+            body: typed.body.value(),
+        },
     }
 }
 
 /// Refuses a check of which it is not known which port it goes to: its own, the server's, or the first of the service.
-fn port_is_known(typed: &file::Service, kind: ServiceCheckKindName, out: &mut Diagnostics) {
-    match kind {
-        ServiceCheckKindName::Icmp | ServiceCheckKindName::None => return,
-        ServiceCheckKindName::Tcp | ServiceCheckKindName::HalfOpen | ServiceCheckKindName::Http => {}
-    }
+fn port_is_known(typed: &file::Service, out: &mut Diagnostics) {
     let own = typed.check.as_ref().is_some_and(|check| !matches!(check.port, Field::Absent));
     let Some(first) = given(&typed.ports).first() else { return };
     let everywhere = typed.servers.iter().all(|server| !matches!(server.port, Field::Absent));
@@ -79,51 +72,35 @@ fn port_is_known(typed: &file::Service, kind: ServiceCheckKindName, out: &mut Di
     }
 }
 
-/// The kind with its values. Keys of other kinds are reported.
-fn content(typed: &file::ServiceCheck, kind: ServiceCheckKindName, out: &mut Diagnostics) -> Option<ServiceCheckKind> {
-    match (kind, &typed.port) {
-        (ServiceCheckKindName::Icmp | ServiceCheckKindName::None, Field::Given(port)) => {
-            let message = "`port` is for the kinds \"tcp\", \"half-open\" and \"http\"";
-            out.push(Diagnostic::error(port.span.clone(), message).hint("add kind = \"tcp\", or remove the port"));
-            return None;
-        }
-        (ServiceCheckKindName::Icmp | ServiceCheckKindName::None, Field::Absent | Field::Invalid)
-        | (ServiceCheckKindName::Tcp | ServiceCheckKindName::HalfOpen | ServiceCheckKindName::Http, _) => {}
+/// Refuses keys that the kind does not have. Returns whether there is none.
+fn keys_fit(typed: &file::ServiceCheck, kind: &ServiceCheckKind, out: &mut Diagnostics) -> bool {
+    if let Field::Given(port) = &typed.port
+        && !kind.has_port()
+    {
+        let message = "`port` is for the kinds \"tcp\", \"half-open\" and \"http\"";
+        out.push(Diagnostic::error(port.span.clone(), message).hint("add kind = \"tcp\", or remove the port"));
+        return false;
     }
-    match kind {
-        ServiceCheckKindName::Http => {}
-        ServiceCheckKindName::Icmp
-        | ServiceCheckKindName::Tcp
-        | ServiceCheckKindName::HalfOpen
-        | ServiceCheckKindName::None => {
-            let keys = [
-                ("path", place(&typed.path)),
-                ("host", place(&typed.host)),
-                ("expect-status", place(&typed.status)),
-                ("expect-body", place(&typed.body)),
-            ];
-            let http_only: Vec<_> = keys.into_iter().filter_map(|(key, at)| Some((key, at?))).collect();
-            for (key, at) in &http_only {
-                let message = format!("`{key}` is for the kind \"http\"");
-                out.push(Diagnostic::error(at.clone(), message).hint("add kind = \"http\", or remove it"));
-            }
-            return http_only.is_empty().then(|| bare(kind));
+    if !matches!(kind, ServiceCheckKind::Http { .. }) {
+        let keys = [
+            ("path", place(&typed.path)),
+            ("host", place(&typed.host)),
+            ("expect-status", place(&typed.status)),
+            ("expect-body", place(&typed.body)),
+        ];
+        let http_only: Vec<_> = keys.into_iter().filter_map(|(key, at)| Some((key, at?))).collect();
+        for (key, at) in &http_only {
+            let message = format!("`{key}` is for the kind \"http\"");
+            out.push(Diagnostic::error(at.clone(), message).hint("add kind = \"http\", or remove it"));
         }
+        return http_only.is_empty();
     }
     if let (Field::Given(body), Field::Absent) = (&typed.body, &typed.status) {
         let message = format!("a check of the content without a status: only answers with {STATUS} are looked into");
         let hint = format!("say it: expect-status = {STATUS}");
         out.push(Diagnostic::warning(body.span.clone(), message).hint(hint));
     }
-    Some(ServiceCheckKind::Http {
-        path: typed.path.value().unwrap_or_else(|| "/".to_owned()),
-        host: typed.host.value(),
-        status: match given(&typed.status) {
-            [] => vec![STATUS..=STATUS],
-            given => given.iter().map(|at| at.value.clone()).collect(),
-        },
-        body: typed.body.value(),
-    })
+    true
 }
 
 fn place<T>(field: &Field<T>) -> Option<Range<usize>> {

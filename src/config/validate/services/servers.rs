@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{format_ports, given, mode};
+use super::{given, mode};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file;
 use crate::config::reader::{Field, Located};
 use crate::config::validate::links::is_link_local;
 use crate::config::validate::members::{family_name, one_per_family};
 use crate::config::validate::names::{Names, duplicate_error};
+use crate::config::value::format_ports;
 use crate::config::{AdminState, ForwardingMode, Link, Route, RouteTarget, Server};
 use crate::id::ServiceId;
 use crate::wire::Family;
@@ -39,16 +40,16 @@ pub fn servers(
             name: server.name.value()?,
             service,
             addresses: server.addresses.given().map(|_| addresses.iter().map(|at| at.value).collect())?,
-            port: server.port.value().and_then(|port| u16::try_from(port).ok()),
-            weight: server.weight.value().and_then(|weight| u16::try_from(weight).ok()).unwrap_or(1),
-            backup: server.backup.value() == Some(true),
-            admin: server.admin.value().unwrap_or_default(),
+            port: server.port.value(),
+            weight: server.weight(),
+            backup: server.backup(),
+            admin: server.admin(),
         })
     };
     let servers = typed.servers.iter().map(&mut one).collect();
     families(typed, out);
     if let [first, ..] = typed.servers.as_slice()
-        && typed.servers.iter().all(|server| server.backup.value() == Some(true))
+        && typed.servers.iter().all(|server| server.backup())
     {
         let message = "every server of the service is a backup";
         out.push(
@@ -62,17 +63,13 @@ pub fn servers(
 /// Warns about a service that takes no new session even if all its servers are up. Backups do not help: they serve only
 /// while the others are down.
 fn nobody_takes_sessions(typed: &file::Service, out: &mut Diagnostics) {
-    let weight = |server: &&file::Server| server.weight.value().unwrap_or(1);
-    let admin = |server: &&file::Server| server.admin.value().unwrap_or_default();
+    let weight = |server: &&file::Server| server.weight();
+    let admin = |server: &&file::Server| server.admin();
     let takes = |server: &&file::Server| weight(server) > 0 && admin(server) == AdminState::Ready;
-    let (backups, others): (Vec<_>, Vec<_>) =
-        typed.servers.iter().partition(|server| server.backup.value() == Some(true));
+    let (backups, others): (Vec<_>, Vec<_>) = typed.servers.iter().partition(|server| server.backup());
     let backups_serve = others.iter().all(|server| admin(server) == AdminState::Maint);
     let in_charge = if backups_serve { [others, backups].concat() } else { others };
-    if in_charge.is_empty()
-        || in_charge.iter().any(takes)
-        || typed.admin.value().unwrap_or_default() != AdminState::Ready
-    {
+    if in_charge.is_empty() || in_charge.iter().any(takes) || typed.admin() != AdminState::Ready {
         return;
     }
     let (what, hint) = if in_charge.iter().all(|server| weight(server) == 0) {
@@ -94,7 +91,7 @@ fn nobody_takes_sessions(typed: &file::Service, out: &mut Diagnostics) {
 /// Refuses an address and port that two servers of a service have: it would get two shares, and be counted and drained
 /// by halves.
 fn same_server(typed: &file::Service, out: &mut Diagnostics) {
-    let mut seen: BTreeMap<(IpAddr, Option<u64>), &Located<IpAddr>> = BTreeMap::new();
+    let mut seen: BTreeMap<(IpAddr, Option<u16>), &Located<IpAddr>> = BTreeMap::new();
     for server in &typed.servers {
         for at in given(&server.addresses) {
             if let Some(first) = seen.get(&(at.value, server.port.value())) {
@@ -168,7 +165,7 @@ fn untranslated(server: &file::Server, typed: &file::Service, out: &mut Diagnost
     };
     let translated = given(&typed.ports)
         .iter()
-        .find(|at| at.value != (*at.value.start()..=*at.value.start()) || u64::from(*at.value.start()) != port.value);
+        .find(|at| at.value != (*at.value.start()..=*at.value.start()) || *at.value.start() != port.value);
     if let Some(ports) = translated {
         let message = format!(
             "port {} of the server is not port {} of the service: with `{name}` the packet reaches the server as the \

@@ -68,9 +68,9 @@ impl Ports {
 impl Checks {
     /// A tuple that no running check has; `None` while all are in use.
     pub(super) fn free_key(&mut self, kind: &ServiceCheckKind, pair: AddressPair, port: u16) -> Option<CheckKey> {
-        let (protocol, remote_port) = match kind {
-            ServiceCheckKind::Icmp | ServiceCheckKind::None => (echo_protocol(pair.family()), 0),
-            ServiceCheckKind::Tcp | ServiceCheckKind::HalfOpen | ServiceCheckKind::Http { .. } => (protocol::TCP, port),
+        let (protocol, remote_port) = match kind.has_port() {
+            true => (protocol::TCP, port),
+            false => (echo_protocol(pair.family()), 0),
         };
         let (local, remote) = (pair.source(), pair.destination());
         let key = |port| CheckKey { local, protocol, remote, remote_port, port };
