@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::Ground;
+use crate::ground::Ground;
 
 #[test]
 fn counters_have_words_and_rates_and_zeros_are_left_out_on_request() {

@@ -1,11 +1,12 @@
-//! Health, the archive for who helps, completions.
+//! Health, the archive for who helps, completions, manual pages, captures.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::{Ground, SECRETS, text};
+use crate::fake::SECRETS;
+use crate::ground::{Ground, text};
 
 #[test]
 fn health_is_an_exit_status_with_the_reasons() {
@@ -152,4 +153,33 @@ fn shells_complete_the_names_that_running_engines_know() {
 
     let script = Command::new(env!("CARGO_BIN_EXE_fwlb")).args(["completions", "bash"]).output().unwrap();
     assert!(text(&script.stdout).contains("COMPLETE=\"bash\""), "{}", text(&script.stdout));
+}
+
+#[test]
+fn manual_pages_are_written_for_every_command() {
+    let directory = tempfile::tempdir().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_fwlb")).args(["man", "--directory"]).arg(directory.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for page in ["fwlb.1", "fwlb-check.1", "fwlb-show-sessions.1", "fwlb-set-firewall.1"] {
+        assert!(Path::new(&directory.path().join(page)).exists(), "{page}");
+    }
+}
+
+#[test]
+fn engines_that_are_named_by_their_sockets_are_captured_into_one_file() {
+    let ground = Ground::new(&[("outer", 3), ("inner", 4)]);
+    let file = ground.directory.path().join("both.pcapng");
+    let sockets = format!("-s {} -s {}", ground.socket("outer").display(), ground.socket("inner").display());
+    let line = format!("capture {sockets} -w {} --link firewalls --dropped", file.display());
+
+    let captured = ground.fwlb(&line);
+
+    assert_eq!(captured.status.code(), Some(0), "{}", text(&captured.stderr));
+    assert_eq!(text(&captured.stderr), "2 frames of outer, inner; 0 lost because they came too fast\n");
+    assert!(std::fs::read(file).unwrap().len() > 200);
+    let one = ground.fails(&format!("probe perimeter/fw1 {sockets}"), 1);
+    assert_eq!(one, "fwlb: one engine is asked at a time: name one socket, of outer, inner\n");
+    let wrong = ground.fails("capture -w never.pcapng --dropped ttl_expird", 2);
+    assert!(wrong.contains("'ttl_expired'"), "{wrong}");
 }

@@ -2,8 +2,10 @@
 
 use fwlb::path::pinning::PinState;
 
+use crate::action::Action;
 use crate::judge::{PATTERNS, Pattern, Verdict, settle};
-use crate::world::{Action, Conntrack, End, I, Kind, O, Opener, Segment, Settings, Tally, World};
+use crate::settings::{Kind, Opener, Settings};
+use crate::world::{Conntrack, End, I, O, Segment, Tally, World};
 
 /// A world with the helpers of its script.
 struct Story {

@@ -1,7 +1,8 @@
 //! Judges a state: events stop, the engines' views become correct, traffic of some pattern continues for a while, and
 //! then the flow must be in order; after that, new flows must be, too.
 
-use crate::world::{Conntrack, End, I, Kind, O, Opener, Settings, TICK, Tally, World};
+use crate::settings::{Kind, Opener, Settings};
+use crate::world::{Conntrack, End, I, O, TICK, Tally, World};
 
 /// Which side sends while the world settles.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,8 +2,10 @@
 
 use fwlb::random::SplitMix64;
 
+use crate::action::Action;
 use crate::judge::{PATTERNS, Verdict, settle};
-use crate::world::{Action, I, Kind, O, Opener, Settings, Tally, World, hash_that_ranks};
+use crate::settings::{Kind, Opener, Settings, hash_that_ranks};
+use crate::world::{I, O, Tally, World};
 
 /// Faults that a script may have besides lost, duplicated and reordered packets, failing and recovering firewalls,
 /// false alarms and drains.

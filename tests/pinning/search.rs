@@ -5,8 +5,10 @@
 
 use std::collections::HashSet;
 
+use crate::action::Action;
 use crate::judge::{PATTERNS, settle};
-use crate::world::{Action, I, Kind, O, Opener, Settings, Tally, World};
+use crate::settings::{Kind, Opener, Settings};
+use crate::world::{I, O, Tally, World};
 
 /// The faults that one search may use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,12 +2,13 @@
 //! pinning rules can go wrong. The engines use [`near`] and [`far`] of the product; everything else is a model. Nothing
 //! is random.
 
-use fwlb::flow::{FlowHash, FlowHasher, HashMode, Seed};
 use fwlb::id::{FirewallId, GroupId, PathSetId};
+use fwlb::path::PathSet;
 use fwlb::path::pinning::{NearDecision, PacketKind, Pin, PinState, PinningView, far, near};
-use fwlb::path::{BelowMin, FirewallGroup, GroupMember, OnFailure, PathSet, rendezvous};
 use fwlb::time::{Duration, Instant};
 use fwlb::wire::Family;
+
+use crate::settings::{Kind, Settings};
 
 /// The outer engine, and the side in front of it.
 pub const O: usize = 0;
@@ -19,49 +20,6 @@ pub const TICK: Duration = Duration::from_millis(1100);
 
 /// The largest number of firewalls.
 pub const FIREWALLS_MAX: usize = 4;
-
-/// How a firewall keeps state.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// It drops packets without state.
-    Strict,
-    /// It picks up connections in mid-stream if its policy permits them.
-    Loose,
-    /// All firewalls share their state.
-    Synced,
-}
-
-/// The kind of flow, by its first packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Opener {
-    Side(usize),
-    Both,
-}
-
-/// Settings that do not change during a run.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub firewalls: usize,
-    pub kind: Kind,
-    pub tcp: bool,
-    /// True if the firewalls permit new flows from both sides, and not only from the opener's.
-    pub both_may_open: bool,
-    pub opener: Opener,
-    /// The hash of the flow, per engine. Different hashes stand for different seeds.
-    pub hashes: [FlowHash; 2],
-    /// The engine that leads.
-    pub leader: usize,
-    /// True if packets may be delayed in front of the firewall as well as behind it.
-    pub two_stage: bool,
-    /// The largest number of packets in flight.
-    pub flight_max: usize,
-    /// True if T exceeds detection and packet lifetime: time passes only while views are correct and nothing is in
-    /// flight.
-    pub patient: bool,
-    /// A firewall that the inner engine does not know.
-    pub unknown: Option<usize>,
-    pub group: FirewallGroup,
-}
 
 /// A packet of the flow in flight.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -149,107 +107,6 @@ pub struct Tally {
     pub wronged: bool,
     /// Pins that left a healthy home.
     pub left_home: bool,
-}
-
-/// An action that changes the state.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Action {
-    /// The end on this side sends what it has to send.
-    Send(usize),
-    /// The packet at this position takes its next step.
-    Deliver(usize),
-    Lose(usize),
-    Duplicate(usize),
-    /// The firewall fails; with a side, only packets of that side still pass.
-    Fail(usize, Option<usize>),
-    /// The firewall recovers; `rebooted` means without its state.
-    Heal(usize, bool),
-    /// An engine's view becomes correct.
-    SeeDown(usize, usize),
-    SeeUp(usize, usize),
-    /// An engine takes a healthy firewall for down.
-    Alarm(usize, usize),
-    /// An engine forgets its sessions.
-    Restart(usize),
-    Drain(usize, usize),
-    /// The drain deadline passes in one engine's view.
-    Deadline(usize, usize),
-    /// The policy of a firewall blocks the probes of one engine.
-    Block(usize, usize),
-    Tick,
-}
-
-impl Settings {
-    /// Strict firewalls, TCP opened from outside, equal seeds, and the outer engine leads.
-    pub fn strict(firewalls: usize) -> Self {
-        let members = (0..firewalls).map(|slot| GroupMember {
-            id: FirewallId::from(slot),
-            name: format!("fw{slot}"),
-            weight: 1,
-            spare: false,
-        });
-        let group = FirewallGroup {
-            id: GroupId(0),
-            name: "perimeter".to_owned(),
-            hasher: FlowHasher::new(Seed::from_text("pinning"), HashMode::FiveTuple),
-            members: members.collect(),
-            on_failure: OnFailure::Reselect,
-            min_up: 1,
-            below_min: BelowMin::Drop,
-        };
-        let identity: Vec<_> = (0..firewalls).collect();
-        let hash = hash_that_ranks(&group, &identity);
-        Self {
-            firewalls,
-            kind: Kind::Strict,
-            tcp: true,
-            both_may_open: true,
-            opener: Opener::Side(O),
-            hashes: [hash, hash],
-            leader: O,
-            two_stage: false,
-            flight_max: 3,
-            patient: false,
-            unknown: None,
-            group,
-        }
-    }
-
-    /// Sets the order in which each engine prefers the firewalls.
-    pub fn ranked(mut self, outer: &[usize], inner: &[usize]) -> Self {
-        self.hashes = [hash_that_ranks(&self.group, outer), hash_that_ranks(&self.group, inner)];
-        self
-    }
-
-    fn may_open(&self, side: usize) -> bool {
-        self.both_may_open || self.opens(side)
-    }
-
-    pub fn opens(&self, side: usize) -> bool {
-        match self.opener {
-            Opener::Side(opener) => opener == side,
-            Opener::Both => true,
-        }
-    }
-
-    fn all(&self) -> u64 {
-        (1 << self.firewalls) - 1
-    }
-
-    /// The firewall whose state a firewall uses.
-    pub fn conntrack_of(&self, firewall: usize) -> usize {
-        match self.kind {
-            Kind::Strict | Kind::Loose => firewall,
-            Kind::Synced => 0,
-        }
-    }
-}
-
-/// A flow for which the rendezvous hash gives this order of firewalls.
-pub fn hash_that_ranks(group: &FirewallGroup, order: &[usize]) -> FlowHash {
-    let is_it =
-        |hash: &FlowHash| rendezvous::rank(group, *hash).iter().map(|scored| scored.slot).eq(order.iter().copied());
-    (0..).map(FlowHash).find(is_it).expect("every order has its flows")
 }
 
 impl Engine {
@@ -465,115 +322,8 @@ impl World {
         }
     }
 
-    fn harm(&mut self, firewall: usize) {
+    pub fn harm(&mut self, firewall: usize) {
         self.hurt |= self.home == Some(firewall);
-    }
-
-    pub fn see_down(&mut self, side: usize, firewall: usize) {
-        let engine = &mut self.engines[side];
-        if engine.up & (1 << firewall) != 0 {
-            engine.up &= !(1 << firewall);
-            engine.falls[firewall] += 1;
-            self.harm(firewall);
-        }
-    }
-
-    /// Whether probes of `side` through the firewall are answered.
-    pub fn probes_pass(&self, side: usize, firewall: usize) -> bool {
-        self.is_healthy(firewall) && self.engines[side].blocked & (1 << firewall) == 0
-    }
-
-    fn is_settled(&self, settings: &Settings) -> bool {
-        let is_true = |side: usize, firewall: usize| {
-            self.probes_pass(side, firewall) == (self.engines[side].up & (1 << firewall) != 0)
-        };
-        self.flight.is_empty() && [O, I].iter().all(|&side| (0..settings.firewalls).all(|f| is_true(side, f)))
-    }
-
-    /// Whether an action is possible in this state.
-    pub fn allows(&self, settings: &Settings, action: Action) -> bool {
-        let sees_up = |side: usize, firewall: usize| self.engines[side].up & (1 << firewall) != 0;
-        let has = |bits: u64, firewall: usize| bits & (1 << firewall) != 0;
-        let fault = self.faults_left > 0;
-        match action {
-            Action::Send(side) => self.flight.len() < settings.flight_max && self.can_send(settings, side),
-            Action::Deliver(place) | Action::Lose(place) => place < self.flight.len(),
-            Action::Duplicate(place) => fault && place < self.flight.len() && self.flight.len() < settings.flight_max,
-            Action::Fail(firewall, _) => fault && self.is_healthy(firewall),
-            // No packet lives until a firewall has recovered.
-            Action::Heal(firewall, _) => {
-                !self.is_healthy(firewall) && self.flight.iter().all(|packet| packet.firewall != firewall)
-            }
-            Action::SeeDown(side, firewall) => !self.probes_pass(side, firewall) && sees_up(side, firewall),
-            Action::SeeUp(side, firewall) => self.probes_pass(side, firewall) && !sees_up(side, firewall),
-            Action::Alarm(side, firewall) => fault && sees_up(side, firewall),
-            Action::Restart(side) => fault && self.engines[side].pin.is_some(),
-            Action::Drain(side, firewall) => fault && !has(self.engines[side].draining, firewall),
-            Action::Deadline(side, firewall) => fault && !has(self.engines[side].ended, firewall),
-            Action::Block(side, firewall) => fault && !has(self.engines[side].blocked, firewall),
-            Action::Tick => !settings.patient || self.is_settled(settings),
-        }
-    }
-
-    /// Performs an action.
-    pub fn step(&mut self, settings: &Settings, action: Action, tally: &mut Tally) {
-        match action {
-            Action::Duplicate(_)
-            | Action::Fail(..)
-            | Action::Alarm(..)
-            | Action::Restart(_)
-            | Action::Drain(..)
-            | Action::Deadline(..)
-            | Action::Block(..) => self.faults_left -= 1,
-            Action::Send(_)
-            | Action::Deliver(_)
-            | Action::Lose(_)
-            | Action::Heal(..)
-            | Action::SeeDown(..)
-            | Action::SeeUp(..)
-            | Action::Tick => {}
-        }
-        match action {
-            Action::Send(side) => self.emit(settings, side, tally),
-            Action::Deliver(place) => self.deliver(settings, place, tally),
-            Action::Lose(place) => {
-                self.flight.remove(place);
-                tally.lost += 1;
-            }
-            Action::Duplicate(place) => {
-                self.flight.push(self.flight[place]);
-                self.flight.sort();
-            }
-            Action::Fail(firewall, half) => {
-                self.passes[firewall] = [O, I].map(|side| half == Some(side));
-                self.harm(firewall);
-            }
-            Action::Heal(firewall, rebooted) => {
-                self.passes[firewall] = [true; 2];
-                if rebooted && settings.kind != Kind::Synced {
-                    self.conntrack[firewall] = Conntrack::None;
-                }
-            }
-            Action::SeeDown(side, firewall) | Action::Alarm(side, firewall) => self.see_down(side, firewall),
-            Action::SeeUp(side, firewall) => self.engines[side].up |= 1 << firewall,
-            Action::Restart(side) => {
-                self.engines[side].pin = None;
-                self.clean = false;
-            }
-            Action::Drain(side, firewall) => self.engines[side].draining |= 1 << firewall,
-            Action::Deadline(side, firewall) => {
-                let engine = &mut self.engines[side];
-                engine.draining |= 1 << firewall;
-                engine.ended |= 1 << firewall;
-                engine.falls[firewall] += 1;
-                self.harm(firewall);
-            }
-            Action::Block(side, firewall) => {
-                self.engines[side].blocked |= 1 << firewall;
-                self.harm(firewall);
-            }
-            Action::Tick => self.now += TICK,
-        }
     }
 
     /// Delivers everything in flight.
