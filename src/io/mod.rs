@@ -11,6 +11,7 @@
 //! | [`clock`] | the one place that reads time |
 //! | [`netdev`], [`monitor`] | devices as they are, and notifications of changes |
 //! | [`machine`], [`ethtool`] | how the machine treats frames before the engine sees them |
+//! | [`sockopt`] | options of sockets, such as how much may wait in one |
 //! | [`memory`] | huge pages for large tables |
 //! | [`isolate`] | the kernel's own stack kept off the engine's devices |
 //! | [`group`] | groups of the operating system by name |
@@ -33,7 +34,7 @@ pub mod netdev;
 mod netlink;
 pub mod privileges;
 pub mod seccomp;
-mod sockopt;
+pub mod sockopt;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod thread;

@@ -53,8 +53,42 @@ pub(super) fn set_buffer(
     set(socket, libc::SOL_SOCKET, force, &bytes).or_else(|_| set(socket, libc::SOL_SOCKET, plain, &bytes))
 }
 
+/// Lets `bytes` of received data wait in a socket, beyond the system's limit (`net.core.rmem_max`) with CAP_NET_ADMIN and up
+/// to that limit without.
+///
+/// # Errors
+/// The kernel refuses the option.
+pub fn set_receive_buffer(socket: &impl AsRawFd, bytes: i32) -> io::Result<()> {
+    set_buffer(socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, bytes)
+}
+
 /// Takes and clears the pending error of the socket (SO_ERROR), such as `ENETDOWN` after a link went down.
 pub(super) fn take_error(socket: &impl AsRawFd) -> Option<io::Error> {
     let error: libc::c_int = get(socket, libc::SOL_SOCKET, libc::SO_ERROR).ok()?;
     (error != 0).then(|| io::Error::from_raw_os_error(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    use super::*;
+    use crate::io::testing::namespace;
+
+    #[test]
+    fn thousands_of_datagrams_wait_where_there_is_room_for_them() {
+        const COUNT: usize = 4_000;
+        if !namespace() {
+            return;
+        }
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        set_receive_buffer(&socket, 8 << 20).unwrap();
+
+        for _ in 0..COUNT {
+            socket.send_to(&[0; 64], socket.local_addr().unwrap()).unwrap();
+        }
+
+        socket.set_nonblocking(true).unwrap();
+        assert_eq!((0..COUNT).filter(|_| socket.recv(&mut [0; 64]).is_ok()).count(), COUNT);
+    }
 }

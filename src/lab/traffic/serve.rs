@@ -32,7 +32,7 @@ pub struct Serve {
 /// A port cannot be bound.
 pub async fn serve(serve: Serve, ready: impl FnOnce(SocketAddr, Option<SocketAddr>)) -> io::Result<()> {
     let tcp = TcpListener::bind((Ipv6Addr::UNSPECIFIED, serve.echo)).await?;
-    let udp = UdpSocket::bind(tcp.local_addr()?).await?;
+    let udp = super::datagrams(tcp.local_addr()?).await?;
     let pages = match serve.pages {
         Some(port) => Some(TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await?),
         None => None,

@@ -3,7 +3,6 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 
-use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
 use super::{Flow, FlowEnd, LOST_MAX, message, millis};
@@ -15,7 +14,7 @@ pub(super) async fn run(flow: Flow) {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    let socket = match UdpSocket::bind(any).await {
+    let socket = match super::datagrams(any).await {
         Ok(socket) => socket,
         Err(error) => {
             report.end = FlowEnd::Failed(error.to_string());
