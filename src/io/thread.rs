@@ -21,13 +21,18 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
 
 /// Binds the calling thread to one CPU.
 pub fn pin_to(cpu: usize) -> io::Result<()> {
-    if cpu >= libc::CPU_SETSIZE as usize {
+    keep_to(&[cpu])
+}
+
+/// Binds the calling thread, and those that it will start, to these CPUs.
+pub fn keep_to(cpus: &[usize]) -> io::Result<()> {
+    if cpus.iter().any(|cpu| *cpu >= libc::CPU_SETSIZE as usize) {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
-    // SAFETY: `cpu` is below the size of the set, which lives through the call. JUSTIFICATION: no safe form exists.
+    // SAFETY: each CPU is below the size of the set, which lives through the call. JUSTIFICATION: no safe form exists.
     let status = unsafe {
         let mut set: libc::cpu_set_t = zeroed();
-        libc::CPU_SET(cpu, &mut set);
+        cpus.iter().for_each(|cpu| libc::CPU_SET(*cpu, &mut set));
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
     };
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
