@@ -40,8 +40,8 @@ fn wire(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("there and back", name), |b| {
             b.iter(|| {
                 let mut frame = parse(&mut bytes);
-                translation.apply(&mut frame, &Offload::NONE, NatDirection::Inward).expect("translated");
-                back.apply(&mut frame, &Offload::NONE, NatDirection::Inward).expect("translated back");
+                translation.apply(&mut frame, &Offload::NONE, NatDirection::ToServer).expect("translated");
+                back.apply(&mut frame, &Offload::NONE, NatDirection::ToServer).expect("translated back");
             })
         });
     }
@@ -53,7 +53,7 @@ fn hash(c: &mut Criterion) {
     let mut group = c.benchmark_group("hash");
     for (family, name) in FAMILIES {
         let key = flow(family, 7);
-        group.bench_function(BenchmarkId::new("flow", name), |b| b.iter(|| hasher.flow(black_box(&key))));
+        group.bench_function(BenchmarkId::new("flow", name), |b| b.iter(|| hasher.flow_hash(black_box(&key))));
         group.bench_function(BenchmarkId::new("canonical key", name), |b| b.iter(|| black_box(&key).canonical()));
     }
     group.finish();
@@ -66,7 +66,7 @@ fn hash(c: &mut Criterion) {
             let mut numbers = Numbers::new();
             b.iter(|| {
                 let key = flow(Family::V4, numbers.below(1_000_000));
-                rendezvous::select(&perimeter, selectable, perimeter.hasher.flow(&key))
+                rendezvous::select(&perimeter, selectable, perimeter.hasher.flow_hash(&key))
             })
         });
     }

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-use crate::api::{Answer, ApiError, HttpCall, Request, WALK_PATIENCE};
+use crate::api::{Answer, ApiError, HttpCall, Request, SESSION_WALK_TIMEOUT};
 use crate::time::Duration;
 
 pub use capture::CaptureStream;
@@ -54,35 +54,35 @@ impl Client {
 
     /// Sends a request and returns the parsed answer.
     pub async fn ask(&self, request: &Request) -> Result<Answer, ClientError> {
-        self.ask_both(request).await.map(|(_, answer)| answer)
+        self.ask_with_json(request).await.map(|(_, answer)| answer)
     }
 
     /// Sends a request and returns the answer as the engine wrote it, unparsed.
     pub async fn ask_json(&self, request: &Request) -> Result<Value, ClientError> {
-        self.call_for(request).await.map(|(value, _)| value)
+        self.send(request).await.map(|(value, _)| value)
     }
 
     /// Sends a request; returns the answer as the engine wrote it, with keys that this version may not know, and
     /// parsed.
-    pub async fn ask_both(&self, request: &Request) -> Result<(Value, Answer), ClientError> {
-        let (value, head) = self.call_for(request).await?;
+    pub async fn ask_with_json(&self, request: &Request) -> Result<(Value, Answer), ClientError> {
+        let (value, head) = self.send(request).await?;
         match Answer::from_json(request, value.clone()) {
-            Ok(Answer::Sessions(page)) => Ok((value, Answer::Sessions(paging::placed(page, &head.headers)))),
+            Ok(Answer::Sessions(page)) => Ok((value, Answer::Sessions(paging::with_cursor(page, &head.headers)))),
             Ok(answer) => Ok((value, answer)),
             Err(error) => Err(ClientError::misunderstood(&self.path, version(&head).as_deref(), error)),
         }
     }
 
-    async fn call_for(&self, request: &Request) -> Result<(Value, Parts), ClientError> {
+    async fn send(&self, request: &Request) -> Result<(Value, Parts), ClientError> {
         if request.walks_over_sessions() {
-            let patient = self.clone().timeout(self.timeout + WALK_PATIENCE);
+            let patient = self.clone().timeout(self.timeout + SESSION_WALK_TIMEOUT);
             return patient.call(request.call()).await;
         }
         self.call(request.call()).await
     }
 
     async fn call(&self, call: HttpCall) -> Result<(Value, Parts), ClientError> {
-        let (head, body) = self.patiently(self.exchange(call)).await?;
+        let (head, body) = self.with_timeout(self.exchange(call)).await?;
         if head.status != StatusCode::OK {
             return Err(self.refused(&head, &body));
         }
@@ -101,7 +101,7 @@ impl Client {
         }
     }
 
-    async fn patiently<T>(&self, what: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+    async fn with_timeout<T>(&self, what: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
         let late = |_| ClientError::Timeout { path: self.path.clone(), after: self.timeout };
         tokio::time::timeout(self.timeout, what).await.map_err(late)?
     }

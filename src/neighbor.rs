@@ -18,8 +18,8 @@
 
 mod claim;
 mod entry;
+mod eviction;
 mod query;
-mod room;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map};
@@ -30,21 +30,21 @@ use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 
 use entry::{Entry, EntryOrigin};
-use room::EvictionOrder;
-use source::Budgets;
+use eviction::EvictionOrder;
+use source::RequestBudgets;
 
 pub use entry::NeighborState;
 pub use query::Neighbor;
 pub use source::RequestSource;
 
 /// Time between two requests.
-pub const ASK_INTERVAL: Duration = Duration::from_secs(1);
+pub const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
 /// The number of requests without an answer after which a neighbour has failed.
-pub const ASK_MAX: u8 = 3;
+pub const REQUESTS_MAX: u8 = 3;
 /// The age of an answer at which the neighbour is asked again.
 pub const REFRESH_AFTER: Duration = Duration::from_secs(20);
 /// How long a failed neighbour counts as absent before it is forgotten.
-pub const NEGATIVE: Duration = Duration::from_secs(5);
+pub const NEGATIVE_LIFETIME: Duration = Duration::from_secs(5);
 /// A neighbour, identified by its link and its IP address.
 pub type NeighborKey = (LinkId, IpAddr);
 
@@ -52,9 +52,9 @@ pub type NeighborKey = (LinkId, IpAddr);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NeighborMessage {
     /// A reply to a request of the engine.
-    Answer,
+    Reply,
     /// A request for an address of the engine, from which the sender is learned (RFC 826).
-    Question,
+    Request,
     /// An announcement to everybody. It updates an existing entry and never creates one.
     Announcement,
 }
@@ -63,7 +63,7 @@ pub enum NeighborMessage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NeighborAction<F> {
     /// Send a request for the neighbour: to everybody, or only to the station that answered last.
-    Ask {
+    Request {
         /// The neighbour to ask for.
         key: NeighborKey,
         /// The last known hardware address, if only that station is to be asked.
@@ -138,8 +138,8 @@ pub struct NeighborCounters {
 pub struct NeighborTable<F> {
     limits: NeighborLimits,
     entries: BTreeMap<NeighborKey, Entry<F>>,
-    rooms: EvictionOrder,
-    budgets: Budgets,
+    eviction: EvictionOrder,
+    budgets: RequestBudgets,
     timers: BTreeSet<(Instant, NeighborKey)>,
     links: BTreeSet<LinkId>,
     waiting: usize,
@@ -154,8 +154,8 @@ impl<F> NeighborTable<F> {
         Self {
             limits,
             entries: BTreeMap::new(),
-            rooms: EvictionOrder::default(),
-            budgets: Budgets::default(),
+            eviction: EvictionOrder::default(),
+            budgets: RequestBudgets::default(),
             timers: BTreeSet::new(),
             links: BTreeSet::new(),
             waiting: 0,
@@ -167,20 +167,20 @@ impl<F> NeighborTable<F> {
 
     /// Keeps `key` resolved for ever. If `pinned` is true, its last hardware address stays in use even while it does
     /// not answer. This is for firewalls, whose paths are judged by their probes and not by this table.
-    pub fn keep(&mut self, key: NeighborKey, pinned: bool, now: Instant) {
+    pub fn keep_resolved(&mut self, key: NeighborKey, pinned: bool, now: Instant) {
         let entry =
             self.entries.entry(key).or_insert_with(|| Entry::new(EntryOrigin::Kept, RequestSource::ENGINE, now));
         entry.origin = EntryOrigin::Kept;
         entry.pinned |= pinned;
-        self.file(key);
+        self.reorder(key);
         if self.links.contains(&key.0) {
-            self.ask_afresh(key, now);
+            self.request_broadcast(key, now);
         }
     }
 
     /// Keeps exactly these neighbours resolved from now on; the values say whether they are pinned. What is known of
     /// any neighbour stays. A neighbour that is no longer kept ages as if traffic had caused its entry.
-    pub fn keep_only(&mut self, wanted: &BTreeMap<NeighborKey, bool>, now: Instant) {
+    pub fn set_kept(&mut self, wanted: &BTreeMap<NeighborKey, bool>, now: Instant) {
         for (key, entry) in &mut self.entries {
             if entry.origin == EntryOrigin::Kept {
                 entry.pinned = wanted.get(key).copied().unwrap_or(false);
@@ -195,11 +195,11 @@ impl<F> NeighborTable<F> {
                     entry.origin = EntryOrigin::Kept;
                     entry.pinned |= pinned;
                 }
-                None => self.keep(*key, *pinned, now),
+                None => self.keep_resolved(*key, *pinned, now),
             }
         }
         for key in self.entries.keys().copied().collect::<Vec<_>>() {
-            self.file(key);
+            self.reorder(key);
         }
         self.make_room();
     }
@@ -208,7 +208,7 @@ impl<F> NeighborTable<F> {
     pub fn link_up(&mut self, link: LinkId, now: Instant) {
         self.links.insert(link);
         for key in self.keys_on(link) {
-            self.ask_afresh(key, now);
+            self.request_broadcast(key, now);
         }
     }
 
@@ -235,7 +235,7 @@ impl<F> NeighborTable<F> {
     /// Sends a frame to its neighbour, or queues it until the neighbour answers. If the neighbour failed recently, the
     /// frame is given up. `source` is the sender on whose behalf an unknown neighbour is asked; if it has caused too many
     /// requests, the frame is dropped.
-    pub fn park(&mut self, key: NeighborKey, source: RequestSource, frame: F, now: Instant) {
+    pub fn send_or_queue(&mut self, key: NeighborKey, source: RequestSource, frame: F, now: Instant) {
         if let Some(mac) = self.mac(key) {
             self.actions.push_back(NeighborAction::Send { mac, frame });
             return;
@@ -250,7 +250,7 @@ impl<F> NeighborTable<F> {
                 return;
             }
             self.entries.insert(key, Entry::new(EntryOrigin::Wanted, source, now));
-            self.ask_afresh(key, now);
+            self.request_broadcast(key, now);
         }
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.used = now;
@@ -267,11 +267,11 @@ impl<F> NeighborTable<F> {
             self.waiting -= 1;
             self.counters.queue_full += 1;
         }
-        self.file(key);
+        self.reorder(key);
         self.make_room();
         if self.waiting >= self.limits.pending {
             self.counters.queue_full += 1;
-            if !self.drop_a_frame() {
+            if !self.drop_oldest_frame() {
                 return;
             }
         }
@@ -285,21 +285,21 @@ impl<F> NeighborTable<F> {
     }
 
     /// Reports that a message gave the hardware address `mac` for `key`.
-    pub fn heard(&mut self, key: NeighborKey, mac: MacAddr, heard: NeighborMessage, now: Instant) {
+    pub fn handle_message(&mut self, key: NeighborKey, mac: MacAddr, heard: NeighborMessage, now: Instant) {
         if !self.links.contains(&key.0) {
             return;
         }
         match (self.entries.entry(key), heard) {
             (
                 btree_map::Entry::Occupied(_),
-                NeighborMessage::Question | NeighborMessage::Answer | NeighborMessage::Announcement,
+                NeighborMessage::Request | NeighborMessage::Reply | NeighborMessage::Announcement,
             ) => {}
-            (btree_map::Entry::Vacant(unknown), NeighborMessage::Question) => {
-                unknown.insert(Entry::new(EntryOrigin::Heard, RequestSource::of(key.0, key.1), now));
+            (btree_map::Entry::Vacant(unknown), NeighborMessage::Request) => {
+                unknown.insert(Entry::new(EntryOrigin::Learned, RequestSource::of(key.0, key.1), now));
             }
-            (btree_map::Entry::Vacant(_), NeighborMessage::Answer | NeighborMessage::Announcement) => return,
+            (btree_map::Entry::Vacant(_), NeighborMessage::Reply | NeighborMessage::Announcement) => return,
         }
-        if self.contest(key, mac, now) {
+        if self.verify_claim(key, mac, now) {
             return;
         }
         let Some(entry) = self.entries.get_mut(&key) else { return };
@@ -310,21 +310,21 @@ impl<F> NeighborTable<F> {
         }
         entry.mac = Some(mac);
         let (state, next) = match (heard, entry.state, moved) {
-            (NeighborMessage::Answer, _, _) => (NeighborState::Reachable, Some(now + REFRESH_AFTER)),
+            (NeighborMessage::Reply, _, _) => (NeighborState::Reachable, Some(now + REFRESH_AFTER)),
             // Without a competing address the neighbour's own message is used at once, and then verified by a request.
-            (NeighborMessage::Question | NeighborMessage::Announcement, _, true)
+            (NeighborMessage::Request | NeighborMessage::Announcement, _, true)
             | (
-                NeighborMessage::Question | NeighborMessage::Announcement,
+                NeighborMessage::Request | NeighborMessage::Announcement,
                 NeighborState::Incomplete | NeighborState::Failed,
                 false,
             ) => (NeighborState::Stale, Some(now)),
-            (NeighborMessage::Question | NeighborMessage::Announcement, state, false) => (state, entry.timer),
+            (NeighborMessage::Request | NeighborMessage::Announcement, state, false) => (state, entry.timer),
         };
         entry.state = state;
         match heard {
-            NeighborMessage::Answer => {
+            NeighborMessage::Reply => {
                 entry.answered = Some(now);
-                entry.asked = 0;
+                entry.requests = 0;
                 if let Some(claimed) = entry.claim.take() {
                     self.counters.claims_refused += 1;
                     if entry.origin == EntryOrigin::Kept {
@@ -332,14 +332,14 @@ impl<F> NeighborTable<F> {
                     }
                 }
             }
-            NeighborMessage::Question | NeighborMessage::Announcement if state == NeighborState::Stale => {
-                entry.asked = 0
+            NeighborMessage::Request | NeighborMessage::Announcement if state == NeighborState::Stale => {
+                entry.requests = 0
             }
-            NeighborMessage::Question | NeighborMessage::Announcement => {}
+            NeighborMessage::Request | NeighborMessage::Announcement => {}
         }
         match heard {
-            NeighborMessage::Question => entry.used = now,
-            NeighborMessage::Answer | NeighborMessage::Announcement => {}
+            NeighborMessage::Request => entry.used = now,
+            NeighborMessage::Reply | NeighborMessage::Announcement => {}
         }
         if moved || !usable {
             self.changed = true;
@@ -349,18 +349,18 @@ impl<F> NeighborTable<F> {
             self.actions.push_back(NeighborAction::Send { mac, frame });
         }
         self.set_timer(key, next);
-        self.file(key);
+        self.reorder(key);
         self.make_room();
     }
 
     /// Sends a request for `key` now, to find out whether it still answers. It goes to everybody if `everybody` is
     /// true, else to the last known hardware address.
-    pub fn ask(&mut self, key: NeighborKey, everybody: bool) {
+    pub fn request(&mut self, key: NeighborKey, everybody: bool) {
         if self.links.contains(&key.0)
             && let Some(entry) = self.entries.get(&key)
         {
             let known = entry.mac.filter(|_| !everybody);
-            self.actions.push_back(NeighborAction::Ask { key, known });
+            self.actions.push_back(NeighborAction::Request { key, known });
         }
     }
 
@@ -372,7 +372,7 @@ impl<F> NeighborTable<F> {
             }
             self.set_timer(key, None);
             self.expire(key, now);
-            self.file(key);
+            self.reorder(key);
         }
         self.make_room();
     }
@@ -397,27 +397,27 @@ impl<F> NeighborTable<F> {
         match entry.state {
             NeighborState::Reachable | NeighborState::Stale => {
                 entry.state = NeighborState::Probe;
-                entry.asked = 1;
-                self.actions.push_back(NeighborAction::Ask { key, known: entry.mac });
-                self.set_timer(key, Some(now + ASK_INTERVAL));
+                entry.requests = 1;
+                self.actions.push_back(NeighborAction::Request { key, known: entry.mac });
+                self.set_timer(key, Some(now + REQUEST_INTERVAL));
             }
-            NeighborState::Probe if entry.claim.is_some() => self.ask_claimed(key, now),
-            NeighborState::Probe if entry.asked < ASK_MAX => {
-                entry.asked += 1;
-                self.actions.push_back(NeighborAction::Ask { key, known: entry.mac });
-                self.set_timer(key, Some(now + ASK_INTERVAL));
+            NeighborState::Probe if entry.claim.is_some() => self.continue_claim(key, now),
+            NeighborState::Probe if entry.requests < REQUESTS_MAX => {
+                entry.requests += 1;
+                self.actions.push_back(NeighborAction::Request { key, known: entry.mac });
+                self.set_timer(key, Some(now + REQUEST_INTERVAL));
             }
-            NeighborState::Probe => self.ask_afresh(key, now),
-            NeighborState::Incomplete if entry.asked < ASK_MAX => {
-                entry.asked += 1;
-                self.actions.push_back(NeighborAction::Ask { key, known: None });
-                self.set_timer(key, Some(now + ASK_INTERVAL));
+            NeighborState::Probe => self.request_broadcast(key, now),
+            NeighborState::Incomplete if entry.requests < REQUESTS_MAX => {
+                entry.requests += 1;
+                self.actions.push_back(NeighborAction::Request { key, known: None });
+                self.set_timer(key, Some(now + REQUEST_INTERVAL));
             }
             NeighborState::Incomplete => {
                 entry.state = NeighborState::Failed;
                 entry.since = now;
                 let frames = std::mem::take(&mut entry.waiting);
-                let retry = if entry.origin == EntryOrigin::Kept { ASK_INTERVAL } else { NEGATIVE };
+                let retry = if entry.origin == EntryOrigin::Kept { REQUEST_INTERVAL } else { NEGATIVE_LIFETIME };
                 self.waiting -= frames.len();
                 for frame in frames {
                     self.give_up(frame);
@@ -425,26 +425,26 @@ impl<F> NeighborTable<F> {
                 self.set_timer(key, Some(now + retry));
             }
             NeighborState::Failed if entry.origin == EntryOrigin::Kept => {
-                self.actions.push_back(NeighborAction::Ask { key, known: None });
-                self.set_timer(key, Some(now + ASK_INTERVAL));
+                self.actions.push_back(NeighborAction::Request { key, known: None });
+                self.set_timer(key, Some(now + REQUEST_INTERVAL));
             }
             NeighborState::Failed => self.forget(key),
         }
     }
 
     /// Asks everybody for `key`, as for an unknown neighbour.
-    fn ask_afresh(&mut self, key: NeighborKey, now: Instant) {
+    fn request_broadcast(&mut self, key: NeighborKey, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         let was_usable = entry.usable();
         entry.state = NeighborState::Incomplete;
         entry.since = now;
-        entry.asked = 1;
+        entry.requests = 1;
         entry.claim = None;
         if was_usable && !entry.usable() {
             self.changed = true;
         }
-        self.actions.push_back(NeighborAction::Ask { key, known: None });
-        self.set_timer(key, Some(now + ASK_INTERVAL));
+        self.actions.push_back(NeighborAction::Request { key, known: None });
+        self.set_timer(key, Some(now + REQUEST_INTERVAL));
     }
 
     fn give_up(&mut self, frame: F) {

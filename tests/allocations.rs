@@ -6,7 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::IpAddr;
 
-use fwlb::engine::testbed::{self, Punts, Side};
+use fwlb::engine::testbed::{self, PuntList, Side};
 use fwlb::engine::{Batch, Packet, Verdict};
 use fwlb::id::{DeviceId, LinkId};
 use fwlb::slb::{ForwardingMode, SchedulerState, Server, Service, Services};
@@ -66,7 +66,7 @@ fn a_packet_of_a_known_session_allocates_nothing() {
     let snapshot = testbed::snapshot(Side::Outer, 4);
     let (_, mut workers) = testbed::forwarders(1, 1024);
     let (forwarder, _) = &mut workers[0];
-    let mut punts = Punts::default();
+    let mut punts = PuntList::default();
     let mut process = |(device, mut bytes): (DeviceId, Vec<u8>), millis: u64| {
         let mut batch = Batch::new();
         batch.packets.push(Packet { device, vlan: None, offload: Offload::NONE, bytes: &mut bytes, verdict: None });
@@ -105,10 +105,10 @@ fn a_packet_of_a_known_session_of_a_service_allocates_nothing_in_any_mode() {
     for mode in [ForwardingMode::Nat, ForwardingMode::FullNat, ForwardingMode::Direct, ForwardingMode::Tunnel] {
         let mut snapshot = testbed::snapshot(Side::Inner, 4);
         snapshot.services = service(mode);
-        snapshot.vips = snapshot.services.all()[0].addresses.iter().copied().collect();
+        snapshot.service_addresses = snapshot.services.all()[0].addresses.iter().copied().collect();
         let (_, mut workers) = testbed::forwarders(1, 1024);
         let (forwarder, _) = &mut workers[0];
-        let mut punts = Punts::default();
+        let mut punts = PuntList::default();
         for (client, vip) in [("198.51.100.7", "203.0.113.200"), ("2001:db8:1::7", "2001:db8:113::c8")] {
             for millis in 1..100 {
                 let address = |text: &str| text.parse::<IpAddr>().expect("an address");

@@ -180,7 +180,7 @@ fn every_request() -> Vec<Request> {
         kill(filter.clone(), true),
         kill(SessionFilter::default(), false),
         Request::Counters,
-        Request::Measures,
+        Request::Metrics,
         Request::Events(EventFilter::after(u64::MAX)),
         Request::Events(every_part()),
         Request::Config { all: false },

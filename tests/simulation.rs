@@ -16,8 +16,8 @@ use fwlb::engine::DropReason;
 use fwlb::path::pinning::PinChange;
 use fwlb::sim::firewall::SimFirewallKind;
 use fwlb::sim::host::{End, FlowRef, FlowSpec, FlowState, Traffic};
-use fwlb::sim::laboratory::{Laboratory, Route};
 use fwlb::sim::sandwich::{SandwichPlan, Side};
+use fwlb::sim::scenario::{Route, Scenario};
 use fwlb::time::{Duration, Instant};
 
 /// From the first client to the first server over IPv4.
@@ -40,8 +40,8 @@ fn short(traffic: Traffic) -> FlowSpec {
 }
 
 /// A simulation whose engines know their firewalls, after the traffic of the start is over.
-fn ready(plan: SandwichPlan) -> Laboratory {
-    let mut lab = Laboratory::new(plan, 42);
+fn ready(plan: SandwichPlan) -> Scenario {
+    let mut lab = Scenario::new(plan, 42);
     lab.run_for(ms(1200));
     // Hosts, firewalls and engines resolve their neighbours.
     for from in Side::BOTH {
@@ -69,9 +69,9 @@ fn all_sorts() -> [Traffic; 6] {
 
 /// Asserts that there is no violation; the message has the checkers' texts and the last steps of the flows.
 #[track_caller]
-fn assert_unbroken(lab: &Laboratory) {
+fn assert_unbroken(lab: &Scenario) {
     let told: Vec<String> = lab
-        .checks
+        .checkers
         .violations()
         .iter()
         .map(|v| format!("{} ms, {}: {}\n    {}", v.at_ms, v.promise, v.what, v.trace.join("\n    ")))
@@ -81,25 +81,25 @@ fn assert_unbroken(lab: &Laboratory) {
 
 /// Asserts that the flow made all its exchanges.
 #[track_caller]
-fn assert_done(lab: &Laboratory, flow: FlowRef) {
+fn assert_done(lab: &Scenario, flow: FlowRef) {
     let seen = lab.flow(flow);
-    let story = lab.checks.story(flow).map(|story| story.lines().join("\n    ")).unwrap_or_default();
+    let story = lab.checkers.history(flow).map(|story| story.lines().join("\n    ")).unwrap_or_default();
     assert_eq!(seen.state, FlowState::Over(End::Done), "{:?} {}\n    {story}", seen.spec.traffic, seen.tuple);
 }
 
 /// Advances the time, and asserts that the flow is answered meanwhile.
 #[track_caller]
-fn assert_works(lab: &mut Laboratory, flow: FlowRef, within: Duration) {
+fn assert_works(lab: &mut Scenario, flow: FlowRef, within: Duration) {
     let before = lab.flow(flow).answered;
     lab.run_for(within);
     let seen = lab.flow(flow);
-    let story = lab.checks.story(flow).map(|story| story.lines().join("\n    ")).unwrap_or_default();
+    let story = lab.checkers.history(flow).map(|story| story.lines().join("\n    ")).unwrap_or_default();
     assert!(seen.answered > before, "{:?} {} {:?}\n    {story}", seen.spec.traffic, seen.tuple, seen.state);
 }
 
 /// Runs until the engine of `side` shows the firewall in one of `states`, and returns how long that took.
 #[track_caller]
-fn wait_for(lab: &mut Laboratory, side: Side, firewall: usize, state: &str, at_most: Duration) -> Duration {
+fn wait_for(lab: &mut Scenario, side: Side, firewall: usize, state: &str, at_most: Duration) -> Duration {
     let begin = lab.world.now();
     while lab.world.now().since(begin) < at_most {
         if lab.engine(side).firewalls(lab.world.now())[firewall].state == state {
@@ -111,14 +111,14 @@ fn wait_for(lab: &mut Laboratory, side: Side, firewall: usize, state: &str, at_m
     panic!("{} shows {shown:#?} after {at_most:?}, not {state}", side.name());
 }
 
-fn pins(lab: &Laboratory, side: Side, change: PinChange) -> u64 {
+fn pins(lab: &Scenario, side: Side, change: PinChange) -> u64 {
     lab.engine(side).counters().pin_changes(change)
 }
 
-fn drops(lab: &Laboratory, side: Side, reason: DropReason) -> u64 {
+fn drops(lab: &Scenario, side: Side, reason: DropReason) -> u64 {
     lab.engine(side).counters().drops_for(reason)
 }
 
-fn since_start(lab: &Laboratory) -> Duration {
+fn since_start(lab: &Scenario) -> Duration {
     lab.world.now().since(Instant::ZERO)
 }

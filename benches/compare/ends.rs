@@ -12,9 +12,9 @@ use anyhow::{Context as _, Result, anyhow};
 use fwlb::id::DeviceId;
 use fwlb::io::af_packet::{self, RingOptions};
 use fwlb::io::clock::Clock;
+use fwlb::io::frame_io::{Outgoing, Receiver, Sender};
 use fwlb::io::thread;
 use fwlb::io::wait::{Waiter, Wake};
-use fwlb::io::ways::{Outgoing, Receiver, Sender};
 use fwlb::time::{Duration, Instant};
 use fwlb::wire::MacAddr;
 use fwlb::wire::batch::Batch;
@@ -120,7 +120,7 @@ impl Ends {
     fn talk(&mut self, stop: &AtomicBool, completed: &AtomicU64) -> Result<()> {
         // On a machine that refuses either the ends are slower, and core 1 is idle.
         let _ = thread::pin_to(GENERATOR_CORE);
-        let _ = thread::go_first();
+        let _ = thread::raise_priority();
         let Self { client, near, far, clock } = self;
         let mut waiter = Waiter::new(Wake::new().context("cannot make the ends' waker")?);
         let mut now = clock.now();

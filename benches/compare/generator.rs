@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 use fwlb::io::clock::Clock;
-use fwlb::io::ways::{Outgoing, Sender};
+use fwlb::io::frame_io::{Outgoing, Sender};
 use fwlb::io::{af_packet, af_xdp, thread};
 use fwlb::wire::MacAddr;
 use fwlb::wire::emit::{self, AddressPair, MacPair};
@@ -170,7 +170,7 @@ impl Gate {
 fn open_xdp(name: &str, index: u32) -> Result<(af_xdp::Sender, (af_xdp::Attachment, af_xdp::Receiver))> {
     let target = af_xdp::XdpDevice { name, index, mtu: 1500, tagged: false };
     let opened = af_xdp::open(target, &[af_xdp::Umem::new(1)?])?;
-    let way = opened.ways.into_iter().next().flatten();
+    let way = opened.endpoints.into_iter().next().flatten();
     let (receiver, sender) = way.context("the device has no queue for AF_XDP")?;
     Ok((sender.context("the device sends by no queue")?, (opened.attachment, receiver)))
 }
@@ -222,7 +222,7 @@ fn write_flow(packet: &mut [u8; PACKET], end: End, flow: u32) {
 fn generate(gates: &[Gate], orders: &Orders) {
     // On a machine that refuses either the generator is slower, and what was offered shows it.
     let _ = thread::pin_to(GENERATOR_CORE);
-    let _ = thread::go_first();
+    let _ = thread::raise_priority();
     let clock = Clock::new();
     let mut packets = [[0; PACKET]; BURST];
     let mut flow = 0;

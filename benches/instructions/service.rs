@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use fwlb::engine::testbed::{self, Punts, Side};
+use fwlb::engine::testbed::{self, PuntList, Side};
 use fwlb::engine::{Batch, Forwarder, Packet, Snapshot, Verdict};
 use fwlb::id::{DeviceId, LinkId};
 use fwlb::slb::{SchedulerState, Service, Services};
@@ -19,7 +19,7 @@ const PORT: u16 = 4000;
 pub struct Translated {
     forwarder: Forwarder,
     snapshot: Snapshot,
-    punts: Punts,
+    punts: PuntList,
     numbers: Numbers,
     frames: Vec<Vec<u8>>,
     memory: Vec<Vec<u8>>,
@@ -31,7 +31,7 @@ impl Translated {
     pub fn new(family: Family, clients: u32) -> Self {
         let mut snapshot = testbed::snapshot(Side::Inner, 4);
         snapshot.services = service();
-        snapshot.vips = snapshot.services.all()[0].addresses.iter().copied().collect();
+        snapshot.service_addresses = snapshot.services.all()[0].addresses.iter().copied().collect();
         let vip = snapshot.services.all()[0].addresses.iter().find(|address| Family::of(**address) == family);
         let vip = *vip.expect("one of each family");
         let (_, mut workers) = testbed::forwarders(1, clients.next_multiple_of(BATCH as u32) as usize);
@@ -39,7 +39,7 @@ impl Translated {
         let mut translated = Self {
             forwarder: workers.remove(0).0,
             snapshot,
-            punts: Punts::default(),
+            punts: PuntList::default(),
             numbers: Numbers::new(),
             memory: frames.iter().cycle().take(BATCH).cloned().collect(),
             frames,

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use fwlb::engine::testbed::{self, Punts, Side};
+use fwlb::engine::testbed::{self, PuntList, Side};
 use fwlb::engine::{Batch, Forwarder, Packet, Snapshot, Verdict};
 use fwlb::flow::{Endpoint, FlowKey};
 use fwlb::id::DeviceId;
@@ -89,7 +89,7 @@ pub struct Traffic {
     forwarder: Forwarder,
     table: Arc<SessionTable>,
     snapshot: Snapshot,
-    punts: Punts,
+    punts: PuntList,
     template: Vec<u8>,
     memory: Box<[[u8; SLOT]]>,
     now: Instant,
@@ -109,7 +109,7 @@ impl Traffic {
             forwarder,
             table,
             snapshot: testbed::snapshot(Side::Outer, FIREWALLS),
-            punts: Punts::default(),
+            punts: PuntList::default(),
             template: frame(&flow(family, 0)),
             memory: vec![[0; SLOT]; BATCH].into_boxed_slice(),
             now: Instant::from_millis(1),

@@ -38,13 +38,13 @@ impl Request {
                 body("POST", "sessions/kill", &KillBody::new(filter, reset, reason, by))
             }
             Self::Counters => plain("counters"),
-            Self::Measures => plain("measures"),
+            Self::Metrics => plain("measures"),
             Self::Events(filter) => query("events", &EventsQuery::from(filter)),
             Self::Config { all: false } => plain("config"),
             Self::Config { all: true } => query("config", &ConfigQuery { all: Some(true), engine: None }),
             Self::Explain { flow, from } => {
                 let from = from.map(|from| from.to_string());
-                query("explain", &ExplainQuery { flow: flow_text::show(&flow), from, engine: None })
+                query("explain", &ExplainQuery { flow: flow_text::format(&flow), from, engine: None })
             }
             Self::SetFirewall { group, name, admin, reason, by, force } => {
                 body("PUT", "firewalls/admin", &SetFirewallBody { group, name, admin, reason, by: Some(by), force })

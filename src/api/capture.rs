@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::{ApiError, HttpCall, address_or_prefix};
-use crate::engine::trace::{Filter, UnknownDrop};
+use crate::engine::trace::{Filter, UnknownDropReason};
 
 /// Number of names or prefixes in one list of a filter, at most.
 const PARTS_MAX: usize = 16;
@@ -138,7 +138,10 @@ impl CaptureBody {
             firewall,
             service,
             server,
-            dropped: dropped.map(|dropped| dropped.parse()).transpose().map_err(|error: UnknownDrop| bad(&error))?,
+            dropped: dropped
+                .map(|dropped| dropped.parse())
+                .transpose()
+                .map_err(|error: UnknownDropReason| bad(&error))?,
         };
         Ok(CaptureRequest { id, filter, snaplen: self.snaplen, count: self.count, seconds: self.seconds })
     }
@@ -169,7 +172,7 @@ impl IntoResponse for Streamed {
 mod tests {
     use super::*;
     use crate::engine::DropReason;
-    use crate::engine::trace::Drops;
+    use crate::engine::trace::DropFilter;
 
     #[test]
     fn a_request_is_understood_as_it_was_said() {
@@ -185,7 +188,7 @@ mod tests {
                 firewall: Some("perimeter/fw1".to_owned()),
                 service: Some("web".to_owned()),
                 server: Some("s1".to_owned()),
-                dropped: Some(Drops::For(DropReason::TtlExpired)),
+                dropped: Some(DropFilter::For(DropReason::TtlExpired)),
             },
             snaplen: Some(96),
             count: Some(10),

@@ -5,25 +5,25 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::api::metrics::Process;
-use crate::api::{Answer, ApiError, Backend, CHECKS_LIMIT, Done, Request, WALK_PATIENCE};
+use crate::api::{Answer, ApiError, Backend, CHECKS_LIMIT, Done, Request, SESSION_WALK_TIMEOUT};
 use crate::engine::view::{HealthView, MeasuresView};
 use crate::time::Duration;
 
 /// How long a request waits for an engine, which answers within a second unless it is stuck or stopping.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The engines behind one listener: one for a control socket, all of the process for a network address.
 #[derive(Debug)]
 pub struct Engines<B>(Vec<Arc<B>>);
 
 /// Where a request goes that names no engine, if there are several.
-enum Scope {
+enum Routing {
     /// To every engine: their rows are put into one list, and each row names its engine.
     Each,
     /// To every engine that knows the name in the request.
-    WhoKnows,
+    Knowing,
     /// To none: the request has to name one.
-    Named,
+    One,
 }
 
 impl<B: Backend> Engines<B> {
@@ -45,17 +45,18 @@ impl<B: Backend> Engines<B> {
     /// The engine called `name`, or the only one.
     pub fn one(&self, name: Option<&str>) -> Result<&Arc<B>, ApiError> {
         match (name, self.0.as_slice()) {
-            (Some(name), engines) => engines
-                .iter()
-                .find(|engine| engine.engine() == name)
-                .ok_or_else(|| ApiError::NotFound(format!("engine {name:?} is not here: this is {}", self.quoted()))),
+            (Some(name), engines) => engines.iter().find(|engine| engine.engine() == name).ok_or_else(|| {
+                ApiError::NotFound(format!("engine {name:?} is not here: this is {}", self.quoted_names()))
+            }),
             (None, [only]) => Ok(only),
-            (None, _) => Err(ApiError::BadRequest(format!("say which engine with ?engine=, of {}", self.quoted()))),
+            (None, _) => {
+                Err(ApiError::BadRequest(format!("say which engine with ?engine=, of {}", self.quoted_names())))
+            }
         }
     }
 
     /// The engine called `name`, or all of them.
-    pub fn meant(&self, name: Option<&str>) -> Result<Vec<Arc<B>>, ApiError> {
+    pub fn selected(&self, name: Option<&str>) -> Result<Vec<Arc<B>>, ApiError> {
         match name {
             Some(_) => Ok(vec![Arc::clone(self.one(name)?)]),
             None => Ok(self.0.clone()),
@@ -67,7 +68,7 @@ impl<B: Backend> Engines<B> {
     pub async fn ask(&self, name: Option<&str>, request: Request) -> Result<Value, ApiError> {
         let several = self.0.len() > 1 && name.is_none();
         match scope(&request) {
-            Scope::Each if several => {
+            Routing::Each if several => {
                 let (mut rows, mut known) = (Vec::new(), 0);
                 let (is_story, limit) = match &request {
                     Request::Events(filter) => (true, filter.limit),
@@ -86,8 +87,10 @@ impl<B: Backend> Engines<B> {
                     };
                     known += 1;
                     match value(&answer)? {
-                        Value::Array(list) => rows.extend(list.into_iter().map(|row| named(row, engine.engine()))),
-                        other => rows.push(named(other, engine.engine())),
+                        Value::Array(list) => {
+                            rows.extend(list.into_iter().map(|row| with_engine_name(row, engine.engine())))
+                        }
+                        other => rows.push(with_engine_name(other, engine.engine())),
                     }
                 }
                 if let (Some(unknown), 0) = (unknown, known) {
@@ -101,16 +104,16 @@ impl<B: Backend> Engines<B> {
                 }
                 Ok(Value::Array(rows))
             }
-            Scope::WhoKnows if several => self.who_knows(request).await,
-            Scope::Each | Scope::WhoKnows | Scope::Named => value(&ask(self.one(name)?, request).await?),
+            Routing::Knowing if several => self.ask_knowing(request).await,
+            Routing::Each | Routing::Knowing | Routing::One => value(&ask(self.one(name)?, request).await?),
         }
     }
 
     /// The measurements of the engine called `name`, or of all engines.
-    pub async fn measures(&self, name: Option<&str>) -> Result<Vec<MeasuresView>, ApiError> {
+    pub async fn metrics(&self, name: Option<&str>) -> Result<Vec<MeasuresView>, ApiError> {
         let mut measures = Vec::new();
-        for engine in &self.meant(name)? {
-            let Answer::Measures(view) = ask(engine, Request::Measures).await? else {
+        for engine in &self.selected(name)? {
+            let Answer::Metrics(view) = ask(engine, Request::Metrics).await? else {
                 return Err(ApiError::Unavailable(format!("engine {} measures nothing", engine.engine())));
             };
             measures.push(*view);
@@ -139,7 +142,7 @@ impl<B: Backend> Engines<B> {
         self.0.first().and_then(|engine| engine.process())
     }
 
-    async fn who_knows(&self, request: Request) -> Result<Value, ApiError> {
+    async fn ask_knowing(&self, request: Request) -> Result<Value, ApiError> {
         let mut done: Vec<(&str, Done)> = Vec::new();
         let mut killed = Vec::new();
         let mut unknown = None;
@@ -157,26 +160,26 @@ impl<B: Backend> Engines<B> {
         }
         match unknown {
             Some(error) if done.is_empty() => Err(error),
-            Some(_) | None => value(&Answer::Done(together(done))),
+            Some(_) | None => value(&Answer::Done(join_results(done))),
         }
     }
 
-    fn quoted(&self) -> String {
+    fn quoted_names(&self) -> String {
         self.names().iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
     }
 }
 
 /// Joins the answers of several engines to one change. An object that one of them reports as held by another engine is
 /// left out if the change went to that engine too.
-fn together(done: Vec<(&str, Done)>) -> Done {
+fn join_results(done: Vec<(&str, Done)>) -> Done {
     let asked: Vec<&str> = done.iter().map(|(engine, _)| *engine).collect();
     let mut all = Done::default();
     let mut words = Vec::new();
     for (engine, one) in done {
         words.push(format!("{engine}: {}", one.done));
-        let held = one.held.into_iter().filter(|order| !asked.contains(&order.engine.as_str()));
-        for order in held.filter(|order| !all.held.contains(order)).collect::<Vec<_>>() {
-            all.held.push(order);
+        let held = one.held_elsewhere.into_iter().filter(|order| !asked.contains(&order.engine.as_str()));
+        for order in held.filter(|order| !all.held_elsewhere.contains(order)).collect::<Vec<_>>() {
+            all.held_elsewhere.push(order);
         }
         let new = one.warnings.into_iter().filter(|warning| !all.warnings.contains(warning));
         let new = new.collect::<Vec<_>>();
@@ -185,7 +188,7 @@ fn together(done: Vec<(&str, Done)>) -> Done {
     Done { done: words.join("; "), ..all }
 }
 
-fn scope(request: &Request) -> Scope {
+fn scope(request: &Request) -> Routing {
     match request {
         Request::Status
         | Request::Health
@@ -199,11 +202,11 @@ fn scope(request: &Request) -> Scope {
         | Request::Talkers(_)
         | Request::Events(_)
         | Request::Configs
-        | Request::Config { .. } => Scope::Each,
-        Request::SetFirewall { .. } | Request::Kill { .. } => Scope::WhoKnows,
+        | Request::Config { .. } => Routing::Each,
+        Request::SetFirewall { .. } | Request::Kill { .. } => Routing::Knowing,
         // A sum over engines would count packets twice, and a flat object has no place for an engine's name.
         Request::Counters
-        | Request::Measures
+        | Request::Metrics
         | Request::Explain { .. }
         | Request::SetServer { .. }
         | Request::SetService { .. }
@@ -212,13 +215,13 @@ fn scope(request: &Request) -> Scope {
         | Request::Confirm { .. }
         | Request::Plan { .. }
         | Request::Probe { .. }
-        | Request::Ping { .. } => Scope::Named,
+        | Request::Ping { .. } => Routing::One,
     }
 }
 
 /// Sends a request to one engine, and limits the time of its answer.
 pub(super) async fn ask<B: Backend>(engine: &Arc<B>, request: Request) -> Result<Answer, ApiError> {
-    let patience = if request.walks_over_sessions() { WALK_PATIENCE } else { PATIENCE };
+    let patience = if request.walks_over_sessions() { SESSION_WALK_TIMEOUT } else { ANSWER_TIMEOUT };
     let late = |_| ApiError::Unavailable(format!("the engine did not answer within {} s", patience.as_secs()));
     tokio::time::timeout(patience, Arc::clone(engine).ask(request)).await.map_err(late)?
 }
@@ -228,7 +231,7 @@ fn value(answer: &Answer) -> Result<Value, ApiError> {
 }
 
 /// Adds the name of the engine to a row.
-fn named(mut row: Value, engine: &str) -> Value {
+fn with_engine_name(mut row: Value, engine: &str) -> Value {
     if let Some(object) = row.as_object_mut() {
         object.entry("engine").or_insert_with(|| json!(engine));
     }

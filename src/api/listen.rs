@@ -1,9 +1,9 @@
 //! Serves HTTP and HTTPS on network addresses, and HTTP on control sockets. Slow, numerous or foreign clients take
 //! nothing from the engines, and no client takes all connections from the others.
 
-mod occupied;
-mod patient;
-mod places;
+mod busy;
+mod connection_table;
+mod stall;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -26,13 +26,13 @@ use tokio_rustls::rustls::ServerConfig;
 use crate::api::guard::{Guard, Refusal, User};
 use crate::api::router::guarded;
 use crate::api::tls::{self, TlsError};
-use crate::api::{ApiError, Backend, Engines, WALK_PATIENCE};
+use crate::api::{ApiError, Backend, Engines, SESSION_WALK_TIMEOUT};
 use crate::config::{Tls, Token};
 use crate::time::Duration;
 
-use occupied::BusyService;
-use patient::StallGuard;
-use places::{ClientOrigin, ConnectionLimits, ConnectionSlot, ConnectionTable};
+use busy::BusyService;
+use connection_table::{ClientOrigin, ConnectionLimits, ConnectionSlot, ConnectionTable};
+use stall::StallGuard;
 
 /// Limits on what clients may take.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +40,7 @@ pub struct Limits {
     /// Number of connections at once. When it is reached, an idle connection is closed for a new one.
     pub connections: usize,
     /// Number of connections at once from one address (for IPv6 one /64), or from one process on a control socket.
-    pub of_one: usize,
+    pub per_origin: usize,
     /// Time for a TLS handshake.
     pub handshake: Duration,
     /// Time for the whole head of a request, and of a connection without a request.
@@ -54,7 +54,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let (short, long) = (Duration::from_secs(5), Duration::from_secs(15));
-        Self { connections: 128, of_one: 32, handshake: short, head: short, answer: long, stall: long }
+        Self { connections: 128, per_origin: 32, handshake: short, head: short, answer: long, stall: long }
     }
 }
 
@@ -63,21 +63,21 @@ impl Limits {
     /// reader of a capture may be slow, for example a pipe into a pager.
     pub fn of_socket() -> Self {
         let long = Duration::from_secs(60);
-        Self { of_one: 64, answer: WALK_PATIENCE + long, stall: long, ..Self::default() }
+        Self { per_origin: 64, answer: SESSION_WALK_TIMEOUT + long, stall: long, ..Self::default() }
     }
 
-    fn room(&self) -> ConnectionLimits {
-        ConnectionLimits { of_all: self.connections, of_one: self.of_one }
+    fn connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits { total: self.connections, per_origin: self.per_origin }
     }
 }
 
 /// Bytes for the head of a request.
-const BUFFER: usize = 16 * 1024;
+const HEAD_BYTES: usize = 16 * 1024;
 /// Pause after a failure to accept, which is most often a lack of file descriptors.
-const BREATH: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The content security policy: the page uses only what it is served with.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The access rules of an address, which may change while it is served.
@@ -104,10 +104,10 @@ pub async fn serve<B: Backend>(
 ) {
     let router = protected(guarded(engines), Arc::clone(&access), limits.answer);
     let mut connections = Connections::new(limits);
-    let mut trouble = Trouble::default();
+    let mut trouble = AcceptErrors::default();
     loop {
-        let Some((stream, from)) = trouble.tell(listener.accept().await, "the API") else {
-            sleep(BREATH).await;
+        let Some((stream, from)) = trouble.report(listener.accept().await, "the API") else {
+            sleep(ACCEPT_PAUSE).await;
             continue;
         };
         let (router, access) = (router.clone(), access.load_full());
@@ -135,10 +135,10 @@ pub async fn serve_socket(
         Ok::<_, Infallible>(within(limits.answer, next.run(request)).await)
     }));
     let mut connections = Connections::new(limits);
-    let mut trouble = Trouble::default();
+    let mut trouble = AcceptErrors::default();
     loop {
-        let Some((stream, _)) = trouble.tell(listener.accept().await, "a control socket") else {
-            sleep(BREATH).await;
+        let Some((stream, _)) = trouble.report(listener.accept().await, "a control socket") else {
+            sleep(ACCEPT_PAUSE).await;
             continue;
         };
         let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
@@ -152,20 +152,20 @@ pub async fn serve_socket(
 
 /// Connections that are not accepted: told when that begins, and not again for as long as it lasts.
 #[derive(Debug, Default)]
-struct Trouble {
-    is_told: bool,
+struct AcceptErrors {
+    is_reported: bool,
 }
 
-impl Trouble {
-    fn tell<T>(&mut self, accepted: std::io::Result<T>, what: &str) -> Option<T> {
+impl AcceptErrors {
+    fn report<T>(&mut self, accepted: std::io::Result<T>, what: &str) -> Option<T> {
         let error = match accepted {
             Ok(accepted) => {
-                self.is_told = false;
+                self.is_reported = false;
                 return Some(accepted);
             }
             Err(error) => error,
         };
-        if !std::mem::replace(&mut self.is_told, true) {
+        if !std::mem::replace(&mut self.is_reported, true) {
             let help =
                 "too many open files: raise LimitNOFILE= of the unit (ulimit -n); others wait until connections end";
             tracing::warn!(%error, help, "connections to {what} are not accepted");
@@ -176,13 +176,13 @@ impl Trouble {
 
 /// The connections of one listener; dropping it closes them all.
 struct Connections {
-    places: ConnectionTable,
+    table: ConnectionTable,
     tasks: JoinSet<()>,
 }
 
 impl Connections {
     fn new(limits: Limits) -> Self {
-        Self { places: ConnectionTable::new(limits.room()), tasks: JoinSet::new() }
+        Self { table: ConnectionTable::new(limits.connection_limits()), tasks: JoinSet::new() }
     }
 
     /// Serves a connection of `origin`, if there is room for it.
@@ -191,7 +191,7 @@ impl Connections {
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
         while self.tasks.try_join_next().is_some() {}
-        let Some(place) = self.places.take(origin) else {
+        let Some(place) = self.table.admit(origin) else {
             tracing::debug!(?origin, "no room for a connection to the API");
             return;
         };
@@ -202,7 +202,7 @@ impl Connections {
                 tracing::debug!(?origin, error, "a connection to the API ended early");
             }
         });
-        self.places.attended_by(id, task);
+        self.table.set_task(id, task);
     }
 }
 
@@ -214,7 +214,7 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) -> Result<(), String> {
     let stream = TokioIo::new(StallGuard::new(stream, limits.stall));
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(BUFFER).max_headers(64);
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(HEAD_BYTES).max_headers(64);
     let connection = builder.serve_connection(stream, BusyService::new(router, place));
     connection.await.map_err(|error| error.to_string())
 }
@@ -254,7 +254,7 @@ async fn within(patience: Duration, answer: impl Future<Output = Response>) -> R
 fn with_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "no-referrer"),

@@ -13,24 +13,24 @@ use tokio::sync::mpsc;
 
 use crate::api::engines::ask;
 use crate::api::parameters::SessionsQuery;
-use crate::api::sessions::{Cursor, LIMIT, PAGE_MAX, SessionPage, SessionRequest};
+use crate::api::sessions::{Cursor, DEFAULT_LIMIT, PAGE_MAX, SessionPage, SessionRequest};
 use crate::api::{Answer, ApiError, Backend, Engines, Request};
 use crate::engine::view::SessionView;
 
 /// The header with the number of all matching sessions.
-pub(super) const TOTAL: &str = "x-total-count";
+pub(super) const TOTAL_HEADER: &str = "x-total-count";
 /// Rows that are fetched at once when all are streamed. Twice as many may wait for a slow client.
-const PIECE: usize = 1000;
+const PIECE_ROWS: usize = 1000;
 
 type Piece = Result<Bytes, ApiError>;
 
 /// Answers `query`.
 pub(super) async fn list<B: Backend>(engines: &Engines<B>, query: SessionsQuery) -> Result<Response, ApiError> {
-    let (named, question) = query.clone().question()?;
-    let asked = engines.meant(named.as_deref())?;
-    match question.limit.unwrap_or(LIMIT) {
-        0 => everything(asked, question, usize::MAX).await,
-        limit if limit > PAGE_MAX => everything(asked, question, limit).await,
+    let (named, question) = query.clone().session_request()?;
+    let asked = engines.selected(named.as_deref())?;
+    match question.limit.unwrap_or(DEFAULT_LIMIT) {
+        0 => stream_all(asked, question, usize::MAX).await,
+        limit if limit > PAGE_MAX => stream_all(asked, question, limit).await,
         _ => page(&asked, question, query).await,
     }
 }
@@ -41,14 +41,14 @@ async fn page<B: Backend>(
     question: SessionRequest,
     query: SessionsQuery,
 ) -> Result<Response, ApiError> {
-    let mut text = Text::default();
+    let mut text = JsonArray::default();
     let mut total = Some(0);
     let mut next: Option<Cursor> = None;
     for engine in asked {
-        if has_told_all(engine.as_ref(), &question) {
+        if is_before_cursor(engine.as_ref(), &question) {
             continue;
         }
-        let page = ask_for(engine, question.clone()).await?;
+        let page = session_page(engine, question.clone()).await?;
         text.add(&page.rows)?;
         total = total.zip(page.total).map(|(sum, more)| sum + more);
         match (&mut next, page.next) {
@@ -57,10 +57,10 @@ async fn page<B: Backend>(
             (Some(_), None) => {}
         }
     }
-    let mut response = json(Body::from(text.end()));
+    let mut response = json(Body::from(text.finish()));
     let headers = response.headers_mut();
     if let Some(total) = total.filter(|_| question.after.is_none()) {
-        headers.insert(TOTAL, total.into());
+        headers.insert(TOTAL_HEADER, total.into());
     }
     if let Some(next) = next {
         let query = serde_urlencoded::to_string(query.after(next.to_string()));
@@ -73,7 +73,7 @@ async fn page<B: Backend>(
 
 /// Streams all pages of each engine, up to `limit` rows each. An error in the first page is the answer; if a later page
 /// fails, the answer breaks off.
-async fn everything<B: Backend>(
+async fn stream_all<B: Backend>(
     asked: Vec<Arc<B>>,
     question: SessionRequest,
     limit: usize,
@@ -81,39 +81,40 @@ async fn everything<B: Backend>(
     let mut first = Vec::new();
     let mut total = 0;
     for engine in asked {
-        if has_told_all(engine.as_ref(), &question) {
+        if is_before_cursor(engine.as_ref(), &question) {
             continue;
         }
-        let page = ask_for(&engine, SessionRequest { limit: Some(PIECE.min(limit)), ..question.clone() }).await?;
+        let page =
+            session_page(&engine, SessionRequest { limit: Some(PIECE_ROWS.min(limit)), ..question.clone() }).await?;
         total += page.total.unwrap_or(0);
         first.push((engine, page));
     }
     let counted = question.after.is_none().then_some(total);
     let (tell, told) = mpsc::channel(1);
     tokio::spawn(async move {
-        let mut text = Text::default();
+        let mut text = JsonArray::default();
         for (engine, page) in first {
-            if let Err(error) = follow(&engine, &question, page, limit, &mut text, &tell).await {
+            if let Err(error) = stream_pages(&engine, &question, page, limit, &mut text, &tell).await {
                 let _ = tell.send(Err(error)).await;
                 return;
             }
         }
-        let _ = tell.send(Ok(text.end())).await;
+        let _ = tell.send(Ok(text.finish())).await;
     });
     let mut response = json(Body::new(Pieces(told)));
     if let Some(total) = counted {
-        response.headers_mut().insert(TOTAL, total.into());
+        response.headers_mut().insert(TOTAL_HEADER, total.into());
     }
     Ok(response)
 }
 
 /// Streams `page` and the pages after it, `limit` rows in all.
-async fn follow<B: Backend>(
+async fn stream_pages<B: Backend>(
     engine: &Arc<B>,
     question: &SessionRequest,
     mut page: SessionPage,
     limit: usize,
-    text: &mut Text,
+    text: &mut JsonArray,
     tell: &mpsc::Sender<Piece>,
 ) -> Result<(), ApiError> {
     let mut left = limit;
@@ -125,19 +126,19 @@ async fn follow<B: Backend>(
             return Ok(());
         }
         let (Some(after), true) = (page.next, left > 0) else { return Ok(()) };
-        let more = SessionRequest { after: Some(after), limit: Some(PIECE.min(left)), ..question.clone() };
-        page = ask_for(engine, more).await?;
+        let more = SessionRequest { after: Some(after), limit: Some(PIECE_ROWS.min(left)), ..question.clone() };
+        page = session_page(engine, more).await?;
     }
 }
 
-async fn ask_for<B: Backend>(engine: &Arc<B>, question: SessionRequest) -> Result<SessionPage, ApiError> {
+async fn session_page<B: Backend>(engine: &Arc<B>, question: SessionRequest) -> Result<SessionPage, ApiError> {
     match ask(engine, Request::Sessions(question)).await? {
         Answer::Sessions(page) => Ok(page),
         _ => Err(ApiError::Unavailable(format!("engine {} tells no sessions", engine.engine()))),
     }
 }
 
-fn has_told_all<B: Backend>(engine: &B, question: &SessionRequest) -> bool {
+fn is_before_cursor<B: Backend>(engine: &B, question: &SessionRequest) -> bool {
     question.after.as_ref().is_some_and(|after| after.of(engine.engine()).is_none())
 }
 
@@ -147,13 +148,13 @@ fn json(body: Body) -> Response {
 
 /// A JSON array that is written in pieces.
 #[derive(Default)]
-struct Text {
+struct JsonArray {
     written: Vec<u8>,
     /// Whether a row was written before, in this piece or an earlier one.
     has_rows: bool,
 }
 
-impl Text {
+impl JsonArray {
     fn add(&mut self, rows: &[SessionView]) -> Result<(), ApiError> {
         for row in rows {
             self.written.push(if self.has_rows { b',' } else { b'[' });
@@ -168,7 +169,7 @@ impl Text {
         std::mem::take(&mut self.written).into()
     }
 
-    fn end(mut self) -> Bytes {
+    fn finish(mut self) -> Bytes {
         self.written.extend_from_slice(if self.has_rows { b"]" } else { b"[]" });
         self.written.into()
     }

@@ -180,7 +180,7 @@ pub enum Request {
         all: bool,
     },
     /// Asks for everything that is measured, as for `/metrics`.
-    Measures,
+    Metrics,
     /// Asks where a flow goes, and why (`explain`).
     Explain {
         /// The flow, source first.
@@ -277,10 +277,10 @@ pub enum Request {
 pub const CHECKS_LIMIT: usize = 1000;
 
 /// How long an engine may take for a request that walks over all its sessions.
-pub const WALK_PATIENCE: Duration = Duration::from_secs(60);
+pub const SESSION_WALK_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Request {
-    /// Whether the answer needs a look at every session, so that [`WALK_PATIENCE`] applies.
+    /// Whether the answer needs a look at every session, so that [`SESSION_WALK_TIMEOUT`] applies.
     pub fn walks_over_sessions(&self) -> bool {
         matches!(self, Self::Reload { .. } | Self::Rollback { .. } | Self::Plan { .. } | Self::Kill { .. })
     }
@@ -314,8 +314,8 @@ pub enum Answer {
     Killed(Vec<view::KillView>),
     /// Answers [`Request::Counters`].
     Counters(view::CountersView),
-    /// Answers [`Request::Measures`].
-    Measures(Box<view::MeasuresView>),
+    /// Answers [`Request::Metrics`].
+    Metrics(Box<view::MeasuresView>),
     /// Answers [`Request::Events`].
     Events(Vec<view::EventView>),
     /// Answers [`Request::Config`].
@@ -353,7 +353,7 @@ impl Answer {
             Request::Kill { .. } => read(json).map(Self::Killed),
             Request::Counters => read(json).map(Self::Counters),
             Request::Events(_) => read(json).map(Self::Events),
-            Request::Measures => read(json).map(Self::Measures),
+            Request::Metrics => read(json).map(Self::Metrics),
             Request::Config { .. } => read(json).map(Self::Config),
             Request::Explain { .. } => read(json).map(Self::Explain),
             Request::SetFirewall { .. }
@@ -375,7 +375,8 @@ pub struct Done {
     pub done: String,
     /// Orders of other engines or groups that still hold the object, and that only they can end.
     #[serde(default)]
-    pub held: Vec<view::OrderView>,
+    #[serde(rename = "held")]
+    pub held_elsewhere: Vec<view::OrderView>,
     /// Consequences that may not be intended.
     #[serde(default)]
     pub warnings: Vec<String>,

@@ -62,12 +62,13 @@ pub fn servers(snapshot: &Snapshot, name: &str) -> Result<Vec<ServerId>, ApiErro
 
 /// The error that there is no `what` called `name`, with the `known` names.
 fn unknown(what: &str, name: &str, known: &[String]) -> ApiError {
-    let known = if known.is_empty() { "there is none".to_owned() } else { format!("there are: {}", some_of(known)) };
+    let known =
+        if known.is_empty() { "there is none".to_owned() } else { format!("there are: {}", shortened_list(known)) };
     ApiError::NotFound(format!("no {what} {name:?}; {known}"))
 }
 
 /// The first names of a list that may be long.
-fn some_of(names: &[String]) -> String {
+fn shortened_list(names: &[String]) -> String {
     const SHOWN: usize = 32;
     match names.get(..SHOWN) {
         Some(first) if names.len() > SHOWN => format!("{} and {} more", first.join(", "), names.len() - SHOWN),
@@ -106,9 +107,9 @@ pub fn member(snapshot: &Snapshot, name: &str) -> Result<Member, ApiError> {
 }
 
 /// Where a flow arrives, by ids.
-pub fn origin(snapshot: &Snapshot, via: &LinkOrFirewall) -> Result<explain::From, ApiError> {
+pub fn origin(snapshot: &Snapshot, via: &LinkOrFirewall) -> Result<explain::ArrivalPoint, ApiError> {
     match via {
-        LinkOrFirewall::Link(name) => link(snapshot, name).map(explain::From::Link),
-        LinkOrFirewall::Firewall(name) => firewall(snapshot, name).map(explain::From::Firewall),
+        LinkOrFirewall::Link(name) => link(snapshot, name).map(explain::ArrivalPoint::Link),
+        LinkOrFirewall::Firewall(name) => firewall(snapshot, name).map(explain::ArrivalPoint::Firewall),
     }
 }

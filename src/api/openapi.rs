@@ -129,7 +129,7 @@ pub(super) fn bytes(kind: &'static str) -> ResponseSpec {
 }
 
 /// JSON that the document does not describe: the document itself.
-pub(super) fn itself() -> ResponseSpec {
+pub(super) fn untyped_object() -> ResponseSpec {
     ResponseSpec::json(ObjectBuilder::new().schema_type(Type::Object), Schemas::new())
 }
 
@@ -154,7 +154,7 @@ pub(super) struct CallSpec {
 }
 
 /// A call that everybody with permission to read may make.
-pub(super) fn described(verb: Verb, path: &'static str, summary: &str, answered: ResponseSpec) -> CallSpec {
+pub(super) fn call_spec(verb: Verb, path: &'static str, summary: &str, answered: ResponseSpec) -> CallSpec {
     let name = path.trim_start_matches("/api/v1/").replace(|c: char| !c.is_ascii_alphanumeric(), "_");
     let answer =
         answered.contents.into_iter().fold(ResponseBuilder::new().description("Done."), |answer, (kind, schema)| {

@@ -22,7 +22,7 @@ pub(super) use sessions::{KillBody, SessionsQuery, TalkersQuery};
 pub const WEIGHT_MAX: u16 = 256;
 
 /// Range of the time within which a configuration may have to be confirmed.
-const CONFIRM: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+const CONFIRM_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
 /// The query of a reading call.
 pub(super) trait ReadCall: DeserializeOwned + IntoParams + Send {
@@ -330,7 +330,7 @@ fn absolute(config: Option<PathBuf>) -> Result<Option<PathBuf>, ApiError> {
 impl ChangeCall for ReloadBody {
     fn request(self, caller: &Caller) -> Result<Request, ApiError> {
         let confirm = self.confirm_ms.map(Duration::from_millis);
-        if let Some(within) = confirm.filter(|within| !CONFIRM.contains(within)) {
+        if let Some(within) = confirm.filter(|within| !CONFIRM_RANGE.contains(within)) {
             return Err(ApiError::BadRequest(format!("a confirmation may take 1 s to 1 day, found {within:?}")));
         }
         Ok(Request::Reload { config: absolute(self.config)?, confirm, by: caller.by(self.by.as_deref()) })

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::api::capture::{CaptureBody, EndQuery, Streamed};
 use crate::api::console::console;
 use crate::api::guard::{Caller, CallerView, User};
-use crate::api::openapi::{CallSpec, ResponseSpec, Verb, described};
+use crate::api::openapi::{CallSpec, ResponseSpec, Verb, call_spec};
 use crate::api::parameters::{
     ChangeCall, ConfigQuery, EventsQuery, ExplainQuery, PingBody, PlainQuery, ProbeBody, ReadCall,
 };
@@ -34,18 +34,18 @@ const BODY_MAX: usize = 64 * 1024;
 /// The routes of a control socket: one engine, and every caller may do everything. An outer layer may add the caller's
 /// [`User`] as an extension.
 pub fn router<B: Backend>(backend: Arc<B>) -> Router {
-    guarded(Arc::new(Engines::new(vec![backend]))).layer(map_request(say_user)).layer(map_response(say_version))
+    guarded(Arc::new(Engines::new(vec![backend]))).layer(map_request(with_user)).layer(map_response(with_version))
 }
 
 /// Sets the caller: the user who opened the connection, if known.
-async fn say_user(mut request: axum::extract::Request) -> axum::extract::Request {
+async fn with_user(mut request: axum::extract::Request) -> axum::extract::Request {
     let user = request.extensions().get::<User>().cloned();
     request.extensions_mut().insert(Caller::Socket(user));
     request
 }
 
 /// Adds the engine's version to a response, so that a client of another version can say so.
-async fn say_version(mut response: Response) -> Response {
+async fn with_version(mut response: Response) -> Response {
     response
         .headers_mut()
         .insert(header::SERVER, HeaderValue::from_static(concat!("fwlb/", env!("CARGO_PKG_VERSION"))));
@@ -104,40 +104,49 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
         plain("/api/v1/firewalls", Request::Firewalls, "Firewalls and their paths", rows::<FirewallView>()),
         plain("/api/v1/peers", Request::Peers, "The engines on the far sides", rows::<PeerView>()),
         plain("/api/v1/services", Request::Services, "Services and their servers", rows::<ServiceView>()),
-        asks::<B, ChecksQuery>("/api/v1/checks", "The last results of checks, oldest first", rows::<CheckResultView>()),
+        reads::<B, ChecksQuery>(
+            "/api/v1/checks",
+            "The last results of checks, oldest first",
+            rows::<CheckResultView>(),
+        ),
         plain("/api/v1/counters", Request::Counters, "Counters of one instant", openapi::counters()),
-        asks::<B, ConfigQuery>("/api/v1/config", "The configuration in force", object_of_each::<ConfigView>()),
-        plain("/api/v1/measures", Request::Measures, "All measurements, as for `/metrics`", object::<MeasuresView>()),
+        reads::<B, ConfigQuery>("/api/v1/config", "The configuration in force", object_of_each::<ConfigView>()),
+        plain("/api/v1/measures", Request::Metrics, "All measurements, as for `/metrics`", object::<MeasuresView>()),
         Route::new(
-            described(Get, "/api/v1/sessions", "Live sessions", openapi::paged(rows::<SessionView>()))
+            call_spec(Get, "/api/v1/sessions", "Live sessions", openapi::paged(rows::<SessionView>()))
                 .query::<SessionsQuery>(),
             sessions::<B>,
         ),
-        asks::<B, TalkersQuery>("/api/v1/talkers", "Sums of live sessions, the largest first", rows::<TalkerView>()),
-        orders::<B, KillBody>(Post, "/api/v1/sessions/kill", "Ends sessions", rows::<KillView>()),
-        asks::<B, EventsQuery>("/api/v1/events", "State changes, oldest first", rows_of_each::<EventView>()),
-        asks::<B, ExplainQuery>("/api/v1/explain", "Where a flow goes, and why", object::<ExplainView>()),
-        forcible(orders::<B, SetFirewallBody>(
+        reads::<B, TalkersQuery>("/api/v1/talkers", "Sums of live sessions, the largest first", rows::<TalkerView>()),
+        changes::<B, KillBody>(Post, "/api/v1/sessions/kill", "Ends sessions", rows::<KillView>()),
+        reads::<B, EventsQuery>("/api/v1/events", "State changes, oldest first", rows_of_each::<EventView>()),
+        reads::<B, ExplainQuery>("/api/v1/explain", "Where a flow goes, and why", object::<ExplainView>()),
+        may_need_force(changes::<B, SetFirewallBody>(
             Put,
             "/api/v1/firewalls/admin",
             "Sets the state of a firewall",
             object::<Done>(),
         )),
-        forcible(orders::<B, SetServerBody>(
+        may_need_force(changes::<B, SetServerBody>(
             Put,
             "/api/v1/servers/admin",
             "Sets the state or weight of a server",
             object::<Done>(),
         )),
-        orders::<B, SetServiceBody>(Put, "/api/v1/services/admin", "Sets the state of a service", object::<Done>()),
-        refusable(orders::<B, ReloadBody>(Post, "/api/v1/reload", "Applies a configuration", object::<ReloadView>())),
-        refusable(orders::<B, RollbackBody>(
+        changes::<B, SetServiceBody>(Put, "/api/v1/services/admin", "Sets the state of a service", object::<Done>()),
+        may_be_invalid(changes::<B, ReloadBody>(
+            Post,
+            "/api/v1/reload",
+            "Applies a configuration",
+            object::<ReloadView>(),
+        )),
+        may_be_invalid(changes::<B, RollbackBody>(
             Post,
             "/api/v1/rollback",
             "Returns to an earlier configuration",
             object::<ReloadView>(),
         )),
-        refusable(orders::<B, ConfirmBody>(
+        may_be_invalid(changes::<B, ConfirmBody>(
             Post,
             "/api/v1/confirm",
             "Confirms the configuration in force",
@@ -149,26 +158,26 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
             "The last configurations, newest first",
             rows_of_each::<KeptConfigView>(),
         ),
-        refusable(orders::<B, PlanBody>(Post, "/api/v1/plan", "What a reload would do", object::<PlanView>())),
-        orders::<B, ProbeBody>(Post, "/api/v1/probe", "Checks a member at once", rows::<ExchangeView>()),
-        orders::<B, PingBody>(Post, "/api/v1/ping", "Pings from the engine", rows::<ExchangeView>()),
+        may_be_invalid(changes::<B, PlanBody>(Post, "/api/v1/plan", "What a reload would do", object::<PlanView>())),
+        changes::<B, ProbeBody>(Post, "/api/v1/probe", "Checks a member at once", rows::<ExchangeView>()),
+        changes::<B, PingBody>(Post, "/api/v1/ping", "Pings from the engine", rows::<ExchangeView>()),
         Route::new(
-            described(Post, CAPTURE, "Captures packets, in pcapng", openapi::bytes(capture::CONTENT_TYPE))
+            call_spec(Post, CAPTURE, "Captures packets, in pcapng", openapi::bytes(capture::CONTENT_TYPE))
                 .query::<PlainQuery>()
                 .body::<CaptureBody>()
                 .by_operators(),
             start_capture::<B>,
         ),
         Route::new(
-            described(Delete, CAPTURE, "Ends a capture", object::<Done>()).query::<EndQuery>().by_operators(),
+            call_spec(Delete, CAPTURE, "Ends a capture", object::<Done>()).query::<EndQuery>().by_operators(),
             end_capture::<B>,
         ),
         Route::new(
-            described(Get, "/metrics", "Metrics for Prometheus", openapi::text(&metrics::KINDS)).query::<PlainQuery>(),
+            call_spec(Get, "/metrics", "Metrics for Prometheus", openapi::text(&metrics::KINDS)).query::<PlainQuery>(),
             metrics::<B>,
         ),
         Route::new(
-            described(
+            call_spec(
                 Get,
                 "/healthz",
                 "200 while the engines forward, else 503 with the reasons",
@@ -177,8 +186,8 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
             .query::<PlainQuery>(),
             healthz::<B>,
         ),
-        Route::new(described(Get, "/api/v1/caller", "The caller, and what he may do", object::<CallerView>()), caller),
-        Route::new(described(Get, "/api/v1/openapi.json", "This document", openapi::itself()), document),
+        Route::new(call_spec(Get, "/api/v1/caller", "The caller, and what he may do", object::<CallerView>()), caller),
+        Route::new(call_spec(Get, "/api/v1/openapi.json", "This document", openapi::untyped_object()), document),
     ]
 }
 
@@ -190,32 +199,32 @@ fn plain<B: Backend>(path: &'static str, request: Request, summary: &str, answer
     let ask = async move |State(engines): Served<B>, Query(query): Query<PlainQuery>| -> Reply {
         engines.ask(query.engine.as_deref(), request).await.map(Json)
     };
-    Route::new(described(Verb::Get, path, summary, answered).query::<PlainQuery>(), ask)
+    Route::new(call_spec(Verb::Get, path, summary, answered).query::<PlainQuery>(), ask)
 }
 
 /// A reading call with parameters.
-fn asks<B: Backend, Q: ReadCall + 'static>(path: &'static str, summary: &str, answered: ResponseSpec) -> Route<B> {
-    Route::new(described(Verb::Get, path, summary, answered).query::<Q>(), question::<B, Q>)
+fn reads<B: Backend, Q: ReadCall + 'static>(path: &'static str, summary: &str, answered: ResponseSpec) -> Route<B> {
+    Route::new(call_spec(Verb::Get, path, summary, answered).query::<Q>(), read::<B, Q>)
 }
 
 /// A changing call, which only operators may make.
-fn orders<B: Backend, O: ChangeCall + 'static>(
+fn changes<B: Backend, O: ChangeCall + 'static>(
     verb: Verb,
     path: &'static str,
     summary: &str,
     answered: ResponseSpec,
 ) -> Route<B> {
-    let said = described(verb, path, summary, answered).query::<PlainQuery>().body::<O>().by_operators();
-    Route::new(said, order::<B, O>)
+    let said = call_spec(verb, path, summary, answered).query::<PlainQuery>().body::<O>().by_operators();
+    Route::new(said, change::<B, O>)
 }
 
 /// Marks a call that may be refused because its file is invalid.
-fn refusable<B>(Route(said, serve): Route<B>) -> Route<B> {
+fn may_be_invalid<B>(Route(said, serve): Route<B>) -> Route<B> {
     Route(said.refused_with(&[StatusCode::UNPROCESSABLE_ENTITY]), serve)
 }
 
 /// Marks a call that may have to be repeated with `force`.
-fn forcible<B>(Route(said, serve): Route<B>) -> Route<B> {
+fn may_need_force<B>(Route(said, serve): Route<B>) -> Route<B> {
     Route(said.refused_with(&[StatusCode::CONFLICT]), serve)
 }
 
@@ -236,7 +245,7 @@ async fn metrics<B: Backend>(
     Query(query): Query<PlainQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let measured = engines.measures(query.engine.as_deref()).await?;
+    let measured = engines.metrics(query.engine.as_deref()).await?;
     let page = metrics::page(&headers, measured, engines.process());
     let (kind, page) = page.map_err(|_| ApiError::Unavailable("the metrics could not be written".to_owned()))?;
     Ok(([(header::CONTENT_TYPE, kind)], page).into_response())
@@ -263,12 +272,12 @@ async fn sessions<B: Backend>(
     listing::list(&engines, query).await
 }
 
-async fn question<B: Backend, Q: ReadCall>(State(engines): Served<B>, Query(query): Query<Q>) -> Reply {
+async fn read<B: Backend, Q: ReadCall>(State(engines): Served<B>, Query(query): Query<Q>) -> Reply {
     let (engine, request) = query.request()?;
     engines.ask(engine.as_deref(), request).await.map(Json)
 }
 
-async fn order<B: Backend, O: ChangeCall>(
+async fn change<B: Backend, O: ChangeCall>(
     State(engines): Served<B>,
     Extension(caller): Extension<Caller>,
     Query(query): Query<PlainQuery>,

@@ -13,11 +13,11 @@ use crate::engine::view::SessionView;
 use crate::flow::FlowPattern;
 
 /// Number of rows of an answer if the request sets no limit.
-pub const LIMIT: usize = 1000;
+pub const DEFAULT_LIMIT: usize = 1000;
 /// Number of rows of one engine's answer, at most. A longer list comes in pages; a sorted list is never longer.
 pub const PAGE_MAX: usize = 10_000;
 /// States of sessions.
-pub const STATES: [&str; 5] = ["opening", "established", "closing", "one-way", "two-way"];
+pub const STATE_NAMES: [&str; 5] = ["opening", "established", "closing", "one-way", "two-way"];
 /// Number of hosts or ports in one filter, at most.
 const PARTS_MAX: usize = 16;
 
@@ -40,7 +40,7 @@ pub struct SessionFilter {
     pub service: Option<String>,
     /// Name of the server: `s1` or `web/s1`.
     pub server: Option<String>,
-    /// State, one of [`STATES`].
+    /// State, one of [`STATE_NAMES`].
     pub state: Option<String>,
 }
 
@@ -51,7 +51,7 @@ pub struct SessionRequest {
     pub filter: SessionFilter,
     /// The order; `None`: the order of the table, in which pages follow each other.
     pub sort: Option<SessionSort>,
-    /// Number of rows, at most; `None`: [`LIMIT`]; 0: as many as one answer holds.
+    /// Number of rows, at most; `None`: [`DEFAULT_LIMIT`]; 0: as many as one answer holds.
     pub limit: Option<usize>,
     /// Continues after a page that ended here.
     pub after: Option<Cursor>,
@@ -104,7 +104,7 @@ pub struct TalkerRequest {
     pub by: TalkersBy,
     /// The order of the sums: by bytes, packets, or their rates.
     pub sort: SessionSort,
-    /// Number of rows, at most; `None`: [`LIMIT`].
+    /// Number of rows, at most; `None`: [`DEFAULT_LIMIT`].
     pub limit: Option<usize>,
 }
 
@@ -136,7 +136,7 @@ impl TalkersBy {
 }
 
 /// The value of the word `text` among `words`.
-pub fn word<T: Copy>(what: &str, text: &str, words: &[(&str, T)]) -> Result<T, ApiError> {
+pub fn parse_word<T: Copy>(what: &str, text: &str, words: &[(&str, T)]) -> Result<T, ApiError> {
     words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
         let all: Vec<_> = words.iter().map(|(word, _)| *word).collect();
         ApiError::BadRequest(format!("`{what}` is one of {}; found {text:?}", all.join(", ")))
@@ -283,7 +283,7 @@ impl FilterWords {
         };
         let bad_port = |text: &str| ApiError::BadRequest(format!("a port is 0..=65535, found {text:?}"));
         if let Some(state) = &state {
-            word("state", state, &STATES.map(|state| (state, ())))?;
+            parse_word("state", state, &STATE_NAMES.map(|state| (state, ())))?;
         }
         Ok(SessionFilter {
             source: prefix(source)?,
@@ -366,7 +366,7 @@ mod tests {
         assert!(refused(FilterWords { flow: Some("tcp 1.2.3.4".into()), ..empty() }).contains("a flow is PROTO"));
         let state = refused(FilterWords { state: Some("established ".into()), ..empty() });
         assert!(state.contains("opening, established, closing, one-way, two-way"), "{state}");
-        let by = word("by", "sauce", &TalkersBy::ALL).unwrap_err().to_string();
+        let by = parse_word("by", "sauce", &TalkersBy::ALL).unwrap_err().to_string();
         assert!(by.contains("source, destination, service, server, firewall") && by.contains("sauce"), "{by}");
     }
 }

@@ -14,21 +14,21 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::api::{CaptureRequest, Chunk};
 use crate::cli::completions::live;
+use crate::cli::engines::{Engine, EngineSelection, block_on, is_unknown};
 use crate::cli::filter::prefix;
 use crate::cli::output;
-use crate::cli::reach::{Engine, Reach, block_on, is_unknown};
 use crate::client::CaptureStream;
 use crate::engine::DropReason;
-use crate::engine::trace::{Drops, Filter};
+use crate::engine::trace::{DropFilter, Filter};
 use crate::flow::FlowPattern;
 use crate::time::Duration;
 
 use merge::Merge;
 
 /// How long frames of several engines are held back to be put in order.
-const ORDER: Duration = Duration::from_millis(100);
+const REORDER_WINDOW: Duration = Duration::from_millis(100);
 /// How long an engine may take for the rest of a capture that was ended.
-const REST: Duration = Duration::from_secs(2);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Capture packets with the verdict of the engine as comment, in pcapng
 ///
@@ -67,8 +67,8 @@ pub struct Args {
     #[arg(long, value_name = "[SERVICE/]SERVER", add = live::servers())]
     server: Option<String>,
     /// Only frames that are dropped, or only those dropped for this reason, named as in the counters drop_REASON
-    #[arg(long, value_name = "REASON", num_args = 0..=1, default_missing_value = Drops::ANY, value_parser = reasons())]
-    dropped: Option<Drops>,
+    #[arg(long, value_name = "REASON", num_args = 0..=1, default_missing_value = DropFilter::ANY, value_parser = reasons())]
+    dropped: Option<DropFilter>,
     /// End after so many frames; each packet that is forwarded is two
     #[arg(short, long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -81,10 +81,10 @@ pub struct Args {
 }
 
 /// Every reason, so that one that is nearly right is told which it is nearly, and shells complete them.
-fn reasons() -> impl TypedValueParser<Value = Drops> {
+fn reasons() -> impl TypedValueParser<Value = DropFilter> {
     let words = DropReason::ALL.iter().map(|reason| PossibleValue::new(reason.word()).alias(reason.name()));
-    let any = PossibleValue::new(Drops::ANY).hide(true);
-    PossibleValuesParser::new(words.chain([any])).try_map(|word| word.parse::<Drops>())
+    let any = PossibleValue::new(DropFilter::ANY).hide(true);
+    PossibleValuesParser::new(words.chain([any])).try_map(|word| word.parse::<DropFilter>())
 }
 
 /// A capture that runs.
@@ -93,7 +93,7 @@ struct Running {
     capturing: CaptureStream,
 }
 
-pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let to_stdout = args.write == Path::new("-");
     if to_stdout && io::stdout().is_terminal() {
         bail!("a capture is no text for a terminal\npipe it, as in: fwlb capture -w - | tshark -r -; or name a file");
@@ -161,7 +161,7 @@ async fn start(args: &Args, engines: Vec<Engine>, id: &str) -> anyhow::Result<Ve
 }
 
 /// What an engine sends, or that it has ended, with the reason if that is none of ours.
-enum News {
+enum CaptureOutput {
     Bytes(usize, Chunk),
     Ended(Option<String>),
 }
@@ -175,18 +175,18 @@ async fn capture(args: &Args, running: Vec<Running>, id: &str, mut out: impl Wri
     let mut left = running.len();
     let mut merge = Merge::new(running.len(), args.count);
     let mut news = read(running);
-    let mut tick = interval(ORDER);
+    let mut tick = interval(REORDER_WINDOW);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ready = Vec::new();
     let mut broken = None;
     let mut signals = Signals::new()?;
     let mut asked_to_end = false;
     while left > 0 {
-        let wait = if asked_to_end { REST } else { FOREVER };
+        let wait = if asked_to_end { DRAIN_TIMEOUT } else { FOREVER };
         tokio::select! {
             heard = timeout(wait, news.recv()) => match heard {
-                Ok(Some(News::Bytes(engine, bytes))) => merge.take(engine, &bytes, &mut ready)?,
-                Ok(Some(News::Ended(why))) => {
+                Ok(Some(CaptureOutput::Bytes(engine, bytes))) => merge.add(engine, &bytes, &mut ready)?,
+                Ok(Some(CaptureOutput::Ended(why))) => {
                     left -= 1;
                     broken = why.filter(|_| !asked_to_end).or(broken);
                 }
@@ -231,7 +231,7 @@ async fn end(engines: &[Engine], id: &str) {
 }
 
 /// Reads all captures at once.
-fn read(running: Vec<Running>) -> mpsc::Receiver<News> {
+fn read(running: Vec<Running>) -> mpsc::Receiver<CaptureOutput> {
     let (tell, news) = mpsc::channel(16);
     for (number, Running { engine: _, mut capturing }) in running.into_iter().enumerate() {
         let tell = tell.clone();
@@ -239,7 +239,7 @@ fn read(running: Vec<Running>) -> mpsc::Receiver<News> {
             let end = loop {
                 match capturing.next().await {
                     Ok(Some(bytes)) => {
-                        if tell.send(News::Bytes(number, bytes)).await.is_err() {
+                        if tell.send(CaptureOutput::Bytes(number, bytes)).await.is_err() {
                             return;
                         }
                     }
@@ -247,7 +247,7 @@ fn read(running: Vec<Running>) -> mpsc::Receiver<News> {
                     Err(error) => break Some(error.to_string()),
                 }
             };
-            let _ = tell.send(News::Ended(end)).await;
+            let _ = tell.send(CaptureOutput::Ended(end)).await;
         });
     }
     news

@@ -8,7 +8,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::cli::output;
-use crate::config::outside::{self, Concern};
+use crate::config::system::{self, Concern};
 use crate::config::{self, Config, Diagnostics, LoadedConfig, Severity};
 use crate::io::{group, machine, netdev, user};
 use crate::runtime::placement::{self, Warning, Workers};
@@ -28,14 +28,14 @@ pub fn run(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
     }
     config::compare(&mut outcomes);
     let mut placed = 0;
-    let of_machine: Vec<_> = outcomes.iter_mut().map(|outcome| look(outcome, &mut placed)).collect();
+    let of_machine: Vec<_> = outcomes.iter_mut().map(|outcome| check_machine(outcome, &mut placed)).collect();
     if json {
         let rows: Vec<_> = outcomes.iter().zip(&of_machine).flat_map(|(outcome, found)| rows(outcome, found)).collect();
         output::print_json(&rows)?;
     } else {
         let mut report = String::new();
         for (outcome, found) in outcomes.iter().zip(&of_machine) {
-            tell(outcome, found, &mut report)?;
+            report_file(outcome, found, &mut report)?;
         }
         output::print(&report)?;
     }
@@ -51,33 +51,33 @@ struct Found {
     /// What costs the engine speed or correctness.
     warnings: Vec<Warning>,
     /// The file may be meant for another machine: none of its devices is here.
-    elsewhere: bool,
+    for_other_machine: bool,
 }
 
 /// Looks at this machine, if it has any of the file's devices. `placed` workers come before its own, as `fwlb run` with the same
 /// files would place them.
-fn look(outcome: &mut LoadedConfig, placed: &mut usize) -> Found {
+fn check_machine(outcome: &mut LoadedConfig, placed: &mut usize) -> Found {
     let Some(config) = outcome.config.clone() else { return Found::default() };
-    let mut machine = machine::look(config.devices.iter().map(String::as_str));
+    let mut machine = machine::inspect(config.devices.iter().map(String::as_str));
     // They may be this very engine's, which runs while its next file is checked.
     machine.workers.clear();
     if machine.devices.is_empty() {
-        return Found { elsewhere: true, ..Found::default() };
+        return Found { for_other_machine: true, ..Found::default() };
     }
-    devices(&config, outcome);
-    accounts(&config, outcome);
+    check_devices(&config, outcome);
+    check_users(&config, outcome);
     let workers = Workers::of(&config, &machine.cpus, *placed);
     *placed += workers.cpus.len();
-    Found { warnings: placement::judge(&workers, &machine), elsewhere: false }
+    Found { warnings: placement::warnings(&workers, &machine), for_other_machine: false }
 }
 
 /// Devices that are not here, or have nobody at the other end.
-fn devices(config: &Config, outcome: &mut LoadedConfig) {
+fn check_devices(config: &Config, outcome: &mut LoadedConfig) {
     for name in &config.devices {
-        let mut warn = |what: String, hint: &str| outside::warn(outcome, Concern::Device(name), what, hint.to_owned());
+        let mut warn = |what: String, hint: &str| system::warn(outcome, Concern::Device(name), what, hint.to_owned());
         match netdev::resolve(name) {
             Err(missing) => warn(missing.to_string(), "the engine does not start without it"),
-            Ok(device) if device.enabled && !device.up => {
+            Ok(device) if device.admin_up && !device.oper_up => {
                 let what = format!("{} has no carrier", device.name);
                 warn(what, "see that its cable is plugged in and the other end is up; until then the link is down");
             }
@@ -87,22 +87,22 @@ fn devices(config: &Config, outcome: &mut LoadedConfig) {
 }
 
 /// Users and groups that are not here.
-fn accounts(config: &Config, outcome: &mut LoadedConfig) {
+fn check_users(config: &Config, outcome: &mut LoadedConfig) {
     let engine = &config.engine;
     if let Some(name) = engine.user.as_deref().filter(|name| matches!(user::find(name), Ok(None))) {
         let hint = format!("make it: useradd --system --no-create-home {name}");
-        outside::warn(outcome, Concern::User, format!("there is no user {name:?} on this machine"), hint);
+        system::warn(outcome, Concern::User, format!("there is no user {name:?} on this machine"), hint);
     }
     for (group, concern) in [(&engine.group, Concern::Group), (&config.api.socket_group, Concern::SocketGroup)] {
         if let Some(name) = group.as_deref().filter(|name| matches!(group::id(name), Ok(None))) {
             let hint = format!("make it: groupadd --system {name}");
-            outside::warn(outcome, concern, format!("there is no group {name:?} on this machine"), hint);
+            system::warn(outcome, concern, format!("there is no group {name:?} on this machine"), hint);
         }
     }
 }
 
 /// One file, as text: problems to standard error, the rest to the report.
-fn tell(outcome: &LoadedConfig, of_machine: &Found, report: &mut String) -> anyhow::Result<()> {
+fn report_file(outcome: &LoadedConfig, of_machine: &Found, report: &mut String) -> anyhow::Result<()> {
     let found = &outcome.diagnostics;
     output::print_error(&found.render(output::shown(output::Stream::Error)));
     let count = count(found.errors(), found.warnings() + of_machine.warnings.len());
@@ -111,12 +111,12 @@ fn tell(outcome: &LoadedConfig, of_machine: &Found, report: &mut String) -> anyh
         return Ok(());
     };
     writeln!(report, "{}: ok{}", found.path, if count.is_empty() { count } else { format!(", {count}") })?;
-    report.push_str(&config::demands(config));
-    if of_machine.elsewhere {
+    report.push_str(&config::requirements(config));
+    if of_machine.for_other_machine {
         let devices = config.devices.join(", ");
         writeln!(report, "  for a machine with {devices}: this one has none of them, and was not looked at")?;
     }
-    for Warning { what, cure } in &of_machine.warnings {
+    for Warning { what, help: cure } in &of_machine.warnings {
         let name = &config.engine.name;
         output::print_error(&format!("warning: engine {name} on this machine: {what}\n  = help: {cure}\n"));
     }
@@ -148,7 +148,7 @@ struct Related {
 fn rows(outcome: &LoadedConfig, of_machine: &Found) -> Vec<Row> {
     let found = &outcome.diagnostics;
     let typed = found.iter().map(|one| row(found, one));
-    let of_machine = of_machine.warnings.iter().map(|Warning { what, cure }| Row {
+    let of_machine = of_machine.warnings.iter().map(|Warning { what, help: cure }| Row {
         file: found.path.clone(),
         line: None,
         column: None,

@@ -13,7 +13,7 @@ use super::{command, options};
 use crate::cli::output;
 
 /// The variable with the name of the shell that asks.
-const ASKS: &str = "COMPLETE";
+const COMPLETE_VARIABLE: &str = "COMPLETE";
 
 /// Print a script that lets a shell complete fwlb's words and the names of running engines: source <(fwlb completions bash)
 ///
@@ -28,20 +28,20 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let shells = Shells::builtins();
     let shell = shells.completer(&args.shell.to_string()).context("no completion is known for this shell")?;
     let mut script = Vec::new();
-    shell.write_registration(ASKS, "fwlb", "fwlb", "fwlb", &mut script)?;
+    shell.write_registration(COMPLETE_VARIABLE, "fwlb", "fwlb", "fwlb", &mut script)?;
     output::print(&String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Answers a shell that asks for words. True if one did: there is nothing else to be done then.
 pub fn answer(arguments: &[OsString]) -> clap::error::Result<bool> {
-    let asked = std::env::var_os(ASKS).is_some_and(|shell| !shell.is_empty());
+    let asked = std::env::var_os(COMPLETE_VARIABLE).is_some_and(|shell| !shell.is_empty());
     // Without words behind it the script is asked for, as by tools that know this protocol.
     let Some(words) = asked.then(|| words(arguments)).flatten() else {
         return CompleteEnv::with_factory(command).try_complete(arguments.to_vec(), None);
     };
     let (before, typed) = arguments.split_at(arguments.len() - words.len());
-    let whole = before.iter().cloned().chain(options::whole(&command(), typed));
+    let whole = before.iter().cloned().chain(options::expand_commands(&command(), typed));
     CompleteEnv::with_factory(command).try_complete(whole, std::env::current_dir().ok().as_deref())
 }
 

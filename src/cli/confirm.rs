@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use crate::api::{Answer, Done, Request};
+use crate::cli::engines::{EngineSelection, ask, block_on, whoami};
 use crate::cli::output;
-use crate::cli::reach::{Reach, ask, block_on, whoami};
 
 /// Say that the configuration of `fwlb reload --confirm` is to stay
 ///
@@ -12,7 +12,7 @@ use crate::cli::reach::{Reach, ask, block_on, whoami};
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-pub fn run(_: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+pub fn run(_: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let engine = reach.engine()?;
     let (value, answer) = block_on(ask(&engine, &Request::Confirm { by: whoami() }))??;
     let Answer::Done(Done { done, .. }) = &answer else { anyhow::bail!("the engine answered something else") };

@@ -11,8 +11,8 @@ use serde_json::json;
 
 use crate::api::{Answer, LinkOrFirewall, Request, flow_text};
 use crate::cli::completions::live;
+use crate::cli::engines::{EngineSelection, ask, block_on};
 use crate::cli::output;
-use crate::cli::reach::{Reach, ask, block_on};
 use crate::flow::FlowKey;
 
 /// Explain where a flow goes and why, by the engine's own code
@@ -42,7 +42,7 @@ fn via(text: &str) -> Result<LinkOrFirewall, String> {
     text.parse().map_err(|error: crate::api::ApiError| error.to_string())
 }
 
-pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let flow: FlowKey = flow_text::parse(&args.flow.join(" "))?;
     let (mut value, explained, engine) = match &args.config {
         Some(path) => {

@@ -1,6 +1,6 @@
 //! Which sessions are meant, as options.
 
-use crate::api::{SessionFilter, address_or_prefix, sessions::STATES};
+use crate::api::{SessionFilter, address_or_prefix, sessions::STATE_NAMES};
 use crate::cli::completions::live;
 use crate::flow::FlowPattern;
 
@@ -32,7 +32,7 @@ pub struct FilterArgs {
     #[arg(long, value_name = "[SERVICE/]SERVER", add = live::servers())]
     server: Option<String>,
     /// In this state
-    #[arg(long, value_parser = STATES)]
+    #[arg(long, value_parser = STATE_NAMES)]
     state: Option<String>,
 }
 

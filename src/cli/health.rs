@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use crate::api::{Answer, Request};
+use crate::cli::engines::{EngineSelection, ask, block_on};
 use crate::cli::output::{self, Tone};
-use crate::cli::reach::{Reach, ask, block_on};
 use crate::engine::view::HealthView;
 
 /// Say whether the engines forward: they answer, their workers turn, their links are up, nothing stops packets
@@ -16,8 +16,8 @@ use crate::engine::view::HealthView;
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-pub fn run(Args {}: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
-    let dead = reach.left_behind()?;
+pub fn run(Args {}: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
+    let dead = reach.stale_sockets()?;
     let mut engines = match reach.engines() {
         Err(_) if !dead.is_empty() => Vec::new(),
         running => running?,
@@ -45,7 +45,7 @@ pub fn run(Args {}: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
                 healthy = false;
                 let reason = error.to_string();
                 text.push_str(&format!("{name}: {reason}\n"));
-                rows.push(silent(&name, &reason));
+                rows.push(no_answer(&name, &reason));
             }
         }
     }
@@ -66,7 +66,7 @@ fn show(health: &HealthView) -> String {
 }
 
 /// What stands for an engine that does not answer.
-fn silent(name: &str, reason: &str) -> Value {
+fn no_answer(name: &str, reason: &str) -> Value {
     serde_json::json!({
         "engine": name,
         "healthy": false,
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn an_engine_that_does_not_answer_is_told_in_the_same_shape() {
-        let health: HealthView = serde_json::from_value(silent("outer", "it is stopping")).unwrap();
+        let health: HealthView = serde_json::from_value(no_answer("outer", "it is stopping")).unwrap();
         assert_eq!((health.healthy, show(&health).as_str()), (false, "outer: it is stopping\n"));
         let warning = ProblemView {
             kind: "duplicate_address".to_owned(),

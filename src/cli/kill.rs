@@ -7,13 +7,13 @@ use anyhow::bail;
 use serde_json::Value;
 
 use crate::api::{Answer, Request, SessionFilter, SessionRequest};
+use crate::cli::engines::{Engine, EngineSelection, ask, block_on, is_unknown, whoami};
 use crate::cli::filter::FilterArgs;
 use crate::cli::output;
-use crate::cli::reach::{Engine, Reach, ask, block_on, is_unknown, whoami};
 use crate::engine::view::KillView;
 
 /// More sessions than these are not ended without a yes.
-const UNASKED: u64 = 10;
+const CONFIRM_ABOVE: u64 = 10;
 
 /// End live sessions
 ///
@@ -38,24 +38,24 @@ pub struct Args {
 }
 
 /// An engine that knows what is meant, and how many of its sessions that are.
-struct Meant {
+struct SelectedSessions {
     engine: Engine,
     sessions: u64,
 }
 
-pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let filter = args.filter.filter();
     match (filter.is_all(), args.all) {
-        (true, false) => return Ok(output::usage("say which sessions, as with --source ADDRESS, or --all")),
-        (false, true) => return Ok(output::usage("either a filter or --all, not both")),
+        (true, false) => return Ok(output::usage_error("say which sessions, as with --source ADDRESS, or --all")),
+        (false, true) => return Ok(output::usage_error("either a filter or --all, not both")),
         (true, true) | (false, false) => {}
     }
     let engines = reach.engines()?;
     block_on(async {
         let meant = count(engines, &filter).await?;
         let total: u64 = meant.iter().map(|one| one.sessions).sum();
-        if total > UNASKED && !args.yes && !confirm(&meant, total)? {
-            output::complain("nothing was ended");
+        if total > CONFIRM_ABOVE && !args.yes && !confirm(&meant, total)? {
+            output::print_failure("nothing was ended");
             return Ok(ExitCode::FAILURE);
         }
         kill(args, reach, meant, &filter).await
@@ -63,7 +63,7 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
 }
 
 /// How many sessions are meant, at every engine that knows the names in `filter`; at least one does.
-async fn count(engines: Vec<Engine>, filter: &SessionFilter) -> anyhow::Result<Vec<Meant>> {
+async fn count(engines: Vec<Engine>, filter: &SessionFilter) -> anyhow::Result<Vec<SelectedSessions>> {
     let mut meant = Vec::new();
     let mut unknown = None;
     for engine in engines {
@@ -71,7 +71,7 @@ async fn count(engines: Vec<Engine>, filter: &SessionFilter) -> anyhow::Result<V
         match ask(&engine, &Request::Sessions(first)).await {
             Ok((_, Answer::Sessions(page))) => {
                 let sessions = page.total.unwrap_or(page.rows.len() as u64);
-                meant.push(Meant { engine, sessions });
+                meant.push(SelectedSessions { engine, sessions });
             }
             Ok(_) => {}
             Err(error) if is_unknown(&error) => unknown = Some(error),
@@ -85,12 +85,12 @@ async fn count(engines: Vec<Engine>, filter: &SessionFilter) -> anyhow::Result<V
 }
 
 /// Asks on the terminal; without one it is an error.
-fn confirm(meant: &[Meant], total: u64) -> anyhow::Result<bool> {
+fn confirm(meant: &[SelectedSessions], total: u64) -> anyhow::Result<bool> {
     let parts: Vec<_> = meant.iter().map(|one| format!("{} {}", one.engine.name, one.sessions)).collect();
     let parts = parts.join(", ");
-    if output::speaks_json() || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+    if output::is_json() || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         bail!(
-            "{total} sessions match ({parts}); nothing was ended\nto end more than {UNASKED} without being asked, say --yes"
+            "{total} sessions match ({parts}); nothing was ended\nto end more than {CONFIRM_ABOVE} without being asked, say --yes"
         );
     }
     eprint!("End {total} sessions ({parts})? [y/N] ");
@@ -99,11 +99,16 @@ fn confirm(meant: &[Meant], total: u64) -> anyhow::Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-async fn kill(args: &Args, reach: &Reach, meant: Vec<Meant>, filter: &SessionFilter) -> anyhow::Result<ExitCode> {
+async fn kill(
+    args: &Args,
+    reach: &EngineSelection,
+    meant: Vec<SelectedSessions>,
+    filter: &SessionFilter,
+) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
     let mut ended = 0;
     let mut failures = Vec::new();
-    for Meant { engine, sessions } in meant {
+    for SelectedSessions { engine, sessions } in meant {
         let request =
             Request::Kill { filter: filter.clone(), reset: args.reset, reason: args.reason.clone(), by: whoami() };
         let (value, killed) = if sessions == 0 {
@@ -132,7 +137,7 @@ async fn kill(args: &Args, reach: &Reach, meant: Vec<Meant>, filter: &SessionFil
         output::print_json(&Value::Array(rows))?;
     }
     for failure in &failures {
-        output::complain_of_engine(failure);
+        output::print_client_error(failure);
     }
     if ended == 0 && failures.is_empty() {
         output::note("no sessions match");

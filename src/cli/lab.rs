@@ -1,7 +1,7 @@
 //! `fwlb lab`: the sandwich in network namespaces.
 
 mod status;
-mod tell;
+mod text;
 mod traffic;
 
 use std::path::Path;
@@ -16,14 +16,14 @@ use crate::cli::output;
 use crate::lab::farm::{ServiceMode, WebProgram};
 use crate::lab::{self, FirewallCable, FirewallKind, Lab, LabFarm, RoutingSetup, ServerFault, Side, Station, Topology};
 use status::Status;
-use tell::{described, how_to_play};
+use text::{described, how_to_play};
 use traffic::TrafficCommand;
 
 /// The name of a lab that is not given one.
 const DEFAULT_NAME: &str = "fwlb";
 
 /// Where the console of `lab up --console` is: loopback, so that it takes neither certificate nor token.
-const CONSOLE: &str = "127.0.0.1:9600";
+const CONSOLE_ADDRESS: &str = "127.0.0.1:9600";
 
 /// Build the sandwich in network namespaces, play with it, break it
 #[derive(Debug, clap::Args)]
@@ -178,7 +178,7 @@ pub fn run(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
         }
         LabCommand::Exec { node, command } => {
             let lab = open()?;
-            let node = lab.topology().node(node)?;
+            let node = lab.topology().station(node)?;
             let (program, arguments) = command.split_first().context("give a command after --")?;
             let status = lab.command(node, program).args(arguments).status().context("cannot run ip netns exec")?;
             return Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)));
@@ -228,7 +228,7 @@ fn subject<'a>(lab: &Lab, words: &'a [String]) -> anyhow::Result<(Subject, Optio
 }
 
 fn server(topology: &Topology, name: &str) -> anyhow::Result<Subject> {
-    match topology.node(name)? {
+    match topology.station(name)? {
         node @ (Station::Server(_) | Station::Sorry) => Ok(Subject::Server(node)),
         Station::Outer => Ok(Subject::Engine(Side::Outer)),
         Station::Inner => Ok(Subject::Engine(Side::Inner)),
@@ -287,7 +287,7 @@ impl TopologyArgs {
         let farm = (!self.no_services && !self.without_fwlb).then(|| self.farm());
         let mut topology = Topology { firewalls, kind, servers: self.servers, routers, farm, ..Topology::new(name) };
         if self.console {
-            topology = topology.with("api", "listen", CONSOLE);
+            topology = topology.with("api", "listen", CONSOLE_ADDRESS);
         }
         for setting in &self.set {
             let (section, key, value) = parse_setting(setting).with_context(|| {
@@ -334,7 +334,7 @@ fn demo(topology: &Topology, program: &Path, keep: bool) -> anyhow::Result<ExitC
     });
     lab::demo::validate(topology)?;
     let topology = lab::demo::topology(topology.clone());
-    print!("{}", lab::demo::wrap(&tell::building(&topology), 0));
+    print!("{}", lab::demo::wrap(&text::building(&topology), 0));
     let mut lab = Lab::up(topology, program)?;
     let story = lab::demo::run(&mut lab, &mut lab::demo::Screen::stdout(), &stop)?;
     let live = story.servers.as_ref().and_then(|report| report.explained.clone());

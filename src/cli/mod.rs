@@ -7,6 +7,7 @@ mod capture;
 mod check;
 mod completions;
 mod confirm;
+mod engines;
 mod explain;
 mod filter;
 mod health;
@@ -18,7 +19,6 @@ mod output;
 mod ping;
 mod plan;
 mod probe;
-mod reach;
 mod reload;
 mod report;
 mod rollback;
@@ -35,7 +35,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use reach::Reach;
+use engines::EngineSelection;
 
 /// Verbs that a later version will have (`docs/interface.md`, section 9).
 const RESERVED: &[&str] = &["ha", "clear", "watch", "import", "upgrade", "describe", "init"];
@@ -45,9 +45,9 @@ const RESERVED: &[&str] = &["ha", "clear", "watch", "import", "upgrade", "descri
 #[command(name = "fwlb", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
-    reach: Reach,
+    reach: EngineSelection,
     /// Colours always, as --color: before the command, as with ip(8)
-    #[arg(short = 'c', help_heading = reach::HEADING)]
+    #[arg(short = 'c', help_heading = engines::HEADING)]
     coloured: bool,
     #[command(subcommand)]
     command: Command,
@@ -80,14 +80,14 @@ enum Command {
 
 /// The whole command line. Commands may be abbreviated as far as they are told apart.
 fn command() -> clap::Command {
-    options::hide(Cli::command().infer_subcommands(true))
+    options::hide_options(Cli::command().infer_subcommands(true))
 }
 
 /// What was typed, as clap understands it.
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     let mut command = command();
     let matches = command.try_get_matches_from_mut(arguments)?;
-    if let Some(why) = options::refused(&matches) {
+    if let Some(why) = options::misplaced_option(&matches) {
         return Err(command.error(ErrorKind::ArgumentConflict, why));
     }
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
@@ -103,7 +103,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     // What is not understood is complained of as it was asked for.
     if arguments.iter().take_while(|word| *word != "--").any(|word| word == "--json") {
-        output::speak_json();
+        output::set_json();
     }
     let cli = match parse(&arguments) {
         Ok(cli) => cli,
@@ -137,7 +137,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(code) => code,
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            output::complain_of(&error);
+            output::print_command_error(&error);
             ExitCode::FAILURE
         }
     }
@@ -150,16 +150,16 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         _ => "",
     };
     if RESERVED.contains(&word) {
-        return output::usage(&format!("`{word}` is reserved for a later version"));
+        return output::usage_error(&format!("`{word}` is reserved for a later version"));
     }
     let words: Vec<&str> = arguments.iter().skip(1).filter_map(|word| word.to_str()).collect();
     let command = command();
     if let several @ [_, _, ..] = options::candidates(&command, &words, word).as_slice() {
-        return output::usage(&format!("`{word}` may be {}: write more of it", several.join(", ")));
+        return output::usage_error(&format!("`{word}` may be {}: write more of it", several.join(", ")));
     }
-    if error.use_stderr() && output::speaks_json() {
+    if error.use_stderr() && output::is_json() {
         let text = error.render().to_string();
-        return output::usage(text.trim_start_matches("error: "));
+        return output::usage_error(text.trim_start_matches("error: "));
     }
     // Help and version go to standard output and are no error.
     let code = if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };

@@ -6,50 +6,50 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
 /// Commands without some of these options, the options by their names, and why.
-const WITHOUT: [(&str, &[&str], &str); 15] = [
-    ("run", ENGINE, "it starts engines"),
+const HIDDEN_OPTIONS: [(&str, &[&str], &str); 15] = [
+    ("run", ENGINE_OPTIONS, "it starts engines"),
     ("run", &["json"], "it answers nothing"),
-    ("check", ENGINE, "it reads files"),
+    ("check", ENGINE_OPTIONS, "it reads files"),
     ("capture", &["json"], "it writes pcapng"),
     ("top", &["json"], "it is a picture; in a script use: fwlb show WHAT --json"),
-    ("report", ENGINE, "it reads files"),
-    ("lab", ENGINE, "its engines are those of the lab"),
-    ("sim", ENGINE, "it asks no engine"),
-    ("completions", ENGINE, "it asks no engine"),
-    ("completions", ANSWER, "it writes a script"),
-    ("man", ENGINE, "it asks no engine"),
-    ("man", ANSWER, "it writes manual pages"),
+    ("report", ENGINE_OPTIONS, "it reads files"),
+    ("lab", ENGINE_OPTIONS, "its engines are those of the lab"),
+    ("sim", ENGINE_OPTIONS, "it asks no engine"),
+    ("completions", ENGINE_OPTIONS, "it asks no engine"),
+    ("completions", OUTPUT_OPTIONS, "it writes a script"),
+    ("man", ENGINE_OPTIONS, "it asks no engine"),
+    ("man", OUTPUT_OPTIONS, "it writes manual pages"),
     ("lab demo", &["json"], "it is a story"),
     ("lab exec", &["json"], "it shows what the command prints"),
-    ("lab traffic", ANSWER, "it always writes JSON"),
+    ("lab traffic", OUTPUT_OPTIONS, "it always writes JSON"),
 ];
 /// Which engine is asked, and how long.
-const ENGINE: &[&str] = &["socket", "engine", "timeout", "run_directory"];
+const ENGINE_OPTIONS: &[&str] = &["socket", "engine", "timeout", "run_directory"];
 /// How the answer looks.
-const ANSWER: &[&str] = &["json", "color"];
+const OUTPUT_OPTIONS: &[&str] = &["json", "color"];
 
 /// Takes the options out of the help of commands that do not take them. They are understood there all the same, so that
-/// [`refused`] can say why not.
-pub fn hide(command: Command) -> Command {
+/// [`misplaced_option`] can say why not.
+pub fn hide_options(command: Command) -> Command {
     let all: Vec<_> = command.get_arguments().filter(|one| one.is_global_set()).cloned().collect();
-    WITHOUT.iter().fold(command, |command, (name, without, _)| {
+    HIDDEN_OPTIONS.iter().fold(command, |command, (name, without, _)| {
         let hidden = all.iter().filter(|one| without.contains(&one.get_id().as_str())).cloned();
         let hidden: Vec<_> = hidden.map(|one| one.hide(true)).collect();
-        within(command, name, |of| of.args(hidden))
+        change_command(command, name, |of| of.args(hidden))
     })
 }
 
 /// Changes the command that is named, which may be one of another: `lab traffic`.
-fn within(command: Command, name: &str, change: impl FnOnce(Command) -> Command) -> Command {
+fn change_command(command: Command, name: &str, change: impl FnOnce(Command) -> Command) -> Command {
     match name.split_once(' ') {
         None => command.mut_subcommand(name, change),
-        Some((outer, inner)) => command.mut_subcommand(outer, |outer| within(outer, inner, change)),
+        Some((outer, inner)) => command.mut_subcommand(outer, |outer| change_command(outer, inner, change)),
     }
 }
 
 /// Why an option that was typed makes no sense with its command.
-pub fn refused(matches: &ArgMatches) -> Option<String> {
-    WITHOUT.iter().find_map(|(name, without, why)| {
+pub fn misplaced_option(matches: &ArgMatches) -> Option<String> {
+    HIDDEN_OPTIONS.iter().find_map(|(name, without, why)| {
         let of = name.split(' ').try_fold(matches, |of, word| of.subcommand_matches(word))?;
         let typed = without.iter().find(|option| of.value_source(option) == Some(ValueSource::CommandLine))?;
         Some(format!("fwlb {name} takes no --{typed}: {why}"))
@@ -61,7 +61,7 @@ pub fn refused(matches: &ArgMatches) -> Option<String> {
 pub fn candidates<'a>(command: &'a Command, words: &[&str], word: &str) -> Vec<&'a str> {
     let mut of = command;
     for typed in words {
-        let found = meant(of, typed);
+        let found = matching_commands(of, typed);
         match found.as_slice() {
             several if *typed == word => return several.iter().map(|one| one.get_name()).collect(),
             [one] => of = one,
@@ -72,12 +72,12 @@ pub fn candidates<'a>(command: &'a Command, words: &[&str], word: &str) -> Vec<&
 }
 
 /// The words of a command line, `fwlb` first, with the names of commands written out; not the last, which may go on.
-pub fn whole(command: &Command, words: &[OsString]) -> Vec<OsString> {
+pub fn expand_commands(command: &Command, words: &[OsString]) -> Vec<OsString> {
     let mut of = command;
     let mut whole = words.to_vec();
     let last = whole.len().saturating_sub(1);
     for word in whole.iter_mut().take(last).skip(1) {
-        let found = word.to_str().map(|typed| meant(of, typed)).unwrap_or_default();
+        let found = word.to_str().map(|typed| matching_commands(of, typed)).unwrap_or_default();
         if let [one] = found.as_slice() {
             of = one;
             *word = of.get_name().into();
@@ -87,7 +87,7 @@ pub fn whole(command: &Command, words: &[OsString]) -> Vec<OsString> {
 }
 
 /// The commands below `of` that `typed` may mean: the one of that name, or those whose names begin so.
-fn meant<'a>(of: &'a Command, typed: &str) -> Vec<&'a Command> {
+fn matching_commands<'a>(of: &'a Command, typed: &str) -> Vec<&'a Command> {
     let shown = || of.get_subcommands().filter(|one| !one.is_hide_set());
     if let Some(one) = shown().find(|one| one.get_name_and_visible_aliases().contains(&typed)) {
         return vec![one];

@@ -20,12 +20,12 @@ pub use table::{Columns, table};
 static JSON: AtomicBool = AtomicBool::new(false);
 
 /// Says for once and all that answers and complaints are JSON.
-pub fn speak_json() {
+pub fn set_json() {
     JSON.store(true, Ordering::Relaxed);
 }
 
 /// True if that was said.
-pub fn speaks_json() -> bool {
+pub fn is_json() -> bool {
     JSON.load(Ordering::Relaxed)
 }
 
@@ -44,48 +44,48 @@ pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 }
 
 /// Says on standard error what went wrong.
-pub fn complain(text: &str) {
-    say(&format!("fwlb: {}\n", text.trim_end()), || json!({ "error": "failed", "message": text.trim_end() }));
+pub fn print_failure(text: &str) {
+    write_line(&format!("fwlb: {}\n", text.trim_end()), || json!({ "error": "failed", "message": text.trim_end() }));
 }
 
 /// Says on standard error why a command failed; in JSON with the kind of the error where an engine told it.
-pub fn complain_of(error: &anyhow::Error) {
+pub fn print_command_error(error: &anyhow::Error) {
     match error.downcast_ref() {
-        Some(error) => complain_of_engine(error),
-        None => complain(&format!("{error:#}")),
+        Some(error) => print_client_error(error),
+        None => print_failure(&format!("{error:#}")),
     }
 }
 
 /// The same of what an engine answered, or did not.
-pub fn complain_of_engine(error: &ClientError) {
+pub fn print_client_error(error: &ClientError) {
     match error {
         ClientError::Engine(refused) => {
-            say(&format!("fwlb: {refused}\n"), || serde_json::to_value(refused).unwrap_or_default());
+            write_line(&format!("fwlb: {refused}\n"), || serde_json::to_value(refused).unwrap_or_default());
         }
-        other => complain(&other.to_string()),
+        other => print_failure(&other.to_string()),
     }
 }
 
 /// Says on standard error that the words make no sense together; the exit status for that.
-pub fn usage(text: &str) -> ExitCode {
-    say(&format!("fwlb: {}\n", text.trim_end()), || json!({ "error": "usage", "message": text.trim_end() }));
+pub fn usage_error(text: &str) -> ExitCode {
+    write_line(&format!("fwlb: {}\n", text.trim_end()), || json!({ "error": "usage", "message": text.trim_end() }));
     ExitCode::from(2)
 }
 
 /// Says on standard error what is no error, but not seen in the answer.
 pub fn note(text: &str) {
-    say(&format!("{text}\n"), || json!({ "note": text }));
+    write_line(&format!("{text}\n"), || json!({ "note": text }));
 }
 
 /// Writes to standard error what stands in the answer as well where that is JSON.
 pub fn print_error(text: &str) {
-    if !speaks_json() {
+    if !is_json() {
         write_error(text);
     }
 }
 
-fn say(text: &str, json: impl FnOnce() -> Value) {
-    match speaks_json() {
+fn write_line(text: &str, json: impl FnOnce() -> Value) {
+    match is_json() {
         true => write_error(&format!("{}\n", json())),
         false => write_error(text),
     }

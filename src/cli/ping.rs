@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::api::{Answer, LinkOrFirewall, Request};
 use crate::cli::completions::live;
-use crate::cli::reach::{Engine, Reach, ask, block_on};
+use crate::cli::engines::{Engine, EngineSelection, ask, block_on};
 use crate::cli::{output, probe};
 
 /// Ping from the engine's own addresses
@@ -30,7 +30,7 @@ pub struct Args {
     interval: Duration,
 }
 
-pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let engine = reach.engine()?;
     let via = match (&args.link, &args.firewall) {
         (Some(link), _) => Some(LinkOrFirewall::Link(link.clone())),

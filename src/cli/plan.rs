@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::api::{Answer, Request};
+use crate::cli::engines::{EngineSelection, ask, block_on};
 use crate::cli::output;
-use crate::cli::reach::{Reach, ask, block_on};
 use crate::cli::reload::absolute;
 use crate::engine::view::{MoveView, NewFlowsView, PlanView};
 
@@ -20,13 +20,13 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
-pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let config = args.config.as_deref().map(absolute).transpose()?;
     ask_and_show(reach, Request::Plan { config, back: None })
 }
 
 /// Asks for a plan and prints it.
-pub fn ask_and_show(reach: &Reach, request: Request) -> anyhow::Result<ExitCode> {
+pub fn ask_and_show(reach: &EngineSelection, request: Request) -> anyhow::Result<ExitCode> {
     let engine = reach.engine()?;
     let (value, answer) = block_on(ask(&engine, &request))??;
     let Answer::Plan(plan) = &answer else { anyhow::bail!("the engine answered something else") };

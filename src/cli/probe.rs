@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use crate::api::{Answer, Request};
 use crate::cli::completions::live;
+use crate::cli::engines::{EngineSelection, ask, block_on};
 use crate::cli::output;
-use crate::cli::reach::{Reach, ask, block_on};
 use crate::engine::view::ExchangeView;
 
 /// Probe every path through a firewall, or check a server, and print the exchange
@@ -16,7 +16,7 @@ pub struct Args {
     subject: String,
 }
 
-pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let engine = reach.engine()?;
     let (value, answer) = block_on(ask(&engine, &Request::Probe { subject: args.subject.clone() }))??;
     let Answer::Exchanges(exchanges) = &answer else { anyhow::bail!("the engine answered something else") };

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::api::{Answer, Request};
+use crate::cli::engines::{EngineSelection, ask, block_on, whoami};
 use crate::cli::output;
-use crate::cli::reach::{Reach, ask, block_on, whoami};
-use crate::config::value::show_duration;
+use crate::config::value::format_duration;
 use crate::engine::view::ReloadView;
 use crate::time::Duration;
 
@@ -26,7 +26,7 @@ pub struct Args {
     confirm: Option<Duration>,
 }
 
-pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let engine = reach.engine()?;
     let config = args.config.as_deref().map(absolute).transpose()?;
     let (value, answer) = block_on(ask(&engine, &Request::Reload { config, confirm: args.confirm, by: whoami() }))??;
@@ -59,7 +59,7 @@ pub fn show(done: &ReloadView) -> String {
         }
     }
     if let Some(within) = confirm_within_ms {
-        let within = show_duration(Duration::from_millis(*within));
+        let within = format_duration(Duration::from_millis(*within));
         text += &format!("it returns to the former one in {within}, unless you say: fwlb confirm\n");
     }
     text

@@ -1,7 +1,7 @@
 //! `fwlb report`: sums the log of sessions that ended.
 
 mod line;
-mod spread;
+mod quantiles;
 mod sums;
 
 use std::collections::BTreeSet;
@@ -105,7 +105,7 @@ fn read(input: impl Read, args: &Args, sums: &mut Sums) -> io::Result<()> {
             Some(line) => {
                 let early = args.since.is_some_and(|since| line.at < since);
                 let late = args.until.is_some_and(|until| line.at >= until);
-                if early || late { sums.pass_over() } else { sums.add(&line) }
+                if early || late { sums.skip() } else { sums.add(&line) }
             }
         }
     }
@@ -146,8 +146,10 @@ fn show(report: &Report, by: By) -> String {
     }
     text.push('\n');
     if let Some(limit) = report.limited_to {
-        text +=
-            &format!("more than {limit} different names: those that came later are summed as \"{}\"\n", sums::OTHERS);
+        text += &format!(
+            "more than {limit} different names: those that came later are summed as \"{}\"\n",
+            sums::OTHERS_NAME
+        );
     }
     text
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::api::{Answer, Request};
-use crate::cli::reach::{Reach, ask, block_on, whoami};
+use crate::cli::engines::{EngineSelection, ask, block_on, whoami};
 use crate::cli::{output, plan, reload};
 
 /// Return to an earlier configuration, as a reload does: all or nothing, sessions kept
@@ -20,7 +20,7 @@ pub struct Args {
     plan: bool,
 }
 
-pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     if args.plan {
         return plan::ask_and_show(reach, Request::Plan { config: None, back: Some(args.back) });
     }

@@ -33,9 +33,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         engines.extend(outcome.config.map(|config| EngineFile { path: path.clone(), text, config }));
     }
     if errors > 0 {
-        output::complain(&format!("nothing was started: {}", check::count(errors, 0)));
+        output::print_failure(&format!("nothing was started: {}", check::count(errors, 0)));
         return Ok(ExitCode::FAILURE);
     }
-    runtime::run(engines, Options { take: args.take, confine: true })?;
+    runtime::run(engines, Options { allow_default_route: args.take, drop_privileges: true })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 //! `fwlb set`: what an operator decides against the file.
 
 mod drain;
-pub mod told;
+pub mod warnings;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use clap::{Subcommand, ValueEnum};
 use crate::api::WEIGHT_MAX;
 use crate::api::{Answer, ApiError, Done, Request, ServerChange, SessionFilter};
 use crate::cli::completions::live;
+use crate::cli::engines::{Engine, EngineSelection, ask, block_on, is_unknown, whoami};
 use crate::cli::output;
-use crate::cli::reach::{Engine, Reach, ask, block_on, is_unknown, whoami};
 use crate::cli::show::named;
 use crate::client::ClientError;
 use crate::config::AdminState;
@@ -157,7 +157,7 @@ enum Target<'a> {
 
 /// How far a drain is, by the answer of one engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Left {
+struct Remaining {
     sessions: u64,
     /// New flows still go to it: nobody else takes them.
     takes_new: bool,
@@ -187,7 +187,7 @@ impl Target<'_> {
     }
 
     /// What tells whether an engine knows it, and how many sessions it has.
-    const fn question(&self) -> Request {
+    const fn session_request(&self) -> Request {
         match self {
             Self::Firewall { .. } => Request::Firewalls,
             Self::Server { .. } | Self::Service { .. } => Request::Services,
@@ -195,13 +195,16 @@ impl Target<'_> {
     }
 
     /// How far it is by the answer of an engine; `None` if that does not know it.
-    fn left(&self, answer: &Answer) -> Option<Left> {
-        let quiet = |sessions| Left { sessions, takes_new: false };
+    fn remaining(&self, answer: &Answer) -> Option<Remaining> {
+        let quiet = |sessions| Remaining { sessions, takes_new: false };
         match (self, answer) {
             (Self::Firewall { group, name }, Answer::Firewalls(all)) => {
                 let meant = all.iter().filter(|one| one.name == *name && group.is_none_or(|group| group == one.group));
-                let left = meant.map(|one| Left { sessions: one.sessions, takes_new: one.new_flows });
-                left.reduce(|a, b| Left { sessions: a.sessions + b.sessions, takes_new: a.takes_new || b.takes_new })
+                let left = meant.map(|one| Remaining { sessions: one.sessions, takes_new: one.new_flows });
+                left.reduce(|a, b| Remaining {
+                    sessions: a.sessions + b.sessions,
+                    takes_new: a.takes_new || b.takes_new,
+                })
             }
             (Self::Server { service, name }, Answer::Services(all)) => {
                 let of = all.iter().find(|of| of.name == *service)?;
@@ -215,7 +218,7 @@ impl Target<'_> {
     }
 }
 
-pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let (how, admin) = match &args.what {
         What::Firewall(args) => (&args.how, args.state.admin()),
         What::Service(args) => (&args.how, args.state.admin()),
@@ -223,10 +226,10 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
         What::Server(ServerArgs { change: ServerChange::Weight(_), how, .. }) => (how, None),
     };
     if how.wait.is_some() && admin != Some(AdminState::Drain) {
-        return Ok(output::usage("--wait is for drain: everything else takes effect at once"));
+        return Ok(output::usage_error("--wait is for drain: everything else takes effect at once"));
     }
     if how.force && admin != Some(AdminState::Maint) {
-        return Ok(output::usage("--force is for maint: everything else is done without it"));
+        return Ok(output::usage_error("--force is for maint: everything else is done without it"));
     }
     let engines = reach.engines()?;
     let json = reach.json;
@@ -277,8 +280,8 @@ async fn only_one(engines: &[Engine], target: &Target<'_>, title: &str) -> anyho
     let mut known = Vec::new();
     let mut first_error = None;
     for engine in engines {
-        match ask(engine, &target.question()).await {
-            Ok((_, answer)) if target.left(&answer).is_some() => known.push(engine),
+        match ask(engine, &target.session_request()).await {
+            Ok((_, answer)) if target.remaining(&answer).is_some() => known.push(engine),
             Ok(_) => {}
             Err(error) => first_error = first_error.or(Some(error)),
         }
@@ -326,14 +329,14 @@ async fn set(
             Err(error @ ClientError::Engine(ApiError::Conflict(_))) if done.is_empty() => return Err(error.into()),
             Err(error) => {
                 failed = true;
-                output::complain_of_engine(&error);
+                output::print_client_error(&error);
             }
         }
     }
     if json && !rows.is_empty() {
         output::print_json(&rows)?;
     } else {
-        told::beyond(&done, &target.command(title)).iter().for_each(|line| output::complain(line));
+        warnings::warning_lines(&done, &target.command(title)).iter().for_each(|line| output::print_failure(line));
     }
     match (changed.is_empty(), unknown) {
         (true, Some(error)) if !failed => return Err(error.into()),

@@ -12,13 +12,13 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use crate::api::{Answer, EventFilter, EventTime, Request, SessionRequest};
+use crate::cli::engines::{Answers, Engine, EngineSelection, ask, ask_all, block_on, is_unknown};
 use crate::cli::output;
-use crate::cli::reach::{Answers, Engine, Reach, ask, ask_all, block_on, is_unknown};
 use counters::CounterArgs;
 use sessions::SessionArgs;
 
 /// How often `--follow` asks for news.
-const FOLLOW: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Show what engines know: status (default), links, neighbors, firewalls, peers, services, checks, sessions, counters, events, config
 #[derive(Debug, clap::Args)]
@@ -103,7 +103,7 @@ struct EventArgs {
 }
 
 /// Lines that `--follow` begins with.
-const HISTORY: usize = 10;
+const FOLLOW_LINES: usize = 10;
 
 impl EventArgs {
     fn filter(&self) -> EventFilter {
@@ -153,7 +153,7 @@ impl What {
     }
 }
 
-pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let what = args.what.clone().unwrap_or(What::Status);
     if let What::Counters(args) = &what {
         return counters::run(args, reach);
@@ -186,7 +186,7 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
         }
     }
     for failure in &failures {
-        output::complain_of_engine(failure);
+        output::print_client_error(failure);
     }
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -235,18 +235,18 @@ fn last_of_all(answers: &mut Answers, lines: usize) {
     }
     for ((_, value, answer), stay) in answers.iter_mut().zip(stay) {
         if let Some(rows) = value.as_array_mut() {
-            keep(rows, &stay);
+            retain_rows(rows, &stay);
         }
         match answer {
-            Answer::Events(events) => keep(events, &stay),
-            Answer::Checks(results) => keep(results, &stay),
+            Answer::Events(events) => retain_rows(events, &stay),
+            Answer::Checks(results) => retain_rows(results, &stay),
             _ => {}
         }
     }
 }
 
 /// Keeps the rows at these places.
-fn keep<T>(rows: &mut Vec<T>, places: &BTreeSet<usize>) {
+fn retain_rows<T>(rows: &mut Vec<T>, places: &BTreeSet<usize>) {
     let mut place = 0..;
     rows.retain(|_| place.next().is_some_and(|place| places.contains(&place)));
 }
@@ -254,7 +254,7 @@ fn keep<T>(rows: &mut Vec<T>, places: &BTreeSet<usize>) {
 /// Prints events as they come, after the last few, until the reader or the last engine is gone; JSON stands one event to a line.
 async fn follow(engines: &[Engine], args: &EventArgs, json: bool) -> anyhow::Result<ExitCode> {
     let mut seen = vec![0; engines.len()];
-    let history = args.lines.unwrap_or(HISTORY);
+    let history = args.lines.unwrap_or(FOLLOW_LINES);
     // The number of the last one has to be known even if none is to be shown.
     let begin = EventFilter { limit: Some(history.max(1)), ..args.filter() };
     let (mut answers, _) = ask_all(engines, &Request::Events(begin)).await?;
@@ -303,7 +303,7 @@ async fn follow(engines: &[Engine], args: &EventArgs, json: bool) -> anyhow::Res
         if let (false, Some(error)) = (answered, last) {
             return Err(error.into());
         }
-        tokio::time::sleep(FOLLOW).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use crate::cli::engines::EngineSelection;
 use crate::cli::output::{self, table};
-use crate::cli::reach::Reach;
 use crate::sim::fault::FaultKind;
 use crate::sim::firewall::SimFirewallKind;
 use crate::sim::run::{Options, RunReport, run as play};
@@ -31,7 +31,7 @@ pub struct Args {
     services: Option<bool>,
     /// What may go wrong: all, none, or a list of wires, flips, crash, half-dead, probes, slow, mac, engine, pause, carrier,
     /// admin, server, server-cable, server-admin
-    #[arg(long, value_name = "LIST", default_value = "all", value_parser = sorts)]
+    #[arg(long, value_name = "LIST", default_value = "all", value_parser = parse_fault_kinds)]
     faults: Faults,
     /// How long traffic and faults last, in virtual time (10s, 1m)
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = output::parse_duration)]
@@ -59,7 +59,7 @@ enum KindArg {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Faults(Vec<FaultKind>);
 
-fn sorts(text: &str) -> Result<Faults, String> {
+fn parse_fault_kinds(text: &str) -> Result<Faults, String> {
     let all = || FaultKind::ALL.iter().map(|(sort, _)| *sort).collect();
     match text {
         "all" => return Ok(Faults(all())),
@@ -94,7 +94,7 @@ impl Args {
         Options {
             firewalls: self.firewalls.map(usize::from),
             kind,
-            sorts: self.faults.0.clone(),
+            fault_kinds: self.faults.0.clone(),
             services: self.services,
             duration: self.duration,
             trace: self.trace,
@@ -127,13 +127,13 @@ impl Args {
     }
 }
 
-pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let options = args.options();
     let mut reports = Vec::new();
     for seed in args.seed..args.seed.saturating_add(args.seeds) {
         let report = play(seed, &options);
         if !reach.json && (!report.is_good() || args.trace) {
-            output::print(&story(&report, args))?;
+            output::print(&run_text(&report, args))?;
         }
         reports.push(report);
     }
@@ -146,7 +146,7 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
 }
 
 /// What happened in one run, and what was broken.
-fn story(report: &RunReport, args: &Args) -> String {
+fn run_text(report: &RunReport, args: &Args) -> String {
     let mut text = format!("seed {}: {} {:?} firewalls", report.seed, report.plan.firewalls, report.plan.kind);
     let _ = writeln!(text, ", {} flows, digest {}", report.flows, report.digest);
     for service in &report.plan.farm.services {
@@ -238,8 +238,8 @@ mod tests {
             "fwlb sim --seed 12 --firewalls 3 --kind nat --services yes --faults crash,engine --duration 2000ms --trace"
         );
         assert_eq!(
-            parse(args.again(12).strip_prefix("fwlb sim ").unwrap()).unwrap().options().sorts,
-            args.options().sorts
+            parse(args.again(12).strip_prefix("fwlb sim ").unwrap()).unwrap().options().fault_kinds,
+            args.options().fault_kinds
         );
     }
 
@@ -248,6 +248,6 @@ mod tests {
         let error = parse("--faults earthquake").unwrap_err().to_string();
 
         assert!(error.contains("earthquake") && error.contains("half-dead"), "{error}");
-        assert_eq!(parse("--faults none").unwrap().options().sorts, []);
+        assert_eq!(parse("--faults none").unwrap().options().fault_kinds, []);
     }
 }

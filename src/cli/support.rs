@@ -15,8 +15,8 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use crate::api::{Answer, EventFilter, Request, SessionRequest};
+use crate::cli::engines::{Engine, EngineSelection, ask, block_on};
 use crate::cli::output;
-use crate::cli::reach::{Engine, Reach, ask, block_on};
 use crate::config;
 use crate::engine::view::ConfigView;
 use crate::io::clock::Clock;
@@ -43,12 +43,12 @@ pub struct Args {
 /// The longest time between two looks.
 const BETWEEN_MAX: Duration = Duration::from_secs(60);
 /// Sessions of each engine.
-const SESSIONS: usize = 1000;
+const SESSIONS_MAX: usize = 1000;
 /// Where the configurations are unless others are named.
-const CONFIGS: &str = "/etc/fwlb";
+const CONFIG_DIRECTORY: &str = "/etc/fwlb";
 
 /// What is asked of each engine, by the name of its file.
-fn questions() -> Vec<(&'static str, Request)> {
+fn requests() -> Vec<(&'static str, Request)> {
     vec![
         ("status", Request::Status),
         ("health", Request::Health),
@@ -57,14 +57,14 @@ fn questions() -> Vec<(&'static str, Request)> {
         ("firewalls", Request::Firewalls),
         ("peers", Request::Peers),
         ("services", Request::Services),
-        ("sessions", Request::Sessions(SessionRequest { limit: Some(SESSIONS), ..SessionRequest::default() })),
+        ("sessions", Request::Sessions(SessionRequest { limit: Some(SESSIONS_MAX), ..SessionRequest::default() })),
         ("events", Request::Events(EventFilter::default())),
         ("configs", Request::Configs),
-        ("measures", Request::Measures),
+        ("measures", Request::Metrics),
     ]
 }
 
-pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let to_stdout = args.output.as_deref() == Some(Path::new("-"));
     if to_stdout && io::stdout().is_terminal() {
         bail!(
@@ -72,7 +72,7 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
         );
     }
     let now = Clock::new().wall_time();
-    let root = format!("fwlb-support-{}-{}", machine::host(), compact(now));
+    let root = format!("fwlb-support-{}-{}", machine::host(), compact_time(now));
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut archive = Archive::default();
     archive.add("version.txt", concat!("fwlb ", env!("CARGO_PKG_VERSION"), "\n"));
@@ -82,7 +82,7 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
     let cannot = || format!("cannot write {}", path.display());
     if to_stdout {
         let inside = archive.write(&root, seconds, io::stdout().lock())?;
-        output::note(&listed(&inside));
+        output::note(&contents_text(&inside));
         return Ok(ExitCode::SUCCESS);
     }
     // Nobody else may read it, also if it was there before.
@@ -99,7 +99,7 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
         }
         false => output::print(&format!(
             "{}\n{}: {size} bytes, without secrets; look into it before you send it\n",
-            listed(&inside),
+            contents_text(&inside),
             path.display()
         ))?,
     }
@@ -107,12 +107,12 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
 }
 
 /// `20260102T030405Z`.
-fn compact(time: SystemTime) -> String {
+fn compact_time(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string().chars().filter(|c| c.is_ascii_alphanumeric()).collect()
 }
 
 /// A line for each directory: `outer: status health ...`.
-fn listed(inside: &[(String, usize)]) -> String {
+fn contents_text(inside: &[(String, usize)]) -> String {
     let mut of: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, _) in inside {
         let (directory, name) = name.rsplit_once('/').unwrap_or(("", name));
@@ -126,7 +126,7 @@ fn listed(inside: &[(String, usize)]) -> String {
     of.into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn collect(args: &Args, reach: &Reach, archive: &mut Archive) -> anyhow::Result<()> {
+fn collect(args: &Args, reach: &EngineSelection, archive: &mut Archive) -> anyhow::Result<()> {
     let between = args.between.min(BETWEEN_MAX);
     // Without an engine the machine and the log may tell why there is none.
     let mut silent = String::new();
@@ -134,18 +134,18 @@ fn collect(args: &Args, reach: &Reach, archive: &mut Archive) -> anyhow::Result<
         silent += &format!("{error:#}\n");
         Vec::new()
     });
-    let dead = reach.left_behind().unwrap_or_default();
+    let dead = reach.stale_sockets().unwrap_or_default();
     configurations(args, archive);
     block_on(async {
         for engine in &engines {
-            tell(archive, engine).await;
+            add_engine(archive, engine).await;
         }
         for engine in &dead {
             if let Err(error) = ask(engine, &Request::Status).await {
                 silent += &format!("{}: {error}\n", engine.name);
             }
         }
-        machine::tell(archive).await;
+        machine::add_machine(archive).await;
         tokio::time::sleep(if engines.is_empty() { Duration::ZERO } else { between }).await;
         for engine in &engines {
             counters(archive, engine, "counters-2").await;
@@ -159,7 +159,7 @@ fn collect(args: &Args, reach: &Reach, archive: &mut Archive) -> anyhow::Result<
 
 /// The configurations on disk without their secrets, which are hidden in all other files too.
 fn configurations(args: &Args, archive: &mut Archive) {
-    let entries = || fs::read_dir(CONFIGS).into_iter().flatten().flatten().map(|entry| entry.path());
+    let entries = || fs::read_dir(CONFIG_DIRECTORY).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut paths = args.configs.clone();
     if paths.is_empty() {
         paths = entries().filter(|path| path.extension().is_some_and(|is| is == "toml")).collect();
@@ -188,7 +188,7 @@ fn hide_secrets_of(text: &str, archive: &mut Archive) {
 }
 
 /// All that one engine knows.
-async fn tell(archive: &mut Archive, engine: &Engine) {
+async fn add_engine(archive: &mut Archive, engine: &Engine) {
     counters(archive, engine, "counters-1").await;
     for (all, name) in [(false, "config"), (true, "config-all")] {
         let text = match ask(engine, &Request::Config { all }).await {
@@ -205,7 +205,7 @@ async fn tell(archive: &mut Archive, engine: &Engine) {
         }
         archive.add(&format!("{}/{name}.toml", engine.name), text);
     }
-    for (name, request) in questions() {
+    for (name, request) in requests() {
         let answer = ask(engine, &request).await.map(|(value, _)| value);
         archive.add(&format!("{}/{name}.json", engine.name), shown(answer));
     }
@@ -228,7 +228,7 @@ fn check(text: &str) -> String {
     let mut read = |path: &Path| fs::read_to_string(path).map_err(|error| error.to_string());
     let outcome = config::load("config.toml", text, &mut read);
     match outcome.config {
-        Some(config) => format!("{}\n{}", outcome.diagnostics, config::demands(&config)),
+        Some(config) => format!("{}\n{}", outcome.diagnostics, config::requirements(&config)),
         None => outcome.diagnostics.to_string(),
     }
 }
@@ -241,7 +241,7 @@ mod tests {
     fn what_is_inside_is_a_line_for_each_engine() {
         let inside = ["version.txt", "outer/status.json", "outer/config-all.toml", "machine/kernel.txt"];
         let inside: Vec<_> = inside.iter().map(|name| ((*name).to_owned(), 7)).collect();
-        assert_eq!(listed(&inside), "version\nmachine: kernel\nouter: status, config-all");
-        assert_eq!(compact(SystemTime::UNIX_EPOCH), "19700101T000000Z");
+        assert_eq!(contents_text(&inside), "version\nmachine: kernel\nouter: status, config-all");
+        assert_eq!(compact_time(SystemTime::UNIX_EPOCH), "19700101T000000Z");
     }
 }

@@ -18,9 +18,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::api::Answer;
+use crate::cli::engines::{Engine, EngineSelection, ask, block_on, is_unknown, whoami};
 use crate::cli::output;
-use crate::cli::reach::{Engine, Reach, ask, block_on, is_unknown, whoami};
-use crate::cli::set::told::beyond;
+use crate::cli::set::warnings::warning_lines;
 use draw::Palette;
 use sample::{Sample, Watched};
 use state::{Action, Change, State};
@@ -28,7 +28,7 @@ use table::Tone;
 use views::View;
 
 /// How long the reader of the keyboard stays deaf to the end of the program.
-const KEYBOARD: Duration = Duration::from_millis(100);
+const KEY_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Live view of rates, firewalls, services, servers, sessions, drops and events
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,7 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         bail!("top needs a terminal\nin a script use: fwlb show WHAT --json");
     }
@@ -60,7 +60,7 @@ pub fn run(args: &Args, reach: &Reach) -> anyhow::Result<ExitCode> {
 }
 
 /// What the loop waits for, besides keys and time.
-enum News {
+enum TopEvent {
     Sample(Box<Sample>),
     Changed(String, Tone),
 }
@@ -68,7 +68,7 @@ enum News {
 async fn watch(
     mut terminal: DefaultTerminal,
     mut engines: Vec<Engine>,
-    reach: &Reach,
+    reach: &EngineSelection,
     interval: Duration,
     palette: Palette,
 ) -> anyhow::Result<()> {
@@ -92,8 +92,8 @@ async fn watch(
             _ = tick.tick() => if state.paused { Action::Draw } else { Action::Refresh },
             Some(news) = asked.join_next() => {
                 match news {
-                    Ok(News::Sample(sample)) => take(&mut watched, *sample),
-                    Ok(News::Changed(message, tone)) => state.message = Some((message, tone)),
+                    Ok(TopEvent::Sample(sample)) => insert_sample(&mut watched, *sample),
+                    Ok(TopEvent::Changed(message, tone)) => state.message = Some((message, tone)),
                     Err(error) => state.message = Some((error.to_string(), Tone::Bad)),
                 }
                 Action::Draw
@@ -109,18 +109,20 @@ async fn watch(
                     engines = running;
                 }
                 for engine in &engines {
-                    let seen = watched.iter().find(|one| one.last.engine == engine.name).map_or(0, Watched::seen);
-                    let sessions = (state.view == View::Sessions).then(|| state.most_of());
+                    let seen = watched.iter().find(|one| one.last.engine == engine.name).map_or(0, Watched::last_seq);
+                    let sessions = (state.view == View::Sessions).then(|| state.session_sort());
                     let (engine, at) = (engine.clone(), start.elapsed());
-                    asked.spawn(async move { News::Sample(Box::new(Sample::take(engine, at, seen, sessions).await)) });
+                    asked.spawn(
+                        async move { TopEvent::Sample(Box::new(Sample::take(engine, at, seen, sessions).await)) },
+                    );
                 }
             }
             Action::Refresh => {}
-            Action::Make(change) => {
+            Action::Apply(change) => {
                 let engines = engines.clone();
                 asked.spawn(async move {
-                    let (message, tone) = make(&change, &engines).await;
-                    News::Changed(message, tone)
+                    let (message, tone) = apply_change(&change, &engines).await;
+                    TopEvent::Changed(message, tone)
                 });
             }
         }
@@ -132,7 +134,7 @@ async fn watch(
 }
 
 /// Puts a sample where its engine is, which may be new.
-fn take(watched: &mut Vec<Watched>, sample: Sample) {
+fn insert_sample(watched: &mut Vec<Watched>, sample: Sample) {
     match watched.iter_mut().find(|one| one.last.engine == sample.engine) {
         Some(one) => one.push(sample),
         None => {
@@ -147,7 +149,7 @@ fn take(watched: &mut Vec<Watched>, sample: Sample) {
 /// Keys as they are typed, `None` for a new size of the terminal, until the other end is gone.
 fn read_keys(typed: &mpsc::Sender<Option<KeyEvent>>) {
     while !typed.is_closed() {
-        let news = match event::poll(KEYBOARD) {
+        let news = match event::poll(KEY_POLL_INTERVAL) {
             Ok(true) => event::read(),
             Ok(false) => continue,
             Err(_) => return,
@@ -165,7 +167,7 @@ fn read_keys(typed: &mpsc::Sender<Option<KeyEvent>>) {
 }
 
 /// Makes a change on the engine that it is for, or on all that know the firewall.
-async fn make(change: &Change, engines: &[Engine]) -> (String, Tone) {
+async fn apply_change(change: &Change, engines: &[Engine]) -> (String, Tone) {
     let Some((only, request)) = change.request(whoami()) else {
         return (String::new(), Tone::Plain);
     };
@@ -184,7 +186,7 @@ async fn make(change: &Change, engines: &[Engine]) -> (String, Tone) {
         true => ("no engine knows it any more".to_owned(), Tone::Bad),
         false => {
             let words = done.iter().map(|(engine, what)| format!("{engine}: {}", what.done));
-            let words: Vec<String> = words.chain(beyond(&done, &change.command())).collect();
+            let words: Vec<String> = words.chain(warning_lines(&done, &change.command())).collect();
             (words.join("; "), if words.len() > done.len() { Tone::Warn } else { Tone::Good })
         }
     }

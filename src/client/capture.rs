@@ -30,13 +30,13 @@ impl Client {
             let response = sender.send_request(self.request(request.call())?).await;
             Ok((response.map_err(|error| self.broken(&error))?, connection))
         };
-        let (response, connection) = self.patiently(start).await?;
+        let (response, connection) = self.with_timeout(start).await?;
         let (head, body) = response.into_parts();
         let capturing = CaptureStream { client: self.clone(), body, connection };
         let is_capture = head.headers.get(header::CONTENT_TYPE).is_some_and(|found| found == CONTENT_TYPE);
         match head.status {
             StatusCode::OK if is_capture => Ok(capturing),
-            _ => Err(self.patiently(capturing.refusal(&head)).await?),
+            _ => Err(self.with_timeout(capturing.refusal(&head)).await?),
         }
     }
 

@@ -20,7 +20,7 @@ pub enum ClientError {
         path: PathBuf,
     },
     /// The path is not a socket.
-    #[error("{path} is no socket\n{RIGHT_ONE}")]
+    #[error("{path} is no socket\n{VERSION_HELP}")]
     NotSocket {
         /// The path.
         path: PathBuf,
@@ -40,7 +40,7 @@ pub enum ClientError {
         path: PathBuf,
     },
     /// Any other failure of the socket.
-    #[error("cannot talk to {path}: {source}\n{RIGHT_ONE}")]
+    #[error("cannot talk to {path}: {source}\n{VERSION_HELP}")]
     Io {
         /// Path of the socket.
         path: PathBuf,
@@ -82,7 +82,7 @@ pub enum ClientError {
         problem: String,
     },
     /// The answer is not that of an engine.
-    #[error("{path} is not the control socket of an fwlb engine: {problem}\n{RIGHT_ONE}")]
+    #[error("{path} is not the control socket of an fwlb engine: {problem}\n{VERSION_HELP}")]
     Garbled {
         /// Path of the socket.
         path: PathBuf,
@@ -97,7 +97,7 @@ pub enum ClientError {
     Engine(ApiError),
 }
 
-const RIGHT_ONE: &str =
+const VERSION_HELP: &str =
     "name an engine with -e NAME, or its control socket with -s PATH (by default /run/fwlb/NAME.sock)";
 
 impl ClientError {

@@ -10,7 +10,7 @@ use crate::api::{Cursor, SessionPage};
 const TOTAL: &str = "x-total-count";
 
 /// The page with its total and the cursor of the next page.
-pub(super) fn placed(page: SessionPage, headers: &HeaderMap) -> SessionPage {
+pub(super) fn with_cursor(page: SessionPage, headers: &HeaderMap) -> SessionPage {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     SessionPage {
         total: text(TOTAL).and_then(|total| total.parse().ok()),
@@ -38,18 +38,18 @@ mod tests {
     #[test]
     fn the_head_of_an_answer_says_how_many_there_are_and_where_to_go_on() {
         let mut headers = HeaderMap::new();
-        assert_eq!(placed(SessionPage::default(), &headers), SessionPage::default());
+        assert_eq!(with_cursor(SessionPage::default(), &headers), SessionPage::default());
         headers.insert(TOTAL, "2849".parse().unwrap());
         let link = "</api/v1/sessions?limit=1000&after=outer%3A1000%2Cinner%3A7>; rel=\"next\"";
         headers.insert(LINK, link.parse().unwrap());
 
-        let page = placed(SessionPage::default(), &headers);
+        let page = with_cursor(SessionPage::default(), &headers);
 
         assert_eq!(page.total, Some(2849));
         assert_eq!(page.next, Some("outer:1000,inner:7".parse().unwrap()));
         for other in ["</api/v1/sessions?after=outer:1>; rel=\"prev\"", "</x>; rel=\"next\"", "nonsense"] {
             headers.insert(LINK, other.parse().unwrap());
-            assert_eq!(placed(SessionPage::default(), &headers).next, None, "{other}");
+            assert_eq!(with_cursor(SessionPage::default(), &headers).next, None, "{other}");
         }
     }
 }

@@ -17,10 +17,10 @@ pub fn compare(outcomes: &mut [LoadedConfig]) {
         let (Some(config), Some(file)) = (&this.config, &this.file) else { continue };
         for other in earlier {
             if let Some(other_config) = &other.config {
-                one_place(config, file, other_config, &other.diagnostics.path, &mut found);
-                one_program(config, file, other_config, &other.diagnostics.path, &mut found);
-                one_listener(config, file, other_config, &other.diagnostics.path, &mut found);
-                same_groups(config, file, other_config, &other.diagnostics.path, &mut found);
+                check_paths(config, file, other_config, &other.diagnostics.path, &mut found);
+                check_devices(config, file, other_config, &other.diagnostics.path, &mut found);
+                check_api_listeners(config, file, other_config, &other.diagnostics.path, &mut found);
+                check_groups(config, file, other_config, &other.diagnostics.path, &mut found);
             }
         }
         let others: Vec<_> = earlier.iter().chain(later).filter_map(|other| other.config.as_ref()).collect();
@@ -37,7 +37,7 @@ pub fn compare(outcomes: &mut [LoadedConfig]) {
 }
 
 /// Refuses two engines with the same name, control socket, state directory or session log.
-fn one_place(config: &Config, file: &File, other: &Config, path: &str, found: &mut Vec<Diagnostic>) {
+fn check_paths(config: &Config, file: &File, other: &Config, path: &str, found: &mut Vec<Diagnostic>) {
     let Some(engine) = &file.engine else { return };
     let at = engine.name.given().map_or(0..0, |name| name.span.clone());
     if config.engine.name == other.engine.name {
@@ -68,7 +68,7 @@ fn one_place(config: &Config, file: &File, other: &Config, path: &str, found: &m
 
 /// Refuses a device that two engines use if one of them uses AF_XDP, which hands all frames of a device to one engine,
 /// whatever their VLAN.
-fn one_program(config: &Config, file: &File, other: &Config, path: &str, found: &mut Vec<Diagnostic>) {
+fn check_devices(config: &Config, file: &File, other: &Config, path: &str, found: &mut Vec<Diagnostic>) {
     if config.engine.io == Io::AfPacket && other.engine.io == Io::AfPacket {
         return;
     }
@@ -83,7 +83,7 @@ fn one_program(config: &Config, file: &File, other: &Config, path: &str, found: 
 }
 
 /// Engines with the same API address are served by one listener, so that their certificates and tokens must agree.
-fn one_listener(config: &Config, file: &File, other: &Config, path: &str, found: &mut Vec<Diagnostic>) {
+fn check_api_listeners(config: &Config, file: &File, other: &Config, path: &str, found: &mut Vec<Diagnostic>) {
     let Some(listen) = file.api.listen.given() else { return };
     let Some(others) = other.api.listen.filter(|others| others.port() == listen.value.port()) else { return };
     if others != listen.value {
@@ -114,7 +114,7 @@ fn one_listener(config: &Config, file: &File, other: &Config, path: &str, found:
 }
 
 /// Groups with the same name are one group: its engines must agree on everything that the hash covers.
-fn same_groups(config: &Config, file: &File, other: &Config, path: &str, found: &mut Vec<Diagnostic>) {
+fn check_groups(config: &Config, file: &File, other: &Config, path: &str, found: &mut Vec<Diagnostic>) {
     for (group, typed) in config.groups.iter().zip(&file.groups) {
         let Some(twin) = other.groups.iter().find(|twin| twin.name == group.name) else { continue };
         let name = &group.name;

@@ -83,7 +83,7 @@ impl Diagnostics {
     }
 
     /// Turns all warnings with this message into errors, and returns true if there are any.
-    pub fn harden(&mut self, message: &str) -> bool {
+    pub fn promote_warnings(&mut self, message: &str) -> bool {
         let mut any = false;
         for found in self.found.iter_mut().filter(|found| found.message == message) {
             found.severity = Severity::Error;

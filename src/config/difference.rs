@@ -1,7 +1,7 @@
 //! Finds the differences between two configurations and the keys among them that cannot change while an engine runs. It
 //! applies nothing.
 
-mod facts;
+mod sections;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,11 +10,11 @@ use std::ops::Range;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::reader::Field;
 use crate::config::schema::Key;
-use crate::config::typed::Typed;
+use crate::config::source_text::SourceText;
 use crate::config::validate::HIDDEN_SECRET;
 use crate::config::{Config, LoadedConfig};
 
-pub(super) use facts::{HIDDEN, Section, Value, sections};
+pub(super) use sections::{HIDDEN, Section, Value, sections};
 
 /// One difference between two configurations.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -44,16 +44,16 @@ impl fmt::Display for Difference {
 
 /// A difference together with the key that it concerns in the new file.
 struct Change<'a> {
-    told: Difference,
+    difference: Difference,
     /// The section and key that differ; `None` if whole sections were added or removed.
-    of: Option<(&'a Section, &'static Key)>,
+    key: Option<(&'a Section, &'static Key)>,
 }
 
 /// The differences that `new` makes, in the order of the files: first what is removed or changed, then what is added.
 /// Everything that a reload can change is included. A secret that changed has the same placeholder before and after.
 pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
     let (was, is) = (sections(old), sections(new));
-    changes(&was, &is).into_iter().map(|change| change.told).collect()
+    changes(&was, &is).into_iter().map(|change| change.difference).collect()
 }
 
 fn changes<'a>(was: &'a [Section], is: &'a [Section]) -> Vec<Change<'a>> {
@@ -63,7 +63,7 @@ fn changes<'a>(was: &'a [Section], is: &'a [Section]) -> Vec<Change<'a>> {
     let mut found = Vec::new();
     for section in was {
         match new.get(&place(section)) {
-            Some(other) => changed_facts(section, other, &mut found),
+            Some(other) => changed_values(section, other, &mut found),
             // A section within a subject that is removed is removed with it and is not reported by itself.
             None if section.within().is_none() || new.contains_key(&(section.subject.as_str(), None)) => {
                 found.push(whole(section, false));
@@ -86,53 +86,53 @@ fn whole(section: &Section, added: bool) -> Change<'_> {
         None => (None, String::new()),
         Some(within) => {
             let said: Vec<String> =
-                keys_of(section).map(|(key, value)| format!("{} {}", key.name, value.words(key))).collect();
+                keys_of(section).map(|(key, value)| format!("{} {}", key.name, value.describe(key))).collect();
             (Some(within.to_owned()), said.join(", "))
         }
     };
     let nothing = key.as_ref().map(|_| "none".to_owned());
     let (from, to) = if added { (nothing, Some(said)) } else { (Some(said), nothing) };
-    Change { told: Difference { subject, key, from, to }, of: None }
+    Change { difference: Difference { subject, key, from, to }, key: None }
 }
 
-fn changed_facts<'a>(section: &'a Section, other: &'a Section, found: &mut Vec<Change<'a>>) {
+fn changed_values<'a>(section: &'a Section, other: &'a Section, found: &mut Vec<Change<'a>>) {
     for ((key, from), (_, to)) in keys_of(section).zip(keys_of(other)) {
         if from != to {
             let told = Difference {
                 subject: section.subject.clone(),
                 key: Some(section.name(key.name)),
-                from: Some(from.words(key)),
-                to: Some(to.words(key)),
+                from: Some(from.describe(key)),
+                to: Some(to.describe(key)),
             };
-            found.push(Change { told, of: Some((other, key)) });
+            found.push(Change { difference: told, key: Some((other, key)) });
         }
     }
 }
 
 /// The values of a section together with the declarations of their keys.
 pub(super) fn keys_of(section: &Section) -> impl Iterator<Item = (&'static Key, &Value)> {
-    section.facts.iter().filter_map(|(name, value)| Some((section.schema.key(name)?, value)))
+    section.values.iter().filter_map(|(name, value)| Some((section.schema.key(name)?, value)))
 }
 
 /// Adds an error to the file's diagnostics for every change that an engine running with `old` cannot make without a
 /// restart. With any such error the file is refused as a whole.
 pub fn refuse_restart(old: &Config, outcome: &mut LoadedConfig) {
     let Some(new) = &outcome.config else { return };
-    let typed = Typed::read(outcome.diagnostics.text());
+    let typed = SourceText::read(outcome.diagnostics.text());
     let (was, is) = (sections(old), sections(new));
     let mut found = Vec::new();
-    for Change { told, of } in changes(&was, &is) {
+    for Change { difference: told, key: of } in changes(&was, &is) {
         let (Some((section, key)), Difference { subject: _, key: _, from: Some(from), to: Some(to) }) = (of, told)
         else {
             continue;
         };
         if key.restart {
-            let whose = match section.schema.has_header() && section.at.iter().all(|(_, name)| name.is_none()) {
+            let whose = match section.schema.has_header() && section.path.iter().all(|(_, name)| name.is_none()) {
                 true => section.schema.section.to_owned(),
                 false => section.subject.replacen(' ', " \"", 1) + "\"",
             };
             let message = format!("`{}` of {whose} cannot change while the engine runs: {from} -> {to}", key.name);
-            let at = typed.as_ref().map_or(0..0, |typed| typed.place(section, key.name));
+            let at = typed.as_ref().map_or(0..0, |typed| typed.span_of(section, key.name));
             found.push(Diagnostic::error(at, message).hint("put it back, or restart the engine for it"));
         }
     }
@@ -146,7 +146,7 @@ pub fn refuse_restart(old: &Config, outcome: &mut LoadedConfig) {
 /// Refuses a file that `show config` printed without its secrets. Such a file can be checked, but an engine cannot run
 /// with it.
 pub fn refuse_hidden(outcome: &mut LoadedConfig) {
-    if outcome.diagnostics.harden(HIDDEN_SECRET) {
+    if outcome.diagnostics.promote_warnings(HIDDEN_SECRET) {
         outcome.config = None;
     }
 }

@@ -4,12 +4,12 @@
 #![expect(missing_docs, reason = "fields and variants have the names of the keys and words, which `keys` describes")]
 
 mod api;
+pub(super) mod choices;
 pub(super) mod keys;
 mod log;
 mod read;
 mod service_keys;
 mod services;
-pub(super) mod words;
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -26,7 +26,9 @@ use crate::wire::MacAddr;
 pub use api::{Api, Tls, Token};
 pub use log::Log;
 pub use read::read;
-pub use services::{HashPart, SchedulerName, Server, Service, ServiceCheck, ServiceKind, Sticky, addresses_of};
+pub use services::{
+    HashPart, SchedulerName, Server, Service, ServiceCheck, ServiceCheckKindName, Sticky, addresses_of,
+};
 
 /// The tables of one file.
 #[derive(Debug, Clone)]
@@ -138,7 +140,7 @@ pub struct Group {
 
 /// `kind` of `[group.check]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum CheckKindName {
     Icmp,
     Tcp,
     Udp,
@@ -150,7 +152,7 @@ pub enum Kind {
 pub struct Check {
     /// Byte range of the header.
     pub span: Range<usize>,
-    pub kind: Field<Kind>,
+    pub kind: Field<CheckKindName>,
     pub port: Field<u64>,
     pub interval: Field<Duration>,
     pub timeout: Field<Duration>,

@@ -7,19 +7,19 @@
 
 mod api;
 pub mod compare;
-pub mod demands;
 pub mod diagnostic;
 pub mod difference;
 pub mod file;
-mod in_force;
 pub mod numbering;
-pub mod outside;
 pub mod reader;
 mod redact;
 pub mod reference;
+pub mod requirements;
+mod running;
 pub mod schema;
+mod source_text;
 mod synonyms;
-mod typed;
+pub mod system;
 pub mod validate;
 pub mod value;
 
@@ -42,13 +42,13 @@ use crate::wire::MacAddr;
 
 pub use api::{Api, Role, Secret, Tls, Token};
 pub use compare::compare;
-pub use demands::demands;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use difference::{Difference, differences, refuse_hidden, refuse_link, refuse_restart};
-pub use in_force::{Setting, in_force, settings};
-pub use numbering::{InUse, NoNumbers, is_removed, renumber};
+pub use numbering::{IdsExhausted, InUse, is_removed, renumber};
 pub use redact::{hide_secrets, secrets};
-pub use validate::{DOCUMENTATION_SEED, show_ports};
+pub use requirements::requirements;
+pub use running::{Setting, running_config, settings};
+pub use validate::{DOCUMENTATION_SEED, format_ports};
 
 /// What [`load`] made of a text: its meaning, and what is wrong with it.
 #[derive(Debug, Clone)]
@@ -199,7 +199,7 @@ pub enum Io {
 
 impl Io {
     /// The value of the key `io` that stands for it.
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::AfPacket => "af-packet",
             Self::AfXdp => "af-xdp",

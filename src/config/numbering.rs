@@ -40,7 +40,7 @@ pub struct InUse {
 /// Too few ids of one kind (named by the field): too many removed things still have sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many removed {0} still have sessions: reload again when they have ended")]
-pub struct NoNumbers(pub &'static str);
+pub struct IdsExhausted(pub &'static str);
 
 /// True if this is the name of something that a reload removed.
 pub fn is_removed(name: &str) -> bool {
@@ -123,8 +123,8 @@ fn present<T, Id: From<usize>>(list: &[T], name: impl Fn(&T) -> &String) -> impl
 ///
 /// # Errors
 ///
-/// [`NoNumbers`] if a kind would need more than 65,535 ids.
-pub fn renumber(new: Config, old: &Config, in_use: Option<&InUse>) -> Result<Config, NoNumbers> {
+/// [`IdsExhausted`] if a kind would need more than 65,535 ids.
+pub fn renumber(new: Config, old: &Config, in_use: Option<&InUse>) -> Result<Config, IdsExhausted> {
     let is_free = |name: &str, used: &dyn Fn(&InUse) -> bool| is_removed(name) && in_use.is_some_and(|all| !used(all));
     let never = |_: usize| false;
     let devices = assign(
@@ -188,14 +188,14 @@ fn assign<K: Ord>(
     old: &[K],
     new: &[K],
     is_free: impl Fn(usize) -> bool,
-) -> Result<Vec<usize>, NoNumbers> {
+) -> Result<Vec<usize>, IdsExhausted> {
     let known: std::collections::BTreeMap<&K, usize> =
         old.iter().enumerate().map(|(index, key)| (key, index)).collect();
     let kept: Vec<Option<usize>> = new.iter().map(|key| known.get(key).copied()).collect();
     let taken: BTreeSet<usize> = kept.iter().copied().flatten().collect();
     let mut others =
         (0..old.len()).filter(|index| !taken.contains(index) && is_free(*index)).chain(old.len()..NUMBERS_MAX);
-    kept.into_iter().map(|number| number.or_else(|| others.next()).ok_or(NoNumbers(what))).collect()
+    kept.into_iter().map(|number| number.or_else(|| others.next()).ok_or(IdsExhausted(what))).collect()
 }
 
 /// For each kind, the new ids by position in the new configuration.

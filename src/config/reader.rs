@@ -7,9 +7,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
-use crate::config::schema::{self, Key, Kind, Schema, Unset};
+use crate::config::schema::{self, Key, Schema, Unset, ValueKind};
 use crate::config::synonyms;
-use crate::config::value::{self, Refused, did_you_mean};
+use crate::config::value::{self, InvalidValue, did_you_mean};
 use crate::time::Duration;
 
 /// The value of a key as far as it could be read.
@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
         }
         for key in schema.keys {
             if let Unset::Required(example) = key.unset
-                && !matches!(key.kind, Kind::Table | Kind::Tables)
+                && !matches!(key.kind, ValueKind::Table | ValueKind::Tables)
                 && table.get(key.name).is_none()
             {
                 let message = format!("{} needs `{}`", schema.section, key.name);
@@ -118,24 +118,29 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a string with `parse`.
-    pub fn word<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, Refused>, out: &mut Diagnostics) -> Field<T> {
+    pub fn string<T>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, InvalidValue>,
+        out: &mut Diagnostics,
+    ) -> Field<T> {
         match self.raw(key) {
             None => Field::Absent,
-            Some(raw) => one_word(key, raw, &parse, out).map_or(Field::Invalid, Field::Given),
+            Some(raw) => one_string(key, raw, &parse, out).map_or(Field::Invalid, Field::Given),
         }
     }
 
     /// Reads a list of strings with `parse`; a single string counts as a list of one. One wrong item makes the field
     /// invalid.
-    pub fn words<T>(
+    pub fn strings<T>(
         &self,
         key: &str,
-        parse: impl Fn(&str) -> Result<T, Refused>,
+        parse: impl Fn(&str) -> Result<T, InvalidValue>,
         out: &mut Diagnostics,
     ) -> Field<Vec<Located<T>>> {
         let Some(raw) = self.raw(key) else { return Field::Absent };
         let DeValue::Array(array) = raw.get_ref() else {
-            return match one_word(key, raw, &parse, out) {
+            return match one_string(key, raw, &parse, out) {
                 Some(at) => Field::Given(Located::new(vec![at], raw.span())),
                 None => Field::Invalid,
             };
@@ -144,7 +149,7 @@ impl<'a> Reader<'a> {
             out.push(Diagnostic::error(raw.span(), format!("`{key}` is an empty list")).hint("leave the key out"));
             return Field::Invalid;
         }
-        let words: Vec<_> = array.iter().filter_map(|raw| one_word(key, raw, &parse, out)).collect();
+        let words: Vec<_> = array.iter().filter_map(|raw| one_string(key, raw, &parse, out)).collect();
         match words.len() == array.len() {
             true => Field::Given(Located::new(words, raw.span())),
             false => Field::Invalid,
@@ -154,7 +159,7 @@ impl<'a> Reader<'a> {
     /// Reads one of the words that the key is declared with.
     pub fn choice<T: Copy>(&self, key: &str, choices: &[(&'static str, T)], out: &mut Diagnostics) -> Field<T> {
         debug_assert!(
-            matches!(self.key(key).kind, Kind::Choice(words) if words() == schema::words(choices)),
+            matches!(self.key(key).kind, ValueKind::Choice(words) if words() == schema::choice_names(choices)),
             "`{key}` of {} is declared with other words",
             self.schema.section
         );
@@ -163,14 +168,14 @@ impl<'a> Reader<'a> {
                 return Ok(*value);
             }
             let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
-            let refused = Refused::new(format!("`{key}` must be {}, found {text:?}", one_of(&words)));
+            let refused = InvalidValue::new(format!("`{key}` must be {}, found {text:?}", one_of(&words)));
             let refused = match did_you_mean(text, choices.iter().map(|(word, _)| *word)) {
                 Some(word) => refused.hint(format!("did you mean {word:?}?")),
                 None => refused,
             };
             Err(synonyms::hinted(refused, key, text))
         };
-        self.word(key, parse, out)
+        self.string(key, parse, out)
     }
 
     /// Reads a whole number in the declared range.
@@ -180,7 +185,7 @@ impl<'a> Reader<'a> {
 
     /// Reads a whole number in the declared range; `hint` says what to do about one outside it.
     pub fn number_or(&self, key: &str, hint: Option<&str>, out: &mut Diagnostics) -> Field<u64> {
-        let Kind::Number(range) = &self.key(key).kind else { unreachable!("`{key}` is declared as a number") };
+        let ValueKind::Number(range) = &self.key(key).kind else { unreachable!("`{key}` is declared as a number") };
         let Some(raw) = self.raw(key) else { return Field::Absent };
         let expected = match *range.end() {
             u64::MAX => format!("at least {}", range.start()),
@@ -198,7 +203,7 @@ impl<'a> Reader<'a> {
                 | DeValue::Table(_) => None,
             };
             let meant = meant.filter(|number| range.contains(number));
-            let unquoted = meant.map(|number| format!("write {key} = {}", value::show_amount(number)));
+            let unquoted = meant.map(|number| format!("write {key} = {}", value::format_amount(number)));
             out.push(Diagnostic { hint: unquoted, ..Diagnostic::error(raw.span(), message) });
             return Field::Invalid;
         };
@@ -215,7 +220,7 @@ impl<'a> Reader<'a> {
 
     /// Reads numbers and ranges such as `"200-399"` in the declared bounds; a single one counts as a list of one.
     pub fn ranges(&self, key: &str, out: &mut Diagnostics) -> Field<Vec<Located<RangeInclusive<u16>>>> {
-        let Kind::Ranges(bounds, all) = &self.key(key).kind else { unreachable!("`{key}` is declared as ranges") };
+        let ValueKind::Ranges(bounds, all) = &self.key(key).kind else { unreachable!("`{key}` is declared as ranges") };
         let Some(raw) = self.raw(key) else { return Field::Absent };
         let items = match raw.get_ref() {
             DeValue::Array(array) if array.is_empty() => {
@@ -253,13 +258,13 @@ impl<'a> Reader<'a> {
 
     /// Reads a duration in the declared range.
     pub fn duration(&self, key: &str, out: &mut Diagnostics) -> Field<Duration> {
-        let Kind::Duration(range) = &self.key(key).kind else { unreachable!("`{key}` is declared as a duration") };
+        let ValueKind::Duration(range) = &self.key(key).kind else { unreachable!("`{key}` is declared as a duration") };
         self.time(key, range, false, out).map(|time| time.expect("`never` was not allowed"))
     }
 
     /// Reads a duration in the declared range, or `"never"`, which is `None`.
     pub fn duration_or_never(&self, key: &str, out: &mut Diagnostics) -> Field<Option<Duration>> {
-        let Kind::DurationOrNever(range) = &self.key(key).kind else {
+        let ValueKind::DurationOrNever(range) = &self.key(key).kind else {
             unreachable!("`{key}` is declared as a duration or never")
         };
         self.time(key, range, true, out)
@@ -281,24 +286,24 @@ impl<'a> Reader<'a> {
         }
         let parse = |text: &str| match (text, never) {
             ("never", true) => Ok(None),
-            ("never", false) => Err(Refused::new(format!("`{key}` cannot be \"never\""))),
+            ("never", false) => Err(InvalidValue::new(format!("`{key}` cannot be \"never\""))),
             _ => {
                 let time = value::duration(text)?;
-                let (least, most) = (value::show_duration(*range.start()), value::show_duration(*range.end()));
+                let (least, most) = (value::format_duration(*range.start()), value::format_duration(*range.end()));
                 match range.contains(&time) {
                     true => Ok(Some(time)),
-                    false => Err(Refused::new(format!("`{key}` must be {least} to {most}, found {text:?}"))),
+                    false => Err(InvalidValue::new(format!("`{key}` must be {least} to {most}, found {text:?}"))),
                 }
             }
         };
-        self.word(key, parse, out)
+        self.string(key, parse, out)
     }
 
     /// The table under `key` and its place.
     pub fn table(&self, key: &str, header: &str, out: &mut Diagnostics) -> Option<(&'a DeTable<'a>, Range<usize>)> {
         let raw = self.raw(key)?;
         match raw.get_ref() {
-            DeValue::Table(table) => Some((table, self.place(key, raw))),
+            DeValue::Table(table) => Some((table, self.span_of(key, raw))),
             DeValue::Array(array) if array.iter().any(|item| item.get_ref().is_table()) => {
                 let message = format!("{header} stands once; a list of them is reserved for a later version");
                 out.push(Diagnostic::error(raw.span(), message).hint(format!("write {header}")));
@@ -320,7 +325,7 @@ impl<'a> Reader<'a> {
             Diagnostic::error(span, message).hint(format!("write {header} before each of them"))
         };
         let DeValue::Array(array) = raw.get_ref() else {
-            out.push(wrong(raw, self.place(key, raw)));
+            out.push(wrong(raw, self.span_of(key, raw)));
             return Vec::new();
         };
         let mut tables = Vec::new();
@@ -335,7 +340,7 @@ impl<'a> Reader<'a> {
 
     /// The place of `raw`, the value of `key`. A table that exists only because a deeper header was written has no
     /// place of its own and gets that of the key.
-    fn place(&self, key: &str, raw: &Spanned<DeValue<'_>>) -> Range<usize> {
+    fn span_of(&self, key: &str, raw: &Spanned<DeValue<'_>>) -> Range<usize> {
         let key = self.table.get_key_value(key).map(|(key, _)| key.span());
         match raw.span().is_empty() {
             true => key.unwrap_or_default(),
@@ -393,10 +398,10 @@ fn one_range(
     })
 }
 
-fn one_word<T>(
+fn one_string<T>(
     key: &str,
     raw: &Spanned<DeValue<'_>>,
-    parse: &impl Fn(&str) -> Result<T, Refused>,
+    parse: &impl Fn(&str) -> Result<T, InvalidValue>,
     out: &mut Diagnostics,
 ) -> Option<Located<T>> {
     let refused = match raw.get_ref() {
@@ -404,7 +409,7 @@ fn one_word<T>(
             Ok(value) => return Some(Located::new(value, raw.span())),
             Err(refused) => refused,
         },
-        other => Refused::new(format!("`{key}` must be a string in quotes, found {}", kind(other))),
+        other => InvalidValue::new(format!("`{key}` must be a string in quotes, found {}", kind(other))),
     };
     out.push(Diagnostic { hint: refused.hint, ..Diagnostic::error(raw.span(), refused.message) });
     None

@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::file::keys::ALL;
-use crate::config::schema::Kind;
+use crate::config::schema::ValueKind;
 
 const HIDDEN: &str = "\"(hidden)\"";
 /// How a value begins that names the file of a secret.
@@ -44,7 +44,7 @@ fn names_file(value: &Spanned<DeValue<'_>>) -> bool {
 
 /// True for a key that some section declares as a secret.
 fn is_secret(name: &str) -> bool {
-    ALL.iter().filter_map(|schema| schema.key(name)).any(|key| matches!(key.kind, Kind::Secret(_)))
+    ALL.iter().filter_map(|schema| schema.key(name)).any(|key| matches!(key.kind, ValueKind::Secret(_)))
 }
 
 fn in_table(table: &DeTable<'_>, found: &mut impl FnMut(&Spanned<DeValue<'_>>)) {

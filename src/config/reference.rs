@@ -6,8 +6,8 @@ use std::path::Path;
 use crate::config::difference::{Section, sections};
 use crate::config::file::keys::ALL;
 use crate::config::reader::one_of;
-use crate::config::schema::{Key, Kind, Unset};
-use crate::config::value::show_duration;
+use crate::config::schema::{Key, Unset, ValueKind};
+use crate::config::value::format_duration;
 use crate::config::{Config, load};
 
 /// A configuration with every section that sets nothing which has a default. The reference takes the defaults from it
@@ -96,18 +96,18 @@ pub struct Entry {
     /// The name of the key.
     pub key: &'static str,
     /// The type of its value, with the range.
-    pub takes: String,
+    pub value_type: String,
     /// What applies if the key is left out.
     pub default: String,
     /// The purpose of the key.
-    pub says: &'static str,
+    pub description: &'static str,
     /// Whether a change of the key takes a restart of the engine.
     pub restart: bool,
 }
 
 /// All sections with all their keys.
 pub fn reference() -> Vec<Chapter> {
-    let plain = plain().map(|config| sections(&config)).unwrap_or_default();
+    let plain = example_config().map(|config| sections(&config)).unwrap_or_default();
     let chapters = ALL.iter().map(|schema| Chapter {
         section: schema.section,
         about: schema.about,
@@ -121,7 +121,7 @@ pub fn reference() -> Vec<Chapter> {
 }
 
 /// [`EXAMPLE`] as a configuration; the content of the files that it names is made up.
-fn plain() -> Option<Config> {
+fn example_config() -> Option<Config> {
     let mut content = |path: &Path| {
         Ok(match path.extension().and_then(|extension| extension.to_str()) {
             Some("crt") => "-----BEGIN CERTIFICATE-----".to_owned(),
@@ -137,39 +137,45 @@ fn entry(key: &'static Key, plain: Option<&Section>) -> Entry {
         Unset::Required(_) => "required".to_owned(),
         Unset::Means(means) => means.to_owned(),
         Unset::Default => plain
-            .and_then(|section| section.facts.iter().find(|(name, _)| *name == key.name))
+            .and_then(|section| section.values.iter().find(|(name, _)| *name == key.name))
             .and_then(|(_, value)| value.literal())
             .unwrap_or_else(|| "none".to_owned()),
     };
-    Entry { key: key.name, takes: takes(&key.kind), default, says: key.says, restart: key.restart }
+    Entry {
+        key: key.name,
+        value_type: value_type(&key.kind),
+        default,
+        description: key.description,
+        restart: key.restart,
+    }
 }
 
-fn takes(kind: &Kind) -> String {
+fn value_type(kind: &ValueKind) -> String {
     let words = |words: &fn() -> Vec<&'static str>| {
         let quoted: Vec<String> = words().into_iter().map(|word| format!("{word:?}")).collect();
         one_of(&quoted)
     };
     match kind {
-        Kind::Flag => "true or false".to_owned(),
-        Kind::Number(range) => format!("number, {} to {}", range.start(), range.end()),
-        Kind::Duration(range) => {
-            format!("duration, {} to {}", show_duration(*range.start()), show_duration(*range.end()))
+        ValueKind::Flag => "true or false".to_owned(),
+        ValueKind::Number(range) => format!("number, {} to {}", range.start(), range.end()),
+        ValueKind::Duration(range) => {
+            format!("duration, {} to {}", format_duration(*range.start()), format_duration(*range.end()))
         }
-        Kind::DurationOrNever(range) => {
-            format!("duration, {} to {}, or \"never\"", show_duration(*range.start()), show_duration(*range.end()))
+        ValueKind::DurationOrNever(range) => {
+            format!("duration, {} to {}, or \"never\"", format_duration(*range.start()), format_duration(*range.end()))
         }
-        Kind::Choice(choices) => words(choices),
-        Kind::Choices(choices) => format!("{}, or a list", words(choices)),
-        Kind::Ranges(range, all) => {
+        ValueKind::Choice(choices) => words(choices),
+        ValueKind::Choices(choices) => format!("{}, or a list", words(choices)),
+        ValueKind::Ranges(range, all) => {
             let all = all.map(|all| format!(" or {all:?}")).unwrap_or_default();
             format!("number {} to {}, a range as in \"{0}-{1}\"{all}, or a list", range.start(), range.end())
         }
-        Kind::Word(what) => format!("string: {what}"),
-        Kind::Words(what) => format!("string or list: {what}"),
-        Kind::Secret(what) => format!("secret: {what}, or \"file:/PATH\""),
-        Kind::File(what) => format!("string: {what}"),
-        Kind::Table => "section".to_owned(),
-        Kind::Tables => "sections".to_owned(),
+        ValueKind::String(what) => format!("string: {what}"),
+        ValueKind::Strings(what) => format!("string or list: {what}"),
+        ValueKind::Secret(what) => format!("secret: {what}, or \"file:/PATH\""),
+        ValueKind::File(what) => format!("string: {what}"),
+        ValueKind::Table => "section".to_owned(),
+        ValueKind::Tables => "sections".to_owned(),
     }
 }
 
@@ -179,10 +185,10 @@ mod tests {
 
     #[test]
     fn every_key_is_in_the_reference_with_a_line_and_its_default() {
-        assert!(plain().is_some(), "the example has a mistake");
+        assert!(example_config().is_some(), "the example has a mistake");
         for chapter in reference() {
             assert!(chapter.about.ends_with('.'), "{}", chapter.section);
-            for Entry { key, takes, default, says, restart: _ } in chapter.entries {
+            for Entry { key, value_type: takes, default, description: says, restart: _ } in chapter.entries {
                 assert!(!takes.is_empty() && says.ends_with('.'), "{key} of {}", chapter.section);
                 assert!(!default.is_empty(), "{key} of {}", chapter.section);
             }

@@ -46,11 +46,11 @@ pub struct Key {
     /// The name of the key.
     pub name: &'static str,
     /// The type of its value.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// What applies if the key is left out.
     pub unset: Unset,
     /// The purpose of the key, in one line.
-    pub says: &'static str,
+    pub description: &'static str,
     /// Whether a change of the key takes a restart of the engine.
     pub restart: bool,
 }
@@ -68,7 +68,7 @@ pub enum Unset {
 
 /// The type of a key's value.
 #[derive(Debug)]
-pub enum Kind {
+pub enum ValueKind {
     /// `true` or `false`.
     Flag,
     /// A whole number.
@@ -85,9 +85,9 @@ pub enum Kind {
     /// where there is one.
     Ranges(RangeInclusive<u16>, Option<&'static str>),
     /// A string; the text says what it is.
-    Word(&'static str),
+    String(&'static str),
     /// A string or a list of strings; the text says what each is.
-    Words(&'static str),
+    Strings(&'static str),
     /// A text that is never shown, or the `"file:/path"` that contains it; the text says what it is.
     Secret(&'static str),
     /// The path of a file whose content becomes part of the configuration; the text says what it contains.
@@ -100,32 +100,32 @@ pub enum Kind {
 
 impl Key {
     /// A mandatory key; `example` is a value for the error message.
-    pub const fn required(name: &'static str, kind: Kind, example: &'static str, says: &'static str) -> Self {
-        Self { name, kind, unset: Unset::Required(example), says, restart: false }
+    pub const fn required(name: &'static str, kind: ValueKind, example: &'static str, says: &'static str) -> Self {
+        Self { name, kind, unset: Unset::Required(example), description: says, restart: false }
     }
 
     /// A key with a default.
-    pub const fn optional(name: &'static str, kind: Kind, says: &'static str) -> Self {
-        Self { name, kind, unset: Unset::Default, says, restart: false }
+    pub const fn optional(name: &'static str, kind: ValueKind, says: &'static str) -> Self {
+        Self { name, kind, unset: Unset::Default, description: says, restart: false }
     }
 
     /// A key without a default; `means` says what it means to leave it out.
-    pub const fn unset(name: &'static str, kind: Kind, means: &'static str, says: &'static str) -> Self {
-        Self { name, kind, unset: Unset::Means(means), says, restart: false }
+    pub const fn unset(name: &'static str, kind: ValueKind, means: &'static str, says: &'static str) -> Self {
+        Self { name, kind, unset: Unset::Means(means), description: says, restart: false }
     }
 
     /// The same key, whose change takes a restart of the engine.
-    pub const fn at_start(self) -> Self {
+    pub const fn with_restart(self) -> Self {
         Self { restart: true, ..self }
     }
 }
 
 /// The words of a list of choices.
-pub fn words<T>(choices: &[(&'static str, T)]) -> Vec<&'static str> {
+pub fn choice_names<T>(choices: &[(&'static str, T)]) -> Vec<&'static str> {
     choices.iter().map(|(word, _)| *word).collect()
 }
 
 /// The word that stands for `value` in a list of choices, or `?`.
-pub fn word_of<T: PartialEq>(choices: &[(&'static str, T)], value: &T) -> &'static str {
+pub fn choice_name<T: PartialEq>(choices: &[(&'static str, T)], value: &T) -> &'static str {
     choices.iter().find(|(_, choice)| choice == value).map_or("?", |(word, _)| *word)
 }

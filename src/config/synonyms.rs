@@ -3,7 +3,7 @@
 //! They are not accepted, because everybody who reads a file would have to know both words for one thing. The error
 //! says what to write instead.
 
-use crate::config::value::Refused;
+use crate::config::value::InvalidValue;
 
 /// Keys and sections: the sections where they are recognised (none: everywhere), the words, and the hint.
 const KEYS: &[(&[&str], &[&str], &str)] = &[
@@ -315,7 +315,7 @@ pub fn value(key: &str, word: &str) -> Option<&'static str> {
 }
 
 /// Adds the line to write instead to the refusal of the value `word` of `key`, if there is one.
-pub fn hinted(refused: Refused, key: &str, word: &str) -> Refused {
+pub fn hinted(refused: InvalidValue, key: &str, word: &str) -> InvalidValue {
     match value(key, word) {
         Some(line) => refused.hint(format!("write {line}")),
         None => refused,

@@ -196,7 +196,7 @@ fn frames_leave_by_a_send_ring_unless_the_file_says_no() {
 #[test]
 fn a_device_under_af_xdp_has_one_engine() {
     let io = |io: Io| {
-        let renamed = with("name = \"outer\"", &format!("name = \"inner\"\nio = \"{}\"", io.word()));
+        let renamed = with("name = \"outer\"", &format!("name = \"inner\"\nio = \"{}\"", io.name()));
         let mut both = [load_text(GOOD), load_text(&renamed)];
         compare(&mut both);
         both[1].diagnostics.to_string()
@@ -372,7 +372,7 @@ mod mutations {
             compare(&mut outcomes);
             for outcome in &outcomes {
                 outcome.diagnostics.render(true);
-                outcome.config.iter().for_each(|config| drop(demands(config)));
+                outcome.config.iter().for_each(|config| drop(requirements(config)));
             }
         }
 

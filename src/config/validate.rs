@@ -21,7 +21,7 @@ use crate::config::{Config, Engine, Limits, Log};
 use crate::session::{SourceLimits, Timeouts};
 
 pub use secrets::HIDDEN_SECRET;
-pub use services::show_ports;
+pub use services::format_ports;
 
 /// Reads the text of a secret from a file; the error is a message of the operating system.
 pub type ReadSecret<'a> = dyn FnMut(&Path) -> Result<String, String> + 'a;

@@ -11,14 +11,14 @@ use crate::wire::MacAddr;
 
 /// Why a string is not a valid value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct InvalidValue {
     /// What was expected, and what was found instead.
     pub message: String,
     /// What to write instead.
     pub hint: Option<String>,
 }
 
-impl Refused {
+impl InvalidValue {
     /// A refusal without a hint.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None }
@@ -31,7 +31,7 @@ impl Refused {
 }
 
 /// Parses a name: `[A-Za-z0-9._-]{1,63}` with at least one letter or digit, because names become parts of file names.
-pub fn name(text: &str) -> Result<String, Refused> {
+pub fn name(text: &str) -> Result<String, InvalidValue> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let problem = if text.is_empty() {
         "it is empty"
@@ -44,20 +44,20 @@ pub fn name(text: &str) -> Result<String, Refused> {
     } else {
         return Ok(text.to_owned());
     };
-    Err(Refused::new(format!("not a name: {text:?}: {problem}")))
+    Err(InvalidValue::new(format!("not a name: {text:?}: {problem}")))
 }
 
 /// Parses a device: an interface name as the kernel allows it (at most 15 bytes, no `/`, no white space), or `mac:`
 /// with the hardware address of a card whose interface name is not stable.
-pub fn device(text: &str) -> Result<String, Refused> {
+pub fn device(text: &str) -> Result<String, InvalidValue> {
     if let Some(address) = text.strip_prefix("mac:") {
         return mac(address).map(|address| format!("mac:{address}"));
     }
     if let Ok(address) = text.parse::<MacAddr>() {
-        let refused = Refused::new(format!("not a device name: {text:?}: it is a hardware address"));
+        let refused = InvalidValue::new(format!("not a device name: {text:?}: it is a hardware address"));
         return Err(refused.hint(format!("write \"mac:{address}\" for the device that has it")));
     }
-    let refused = |problem: &str| Err(Refused::new(format!("not a device name: {text:?}: {problem}")));
+    let refused = |problem: &str| Err(InvalidValue::new(format!("not a device name: {text:?}: {problem}")));
     match text {
         "" | "." | ".." => refused("expected one as `ip link` shows it"),
         "lo" => refused("the loopback device leads nowhere"),
@@ -70,21 +70,22 @@ pub fn device(text: &str) -> Result<String, Refused> {
 }
 
 /// Parses a duration such as `50ms`, `2s` or `2h4m`.
-pub fn duration(text: &str) -> Result<Duration, Refused> {
+pub fn duration(text: &str) -> Result<Duration, InvalidValue> {
     humantime::parse_duration(text).map_err(|error| {
-        Refused::new(format!("not a duration: {text:?}: {error}")).hint(r#"write it as "100ms", "2s", "10m" or "2h4m""#)
+        InvalidValue::new(format!("not a duration: {text:?}: {error}"))
+            .hint(r#"write it as "100ms", "2s", "10m" or "2h4m""#)
     })
 }
 
 /// A duration in the form that a file has it.
-pub fn show_duration(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string().replace(' ', "")
 }
 
 /// Parses an IP address without a prefix length.
-pub fn address(text: &str) -> Result<IpAddr, Refused> {
+pub fn address(text: &str) -> Result<IpAddr, InvalidValue> {
     text.parse().map_err(|_| {
-        let refused = Refused::new(format!("not an IP address: {text:?}"));
+        let refused = InvalidValue::new(format!("not an IP address: {text:?}"));
         match text.split_once('/') {
             Some((address, _)) if address.parse::<IpAddr>().is_ok() => {
                 refused.hint(format!("write it without the prefix length: {address:?}"))
@@ -121,7 +122,7 @@ pub fn amount(text: &str) -> Option<u64> {
 }
 
 /// A number with the digit groups of TOML: `1_000_000`.
-pub fn show_amount(number: u64) -> String {
+pub fn format_amount(number: u64) -> String {
     let digits = number.to_string();
     if digits.len() < 5 {
         return digits;
@@ -131,18 +132,18 @@ pub fn show_amount(number: u64) -> String {
 }
 
 /// Parses an address that another station can have, such as a next hop or a peer.
-pub fn station(text: &str) -> Result<IpAddr, Refused> {
+pub fn station_address(text: &str) -> Result<IpAddr, InvalidValue> {
     let address = address(text)?;
     match unusable(address) {
-        Some(why) => Err(Refused::new(format!("{address} is {why}, not the address of a station"))),
+        Some(why) => Err(InvalidValue::new(format!("{address} is {why}, not the address of a station"))),
         None => Ok(address),
     }
 }
 
 /// Parses an interface address with the prefix length of its subnet.
-pub fn interface(text: &str) -> Result<IpNet, Refused> {
+pub fn interface(text: &str) -> Result<IpNet, InvalidValue> {
     let network: IpNet = text.parse().map_err(|_| {
-        let refused = Refused::new(format!("not an address with prefix length: {text:?}"));
+        let refused = InvalidValue::new(format!("not an address with prefix length: {text:?}"));
         match text.parse::<IpAddr>() {
             Ok(IpAddr::V4(_)) => refused.hint(format!("add the length of its subnet: \"{text}/24\"")),
             Ok(IpAddr::V6(_)) => refused.hint(format!("add the length of its subnet: \"{text}/64\"")),
@@ -150,17 +151,17 @@ pub fn interface(text: &str) -> Result<IpNet, Refused> {
         }
     })?;
     if let Some(why) = unusable(network.addr()) {
-        return Err(Refused::new(format!("{} is {why}, not an address for a link", network.addr())));
+        return Err(InvalidValue::new(format!("{} is {why}, not an address for a link", network.addr())));
     }
     let hosts_only = hosts_only(network);
     if !hosts_only && network.addr() == network.network() {
-        return Err(Refused::new(format!("{} is the subnet itself, not an address in it", network.addr())));
+        return Err(InvalidValue::new(format!("{} is the subnet itself, not an address in it", network.addr())));
     }
     if !hosts_only && matches!(network, IpNet::V4(_)) && network.addr() == network.broadcast() {
-        return Err(Refused::new(format!("{} is the broadcast address of its subnet", network.addr())));
+        return Err(InvalidValue::new(format!("{} is the broadcast address of its subnet", network.addr())));
     }
     if network.prefix_len() == 0 {
-        return Err(Refused::new(format!("{text:?} makes the whole Internet a subnet of the link")));
+        return Err(InvalidValue::new(format!("{text:?} makes the whole Internet a subnet of the link")));
     }
     Ok(network)
 }
@@ -171,16 +172,16 @@ pub fn hosts_only(subnet: IpNet) -> bool {
 }
 
 /// Parses a destination prefix; an address alone is a prefix of full length.
-pub fn prefix(text: &str) -> Result<IpNet, Refused> {
+pub fn prefix(text: &str) -> Result<IpNet, InvalidValue> {
     let network: IpNet = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse()).map_err(|_| {
-        Refused::new(format!("not a prefix: {text:?}")).hint(r#"write it as "203.0.113.0/24", or "default""#)
+        InvalidValue::new(format!("not a prefix: {text:?}")).hint(r#"write it as "203.0.113.0/24", or "default""#)
     })?;
     if network.trunc() != network {
-        return Err(Refused::new(format!("{network} has bits set beyond its prefix length"))
+        return Err(InvalidValue::new(format!("{network} has bits set beyond its prefix length"))
             .hint(format!("the prefix is \"{}\"", network.trunc())));
     }
     match unroutable(network) {
-        Some(why) => Err(Refused::new(format!("{network} is {why}: nothing is forwarded to it"))),
+        Some(why) => Err(InvalidValue::new(format!("{network} is {why}: nothing is forwarded to it"))),
         None => Ok(network),
     }
 }
@@ -207,12 +208,12 @@ fn unroutable(prefix: IpNet) -> Option<&'static str> {
 }
 
 /// Parses the unicast MAC address of a station.
-pub fn mac(text: &str) -> Result<MacAddr, Refused> {
-    let mac: MacAddr = MacAddr::from_str(text).map_err(|error| Refused::new(error.to_string()))?;
-    match (mac.is_group(), mac.is_zero()) {
-        (true, _) => Err(Refused::new(format!("{mac} is a group address, not a station's"))
+pub fn mac(text: &str) -> Result<MacAddr, InvalidValue> {
+    let mac: MacAddr = MacAddr::from_str(text).map_err(|error| InvalidValue::new(error.to_string()))?;
+    match (mac.is_multicast(), mac.is_zero()) {
+        (true, _) => Err(InvalidValue::new(format!("{mac} is a group address, not a station's"))
             .hint("the lowest bit of the first octet must be 0, as in 02:00:5e:10:00:01")),
-        (false, true) => Err(Refused::new("00:00:00:00:00:00 is no station's address")),
+        (false, true) => Err(InvalidValue::new("00:00:00:00:00:00 is no station's address")),
         (false, false) => Ok(mac),
     }
 }
@@ -288,7 +289,7 @@ mod tests {
         let expected = [1_000_000, 10_000, 1_000_000, 1_000_000, 1000, 7, 2_000_000_000].map(Some);
         assert_eq!(read, expected);
         assert_eq!(["", "M", "1.5", "1e99", "x", "ä", "-1"].map(amount), [None; 7]);
-        assert_eq!([7, 1024, 10_000, 1_000_000].map(show_amount), ["7", "1024", "10_000", "1_000_000"]);
+        assert_eq!([7, 1024, 10_000, 1_000_000].map(format_amount), ["7", "1024", "10_000", "1_000_000"]);
     }
 
     #[test]
@@ -316,7 +317,7 @@ mod tests {
     fn durations_read_as_they_are_written() {
         assert_eq!(duration("2h4m"), Ok(Duration::from_secs(7440)));
         assert_eq!(duration("50ms"), Ok(Duration::from_millis(50)));
-        assert_eq!(show_duration(Duration::from_secs(7440)), "2h4m");
+        assert_eq!(format_duration(Duration::from_secs(7440)), "2h4m");
         for bad in ["", "5", "-1s", "1x", "99999999999999999999s"] {
             assert!(duration(bad).is_err(), "{bad:?}");
         }

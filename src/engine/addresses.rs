@@ -8,7 +8,7 @@ use std::net::IpAddr;
 #[derive(Debug, Clone, Default)]
 pub struct AddressMap<V> {
     /// The filter: each address in the map has set one bit, which others may share.
-    traces: [u64; TRACES / 64],
+    filter: [u64; FILTER_BITS / 64],
     values: HashMap<IpAddr, V, ahash::RandomState>,
 }
 
@@ -16,7 +16,7 @@ pub struct AddressMap<V> {
 pub type AddressSet = AddressMap<()>;
 
 /// Bits of the filter. With a hundred addresses in the map about one of twenty other addresses is looked up in vain.
-const TRACES: usize = 2048;
+const FILTER_BITS: usize = 2048;
 
 impl<V> AddressMap<V> {
     /// The value of an address.
@@ -33,15 +33,15 @@ impl<V> AddressMap<V> {
 
     /// Adds an address. An address that is in the map already keeps its value.
     pub fn insert(&mut self, address: IpAddr, value: V) {
-        let trace = trace(&address);
-        self.traces[trace / 64] |= 1 << (trace % 64);
+        let trace = filter_bit(&address);
+        self.filter[trace / 64] |= 1 << (trace % 64);
         self.values.entry(address).or_insert(value);
     }
 
     #[inline]
     fn may_hold(&self, address: &IpAddr) -> bool {
-        let trace = trace(address);
-        self.traces[trace / 64] & 1 << (trace % 64) != 0
+        let trace = filter_bit(address);
+        self.filter[trace / 64] & 1 << (trace % 64) != 0
     }
 }
 
@@ -67,7 +67,7 @@ impl FromIterator<IpAddr> for AddressSet {
 
 /// The filter bit of an address, by Fibonacci hashing, which spreads adjacent addresses.
 #[inline]
-fn trace(address: &IpAddr) -> usize {
+fn filter_bit(address: &IpAddr) -> usize {
     let number = match address {
         IpAddr::V4(address) => u64::from(address.to_bits()),
         IpAddr::V6(address) => {
@@ -75,7 +75,7 @@ fn trace(address: &IpAddr) -> usize {
             bits as u64 ^ ((bits >> 64) as u64).rotate_left(17)
         }
     };
-    (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - TRACES.ilog2())) as usize
+    (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - FILTER_BITS.ilog2())) as usize
 }
 
 #[cfg(test)]

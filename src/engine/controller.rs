@@ -26,7 +26,7 @@ mod journal;
 mod links;
 mod order;
 mod orders;
-mod out;
+mod outbox;
 mod paths;
 mod publish;
 mod refusals;
@@ -48,7 +48,7 @@ use crate::wire::MacAddr;
 
 use farm::Farm;
 use links::Links;
-use out::{Notice, Out};
+use outbox::{Notice, Outbox};
 use paths::Paths;
 
 pub use farm::ServerChange;
@@ -62,7 +62,7 @@ pub enum Event {
     /// Something changed state: log it, show it under `show events`.
     Change(view::EventView),
     /// A health check ended: log it. Told only where the configuration asks for it.
-    Checked(view::CheckedView),
+    CheckEnded(view::CheckLogView),
     /// The answer to [`Controller::probe`] or [`Controller::ping`].
     Exchange {
         /// What the call returned.
@@ -93,11 +93,11 @@ pub struct Controller {
     /// The number of reloads so far.
     generation: u64,
     /// The numbers that reloads gave to other things.
-    renewed: Arc<ReusedIds>,
+    reused_ids: Arc<ReusedIds>,
     snapshot: Arc<Snapshot>,
     /// Nothing is published before, unless it is urgent.
     publish_from: Instant,
-    out: Out,
+    out: Outbox,
     refusals: refusals::Refusals,
     /// What [`Controller::poll_timeout`] said last: how late the owner is.
     due: Option<Instant>,
@@ -116,10 +116,10 @@ impl Controller {
             paths,
             farm: Farm::new(Arc::clone(&config), random.next_u64(), now),
             generation: 0,
-            renewed: Arc::default(),
+            reused_ids: Arc::default(),
             snapshot: Arc::new(Snapshot::default()),
             publish_from: now,
-            out: Out::default(),
+            out: Outbox::default(),
             refusals: Default::default(),
             due: None,
             config,
@@ -131,7 +131,7 @@ impl Controller {
 
     /// Takes a frame from a forwarder.
     pub fn handle_punt(&mut self, punt: Punt, now: Instant) {
-        self.notice_lag(now);
+        self.detect_lag(now);
         if let Some(local) = self.links.handle_punt(punt, now, &mut self.out) {
             self.handle_local(local, now);
         }
@@ -140,7 +140,7 @@ impl Controller {
 
     /// A device appeared, changed or went (`None`).
     pub fn handle_device(&mut self, device: DeviceId, state: Option<DeviceState>, now: Instant) {
-        self.notice_lag(now);
+        self.detect_lag(now);
         self.links.handle_device(device, state, now, &mut self.out);
         self.finish(now);
     }
@@ -149,7 +149,7 @@ impl Controller {
     /// missed probes of this interval do not count. Within limits: see `Paths::handle_lag`.
     pub fn handle_punt_loss(&mut self, refused: u64, now: Instant) {
         if refused > 0 {
-            self.notice_lag(now);
+            self.detect_lag(now);
             self.paths.handle_lag(Duration::MAX, now);
             self.farm.handle_lag(Duration::MAX);
             self.finish(now);
@@ -170,7 +170,7 @@ impl Controller {
 
     /// Time passes. Call it whenever [`Controller::poll_timeout`] is due; how late it is called is how late the engine is.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.notice_lag(now);
+        self.detect_lag(now);
         self.links.handle_timeout(now, &mut self.out);
         self.paths.handle_timeout(&mut self.links, now, &mut self.out);
         self.farm.handle_timeout(&mut self.links, &self.paths, now, &mut self.out);
@@ -179,8 +179,8 @@ impl Controller {
 
     /// These servers were up a moment ago: they are until their checks say otherwise, which begin at once all the same. Answers
     /// how many of them this configuration has, and no verdict about.
-    pub fn take_over(&mut self, known: &BTreeSet<view::KnownServer>, now: Instant) -> usize {
-        let taken = self.farm.take_over(known, now, &mut self.out);
+    pub fn assume_up(&mut self, known: &BTreeSet<view::PersistedServer>, now: Instant) -> usize {
+        let taken = self.farm.assume_up(known, now, &mut self.out);
         self.finish(now);
         taken
     }
@@ -206,7 +206,7 @@ impl Controller {
     }
 
     /// How late the owner is: what is missed meanwhile is not the firewalls' fault.
-    fn notice_lag(&mut self, now: Instant) {
+    fn detect_lag(&mut self, now: Instant) {
         if let Some(due) = self.due {
             self.paths.handle_lag(now.since(due), now);
             self.farm.handle_lag(now.since(due));
@@ -215,27 +215,27 @@ impl Controller {
 
     /// What every call ends with: send, judge, publish.
     fn finish(&mut self, now: Instant) {
-        self.hand_on(now);
-        self.links.settle(now, &mut self.out);
-        self.hand_on(now);
-        self.paths.judge(&self.links, now, &mut self.out);
-        self.farm.judge(now, &mut self.out);
+        self.dispatch_notices(now);
+        self.links.run_neighbor_actions(now, &mut self.out);
+        self.dispatch_notices(now);
+        self.paths.evaluate(&self.links, now, &mut self.out);
+        self.farm.evaluate(now, &mut self.out);
         self.publish_changes(now);
         self.due = self.next_timeout(now);
     }
 
     /// A packet to the engine: offered to each part in turn, and answered as by any host if none of them takes it.
     fn handle_local(&mut self, mut punt: Punt, now: Instant) {
-        let Some(arrival) = self.links.read(&mut punt, &self.snapshot, &mut self.out) else { return };
-        let is_taken = self.farm.handle_arrival(&arrival, &mut self.links, now, &mut self.out)
-            || self.paths.handle_arrival(&arrival, &mut self.links, now, &mut self.out);
+        let Some(arrival) = self.links.parse(&mut punt, &self.snapshot, &mut self.out) else { return };
+        let is_taken = self.farm.handle_packet(&arrival, &mut self.links, now, &mut self.out)
+            || self.paths.handle_packet(&arrival, &mut self.links, now, &mut self.out);
         if !is_taken {
-            self.links.handle_arrival(&arrival, now, &mut self.out);
+            self.links.handle_packet(&arrival, now, &mut self.out);
         }
     }
 
     /// Tells the parts what they have to know of each other.
-    fn hand_on(&mut self, now: Instant) {
+    fn dispatch_notices(&mut self, now: Instant) {
         while let Some(notice) = self.out.poll_notice() {
             match notice {
                 Notice::LinkUp(link) => {

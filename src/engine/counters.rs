@@ -5,7 +5,7 @@ mod servers;
 
 use std::sync::Mutex;
 
-pub use self::servers::{ServerCounters, ServerTable, Traffic};
+pub use self::servers::{ServerCounterTable, ServerCounters, Traffic};
 use crate::engine::Batch;
 use crate::engine::snapshot::ReusedIds;
 use crate::engine::verdict::DropReason;
@@ -98,12 +98,12 @@ pub struct Counters {
     /// Indexed by [`LinkId`].
     pub links: Vec<LinkCounters>,
     /// Indexed by [`ServerId`].
-    pub servers: ServerTable,
+    pub servers: ServerCounterTable,
     /// Packets of removed servers whose ids reloads have reused.
-    pub former_packets: u64,
+    pub removed_server_packets: u64,
     /// Bytes of the IP packets of those servers.
-    pub former_bytes: u64,
-    /// The generation up to which [`Counters::follow_renewals`] has accounted for reused ids.
+    pub removed_server_bytes: u64,
+    /// The generation up to which [`Counters::reset_reused_ids`] has accounted for reused ids.
     pub generation: u64,
 }
 
@@ -139,9 +139,9 @@ impl Default for Counters {
             batches: [0; BATCH_SIZES],
             firewalls: Vec::new(),
             links: Vec::new(),
-            servers: ServerTable::default(),
-            former_packets: 0,
-            former_bytes: 0,
+            servers: ServerCounterTable::default(),
+            removed_server_packets: 0,
+            removed_server_bytes: 0,
             generation: 0,
         }
     }
@@ -184,8 +184,14 @@ impl Counters {
             ("sessions_killed", self.sessions_killed),
             ("routed_packets", self.routed_packets),
             ("routed_bytes", self.routed_bytes),
-            ("balanced_packets", self.servers.iter().map(|server| server.packets()).sum::<u64>() + self.former_packets),
-            ("balanced_bytes", self.servers.iter().map(|server| server.bytes()).sum::<u64>() + self.former_bytes),
+            (
+                "balanced_packets",
+                self.servers.iter().map(|server| server.packets()).sum::<u64>() + self.removed_server_packets,
+            ),
+            (
+                "balanced_bytes",
+                self.servers.iter().map(|server| server.bytes()).sum::<u64>() + self.removed_server_bytes,
+            ),
             ("table_full", self.table_full),
             ("resets_sent", self.resets_sent),
             ("fragments_released", self.fragments_released),
@@ -214,8 +220,8 @@ impl Counters {
             (&mut self.sessions_killed, other.sessions_killed),
             (&mut self.routed_packets, other.routed_packets),
             (&mut self.routed_bytes, other.routed_bytes),
-            (&mut self.former_packets, other.former_packets),
-            (&mut self.former_bytes, other.former_bytes),
+            (&mut self.removed_server_packets, other.removed_server_packets),
+            (&mut self.removed_server_bytes, other.removed_server_bytes),
             (&mut self.table_full, other.table_full),
             (&mut self.resets_sent, other.resets_sent),
             (&mut self.fragments_released, other.fragments_released),
@@ -254,7 +260,7 @@ impl Counters {
 
     /// Resets the counters of ids that reloads up to `generation` have reused. What the former servers carried stays in
     /// the sums.
-    pub fn follow_renewals(&mut self, generation: u64, renewed: &ReusedIds) {
+    pub fn reset_reused_ids(&mut self, generation: u64, renewed: &ReusedIds) {
         if self.generation == generation {
             return;
         }
@@ -264,8 +270,8 @@ impl Counters {
         }
         for (id, _) in renewed.servers.iter().filter(|(_, given)| **given > seen) {
             let former = std::mem::take(self.server(*id));
-            self.former_packets += former.packets();
-            self.former_bytes += former.bytes();
+            self.removed_server_packets += former.packets();
+            self.removed_server_bytes += former.bytes();
         }
     }
 
@@ -329,7 +335,7 @@ impl Counters {
     }
 
     /// Becomes a copy of `other`, of which it is an earlier copy, without allocating.
-    fn follow(&mut self, other: &mut Self) {
+    fn copy_from(&mut self, other: &mut Self) {
         let mut drops = std::mem::take(&mut self.drops);
         let mut firewalls = std::mem::take(&mut self.firewalls);
         let mut links = std::mem::take(&mut self.links);
@@ -371,7 +377,7 @@ impl CountersCell {
     pub fn publish(&self, counters: &mut Counters) -> bool {
         match self.published.try_lock() {
             Ok(mut published) => {
-                published.follow(counters);
+                published.copy_from(counters);
                 true
             }
             Err(_) => false,
@@ -416,27 +422,27 @@ mod tests {
         };
         let mut worker = Counters::default();
         for way in [
-            NatDirection::Inward,
-            NatDirection::Inward,
-            NatDirection::Outward,
-            NatDirection::Outward,
-            NatDirection::Outward,
+            NatDirection::ToServer,
+            NatDirection::ToServer,
+            NatDirection::ToClient,
+            NatDirection::ToClient,
+            NatDirection::ToClient,
         ] {
             worker.server(ServerId(1)).count(way, 100);
         }
-        assert_eq!(worker.server(ServerId(1)).way(NatDirection::Inward), Traffic { packets: 2, bytes: 200 });
-        assert_eq!(worker.server(ServerId(1)).way(NatDirection::Outward), Traffic { packets: 3, bytes: 300 });
-        worker.server(ServerId(0)).count(NatDirection::Inward, 0);
-        worker.server(ServerId(0)).count(NatDirection::Inward, 0);
+        assert_eq!(worker.server(ServerId(1)).in_direction(NatDirection::ToServer), Traffic { packets: 2, bytes: 200 });
+        assert_eq!(worker.server(ServerId(1)).in_direction(NatDirection::ToClient), Traffic { packets: 3, bytes: 300 });
+        worker.server(ServerId(0)).count(NatDirection::ToServer, 0);
+        worker.server(ServerId(0)).count(NatDirection::ToServer, 0);
         let mut renewed = ReusedIds::default();
         renewed.servers.insert(ServerId(1), 3);
 
-        worker.follow_renewals(3, &renewed);
+        worker.reset_reused_ids(3, &renewed);
         assert_eq!(*worker.server(ServerId(1)), ServerCounters::default());
         assert_eq!(balanced(&worker), (Some(7), Some(500)));
 
-        worker.server(ServerId(1)).count(NatDirection::Inward, 0);
-        worker.follow_renewals(3, &renewed);
+        worker.server(ServerId(1)).count(NatDirection::ToServer, 0);
+        worker.reset_reused_ids(3, &renewed);
         let mut both = worker.clone();
         both.add(&worker);
         assert_eq!(balanced(&worker), (Some(8), Some(500)), "a reload is followed once");

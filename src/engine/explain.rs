@@ -3,13 +3,13 @@
 //! Nothing is decided here: [`explain`] calls the functions of [`crate::engine::forwarder`] that decide about packets,
 //! and puts their results into words.
 
-mod teller;
+mod builder;
 #[cfg(test)]
 mod tests;
 mod what_if;
 
 use crate::engine::forwarder::{
-    self, Addressee, Arrival, Pins, RoutedFlow, ServiceAction, decide, judge, view_toward_destination,
+    self, Addressee, Arrival, Pins, RoutedFlow, ServiceAction, classify_addresses, decide, view_toward_destination,
 };
 use crate::engine::route::{FibEntry, NextHop};
 use crate::engine::view::ExplainView;
@@ -21,12 +21,12 @@ use crate::session::{Placement, Session, SessionTable};
 use crate::time::Instant;
 use crate::wire::frame::protocol;
 
-use teller::ExplanationBuilder;
+use builder::ExplanationBuilder;
 use what_if::what_if;
 
 /// Where the first or next packet of a flow arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
+pub enum ArrivalPoint {
     /// On a link without firewalls.
     Link(LinkId),
     /// From a firewall.
@@ -41,39 +41,39 @@ pub fn explain(
     snapshot: &Snapshot,
     sessions: &SessionTable,
     flow: &FlowKey,
-    from: Option<From>,
+    from: Option<ArrivalPoint>,
     now: Instant,
 ) -> ExplainView {
-    let told = tell(engine, snapshot, sessions, flow, from, now);
+    let told = explain_once(engine, snapshot, sessions, flow, from, now);
     ExplainView { what_if: what_if(&told, snapshot, sessions, flow, from, now), ..told.view }
 }
 
 /// An explanation, with what the flow takes.
 struct Explanation {
     view: ExplainView,
-    chosen: Chosen,
+    chosen: ChosenMembers,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Chosen {
+struct ChosenMembers {
     /// The firewall that the flow takes.
     firewall: Option<FirewallId>,
     /// That firewall is on the side that the packet comes from.
-    is_behind: bool,
+    is_on_source_side: bool,
     server: Option<(ServiceId, ServerId)>,
 }
 
-fn tell(
+fn explain_once(
     engine: &str,
     snapshot: &Snapshot,
     sessions: &SessionTable,
     flow: &FlowKey,
-    from: Option<From>,
+    from: Option<ArrivalPoint>,
     now: Instant,
 ) -> Explanation {
     let (key, direction) = flow.canonical();
-    let known = sessions.listener(&key, direction).and_then(|id| {
-        sessions.update_bound(id, |key, session, bound| ExplainedSession {
+    let known = sessions.find_by_direction(&key, direction).and_then(|id| {
+        sessions.update_with_placement(id, |key, session, bound| ExplainedSession {
             key: *key,
             session: *session,
             bound: bound.copied(),
@@ -83,57 +83,57 @@ fn tell(
     let kind = if flow.protocol == protocol::TCP && known.is_none() { PacketKind::Syn } else { PacketKind::Other };
 
     let mut teller = ExplanationBuilder::new(engine, snapshot, flow);
-    let Some((mut transit, mut passage)) = transit_of(flow, known.as_ref(), kind, snapshot) else {
-        teller.say("To the server it would look like a packet of another session.");
-        return teller.dropped(DropReason::NatClash);
+    let Some((mut transit, mut passage)) = session_flow(flow, known.as_ref(), kind, snapshot) else {
+        teller.add_sentence("To the server it would look like a packet of another session.");
+        return teller.finish_dropped(DropReason::NatClash);
     };
     let pins = known.as_ref().map_or_else(Pins::default, |known| Pins::of(&known.session, transit.direction));
-    let origin = from.or_else(|| origin(&transit, pins, snapshot));
+    let origin = from.or_else(|| expected_arrival(&transit, pins, snapshot));
     transit.arrival = match teller.arrival(origin) {
         Ok(arrival) => arrival,
-        Err(reason) => return teller.dropped(reason),
+        Err(reason) => return teller.finish_dropped(reason),
     };
-    let addressee = match judge(flow, snapshot) {
-        Err(reason) => return teller.dropped(reason),
+    let addressee = match classify_addresses(flow, snapshot) {
+        Err(reason) => return teller.finish_dropped(reason),
         Ok(addressee) => addressee,
     };
     if passage.is_none() && addressee != Addressee::Other {
         let Endpoint { address, port } = flow.destination;
         let Some(service) = snapshot.services.find(address, flow.protocol, port) else {
-            return teller.local(address, addressee);
+            return teller.finish_local(address, addressee);
         };
         if known.is_none()
-            && let Err(reason) = teller.source(flow, sessions, now)
+            && let Err(reason) = teller.check_source_limits(flow, sessions, now)
         {
-            return teller.dropped(reason);
+            return teller.finish_dropped(reason);
         }
-        let placed = match teller.place(service, flow, transit.arrival, now) {
+        let placed = match teller.choose_server(service, flow, transit.arrival, now) {
             Ok(placed) => placed,
-            Err(reason) => return teller.dropped(reason),
+            Err(reason) => return teller.finish_dropped(reason),
         };
         (transit, passage) = (placed.0, Some(placed.1));
     }
     teller.session(known.as_ref().map(|known| &known.session), &sessions.timeouts(), pins, now);
-    if let Err(reason) = teller.bound(known.as_ref()) {
-        return teller.dropped(reason);
+    if let Err(reason) = teller.server_of_session(known.as_ref()) {
+        return teller.finish_dropped(reason);
     }
-    teller.passage(&transit, passage.as_ref());
-    teller.port(&transit, passage.as_ref(), known.is_some(), sessions);
-    teller.route(transit.toward);
+    teller.service_action(&transit, passage.as_ref());
+    teller.translated_port(&transit, passage.as_ref(), known.is_some(), sessions);
+    teller.route(transit.route_to);
     let decision = decide(&transit, pins, snapshot, now);
     if known.is_none()
         && passage.is_none()
-        && let Err(reason) = teller.stray(&transit)
+        && let Err(reason) = teller.check_stray_reply(&transit)
     {
-        return teller.dropped(reason);
+        return teller.finish_dropped(reason);
     }
-    let is_remembered = decision.pins != Pins::default() || forwarder::is_beside_service(flow, snapshot);
+    let is_remembered = decision.pins != Pins::default() || forwarder::has_service_endpoint(flow, snapshot);
     if known.is_none()
         && passage.is_none()
         && is_remembered
-        && let Err(reason) = teller.source(flow, sessions, now)
+        && let Err(reason) = teller.check_source_limits(flow, sessions, now)
     {
-        return teller.dropped(reason);
+        return teller.finish_dropped(reason);
     }
     teller.candidates(&transit, &decision);
     teller.decision(&transit, pins, &decision, known.is_some());
@@ -145,7 +145,7 @@ fn tell(
             Some(_) => {}
         }
     }
-    teller.told()
+    teller.finish()
 }
 
 /// The live session of a flow.
@@ -157,7 +157,7 @@ struct ExplainedSession {
 
 /// The packet as the decision sees it, by its session. `None` if it belongs to another flow with the same addresses and
 /// ports.
-fn transit_of(
+fn session_flow(
     flow: &FlowKey,
     known: Option<&ExplainedSession>,
     kind: PacketKind,
@@ -167,30 +167,33 @@ fn transit_of(
     let Some((key, session, bound)) = bound else {
         return Some((RoutedFlow::unchanged(*flow, Arrival::Near, kind), None));
     };
-    let (transit, passage) = forwarder::transit(*flow, key, session.opened, bound, Arrival::Near, kind, snapshot)?;
+    let (transit, passage) =
+        forwarder::routed_flow(*flow, key, session.original_direction, bound, Arrival::Near, kind, snapshot)?;
     Some((transit, Some(passage)))
 }
 
 /// Where a packet of the flow arrives, by its pin or by the route to its source.
-fn origin(transit: &RoutedFlow, pins: Pins, snapshot: &Snapshot) -> Option<From> {
+fn expected_arrival(transit: &RoutedFlow, pins: Pins, snapshot: &Snapshot) -> Option<ArrivalPoint> {
     if let Some(pin) = pins.toward_source {
-        return Some(From::Firewall(pin.firewall));
+        return Some(ArrivalPoint::Firewall(pin.firewall));
     }
-    match snapshot.routes.lookup(transit.coming.source.address)? {
-        FibEntry::Connected(link) | FibEntry::Via(NextHop { link, address: _ }) => Some(From::Link(link)),
+    match snapshot.routes.lookup(transit.ingress_flow.source.address)? {
+        FibEntry::Connected(link) | FibEntry::Via(NextHop { link, address: _ }) => Some(ArrivalPoint::Link(link)),
         FibEntry::Group { set, preferred: _, bypass: _ } => {
-            pinning::best(&view_toward_destination(&transit.reversed(), set, snapshot)).map(From::Firewall)
+            pinning::best(&view_toward_destination(&transit.reversed(), set, snapshot)).map(ArrivalPoint::Firewall)
         }
     }
 }
 
 /// Where a packet of the flow arrives that came from the firewall `gone`, when that does not pass it any more.
-fn origin_behind(flow: &FlowKey, after: &Snapshot, gone: FirewallId) -> Option<From> {
+fn expected_arrival_without(flow: &FlowKey, after: &Snapshot, gone: FirewallId) -> Option<ArrivalPoint> {
     let firewall = &after.firewalls[gone.index()];
     let back = RoutedFlow::unchanged(*flow, Arrival::Near, PacketKind::Other).reversed();
     let set = match after.routes.lookup(flow.source.address) {
         Some(FibEntry::Group { set, preferred: _, bypass: _ }) => Some(set),
-        Some(FibEntry::Connected(_) | FibEntry::Via(_)) | None => after.every_peer(firewall.group, flow.family()),
+        Some(FibEntry::Connected(_) | FibEntry::Via(_)) | None => {
+            after.all_peers_path_set(firewall.group, flow.family())
+        }
     }?;
-    pinning::best(&view_toward_destination(&back, set, after)).map(From::Firewall)
+    pinning::best(&view_toward_destination(&back, set, after)).map(ArrivalPoint::Firewall)
 }

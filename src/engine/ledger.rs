@@ -8,5 +8,5 @@ use crate::time::Instant;
 /// should not allocate.
 pub trait SessionLedger: std::fmt::Debug + Send {
     /// Reports a session that ended. Its ids are those of `snapshot`.
-    fn ended(&mut self, ended: &Removed, reason: EndReason, snapshot: &Snapshot, now: Instant);
+    fn session_ended(&mut self, ended: &Removed, reason: EndReason, snapshot: &Snapshot, now: Instant);
 }

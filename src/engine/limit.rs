@@ -20,28 +20,28 @@ pub(super) struct Rate {
 }
 
 /// Slots for sources. They take 56 KiB.
-const PLACES: usize = 1024;
+const SLOTS: usize = 1024;
 
 /// A rate limiter for events that have a source address; see the module documentation.
 #[derive(Debug, Clone)]
 pub(super) struct RateLimiter {
     rate: Rate,
     of_source: Rate,
-    all: Bucket,
-    places: Box<[Option<Place>]>,
+    all: TokenBucket,
+    slots: Box<[Option<SourceSlot>]>,
     /// Key of the slot hash, so that an attacker cannot choose addresses that share slots.
     seed: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct SourceSlot {
     source: IpAddr,
-    bucket: Bucket,
+    bucket: TokenBucket,
 }
 
-/// A token bucket. `saved` counts its tokens as time, of which one token takes [`Rate::cost`].
+/// A token bucket. `saved` counts its tokens as time, of which one token takes [`Rate::token_time`].
 #[derive(Debug, Clone, Copy)]
-struct Bucket {
+struct TokenBucket {
     saved: Duration,
     at: Instant,
 }
@@ -49,7 +49,7 @@ struct Bucket {
 impl RateLimiter {
     /// A limiter with full buckets: `rate` holds for all sources together, `of_source` for each.
     pub(super) fn new(rate: Rate, of_source: Rate, seed: u64, now: Instant) -> Self {
-        Self { rate, of_source, all: Bucket::full(rate, now), places: vec![None; PLACES].into(), seed }
+        Self { rate, of_source, all: TokenBucket::full(rate, now), slots: vec![None; SLOTS].into(), seed }
     }
 
     /// Takes a token for `source`; false if there is none, and then none is taken.
@@ -64,48 +64,48 @@ impl RateLimiter {
     }
 
     /// The bucket of `source`; a full one if the source has no slot yet.
-    fn bucket(&mut self, source: IpAddr, now: Instant) -> &mut Bucket {
-        let [first, second] = self.places_of(source);
-        let is_own = |place: &Option<Place>| place.is_some_and(|place| place.source == source);
-        let saved = |place: &Option<Place>| match place {
+    fn bucket(&mut self, source: IpAddr, now: Instant) -> &mut TokenBucket {
+        let [first, second] = self.slots_of(source);
+        let is_own = |place: &Option<SourceSlot>| place.is_some_and(|place| place.source == source);
+        let saved = |place: &Option<SourceSlot>| match place {
             Some(place) => place.bucket.saved_at(self.of_source, now),
             None => Duration::MAX,
         };
-        let index = match (&self.places[first], &self.places[second]) {
+        let index = match (&self.slots[first], &self.slots[second]) {
             (place, _) if is_own(place) => first,
             (_, place) if is_own(place) => second,
             (one, other) if saved(one) >= saved(other) => first,
             (_, _) => second,
         };
-        let fresh = Place { source, bucket: Bucket::full(self.of_source, now) };
-        let place = &mut self.places[index];
+        let fresh = SourceSlot { source, bucket: TokenBucket::full(self.of_source, now) };
+        let place = &mut self.slots[index];
         if !is_own(place) {
             *place = None;
         }
         &mut place.get_or_insert(fresh).bucket
     }
 
-    fn places_of(&self, source: IpAddr) -> [usize; 2] {
+    fn slots_of(&self, source: IpAddr) -> [usize; 2] {
         let bits = match source {
             IpAddr::V4(address) => u128::from(address.to_bits()),
             IpAddr::V6(address) => address.to_bits(),
         };
         let mixed = mix(mix(self.seed ^ bits as u64) ^ (bits >> 64) as u64);
-        [mixed as usize % PLACES, (mixed >> 32) as usize % PLACES]
+        [mixed as usize % SLOTS, (mixed >> 32) as usize % SLOTS]
     }
 }
 
 impl Rate {
-    const fn cost(self) -> Duration {
+    const fn token_time(self) -> Duration {
         Duration::from_nanos(1_000_000_000 / self.per_second as u64)
     }
 
     fn full(self) -> Duration {
-        self.cost() * self.burst
+        self.token_time() * self.burst
     }
 }
 
-impl Bucket {
+impl TokenBucket {
     fn full(rate: Rate, now: Instant) -> Self {
         Self { saved: rate.full(), at: now }
     }
@@ -115,12 +115,12 @@ impl Bucket {
     }
 
     fn has_one(&self, rate: Rate, now: Instant) -> bool {
-        self.saved_at(rate, now) >= rate.cost()
+        self.saved_at(rate, now) >= rate.token_time()
     }
 
     fn take(&mut self, rate: Rate, now: Instant) -> bool {
         (self.saved, self.at) = (self.saved_at(rate, now), now);
-        let left = self.saved.checked_sub(rate.cost());
+        let left = self.saved.checked_sub(rate.token_time());
         self.saved = left.unwrap_or(self.saved);
         left.is_some()
     }

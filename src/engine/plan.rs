@@ -2,14 +2,14 @@
 //! the one that [`crate::engine::Controller::rehearse`] makes, and changes nothing.
 //!
 //! For each session it makes the decision about the next packet, once under each snapshot. A session is affected by the
-//! reload if it would stay under the old snapshot but not under the new one. [`ReloadImpact::look`] takes one session at a
+//! reload if it would stay under the old snapshot but not under the new one. [`ReloadImpact::examine`] takes one session at a
 //! time, so that its caller can walk the table as slowly as it likes.
 
 use std::collections::BTreeMap;
 
 use crate::config::is_removed;
 use crate::engine::Snapshot;
-use crate::engine::forwarder::{Arrival, RoutedFlow, ServerLiveness, standing, view_toward_destination};
+use crate::engine::forwarder::{Arrival, RoutedFlow, ServerLiveness, server_liveness, view_toward_destination};
 use crate::engine::view::{MemberShare, MoveView, NewFlowsView};
 use crate::flow::{CanonicalKey, Direction, Endpoint, FlowKey};
 use crate::id::{FirewallId, PathSetId};
@@ -20,7 +20,7 @@ use crate::time::Instant;
 use crate::wire::frame::protocol;
 
 /// Number of flows in the sample of new flows.
-const SAMPLE: u32 = 10_000;
+const SAMPLE_FLOWS: u32 = 10_000;
 
 /// What happens to a session with its next packet, as far as its firewall or its server is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ struct ImpactKey {
     kind: &'static str,
     from: String,
     to: Option<String>,
-    fate: &'static str,
+    outcome: &'static str,
 }
 
 /// Examines live sessions one by one and adds up what would happen to them.
@@ -48,38 +48,38 @@ pub struct ReloadImpact<'a> {
     now: Instant,
     sessions: u64,
     moved: u64,
-    healthy: u64,
-    ways: BTreeMap<ImpactKey, u64>,
+    moved_from_healthy: u64,
+    impacts: BTreeMap<ImpactKey, u64>,
 }
 
 impl<'a> ReloadImpact<'a> {
     /// Compares `old` with `new` at the time `now`.
     pub fn new(old: &'a Snapshot, new: &'a Snapshot, now: Instant) -> Self {
-        Self { old, new, now, sessions: 0, moved: 0, healthy: 0, ways: BTreeMap::new() }
+        Self { old, new, now, sessions: 0, moved: 0, moved_from_healthy: 0, impacts: BTreeMap::new() }
     }
 
     /// Examines one session.
-    pub fn look(&mut self, key: &CanonicalKey, session: &Session, bound: Option<&Placement>) {
+    pub fn examine(&mut self, key: &CanonicalKey, session: &Session, bound: Option<&Placement>) {
         self.sessions += 1;
         let pins = [(session.toward_low, Direction::HighToLow), (session.toward_high, Direction::LowToHigh)];
         let mut moves = false;
         for (pin, direction) in pins {
             let Some(pin) = pin else { continue };
-            let flow = toward(key, session, bound, direction);
-            if pin_fate(&pin, flow, self.old, self.now) != SessionImpact::Stays {
+            let flow = egress_flow(key, session, bound, direction);
+            if pin_impact(&pin, flow, self.old, self.now) != SessionImpact::Stays {
                 continue;
             }
-            let fate = pin_fate(&pin, flow, self.new, self.now);
+            let fate = pin_impact(&pin, flow, self.new, self.now);
             if fate != SessionImpact::Stays {
                 moves = true;
-                self.healthy += u64::from(is_up(&pin, self.new));
+                self.moved_from_healthy += u64::from(is_up(&pin, self.new));
                 self.note("firewall", firewall_name(self.old, pin.firewall), fate);
             }
         }
         if let Some(bound) = bound
-            && server_fate(bound, key, session.class, self.old) == SessionImpact::Stays
+            && server_impact(bound, key, session.class, self.old) == SessionImpact::Stays
         {
-            let fate = server_fate(bound, key, session.class, self.new);
+            let fate = server_impact(bound, key, session.class, self.new);
             if fate != SessionImpact::Stays {
                 moves = true;
                 self.note("server", server_name(self.old, bound), fate);
@@ -99,17 +99,17 @@ impl<'a> ReloadImpact<'a> {
     }
 
     /// Number of sessions that would leave a firewall that is up and stays. Any number other than 0 is a defect.
-    pub fn healthy(&self) -> u64 {
-        self.healthy
+    pub fn moved_from_healthy(&self) -> u64 {
+        self.moved_from_healthy
     }
 
     /// The sessions that would move or end, in the order of what they leave.
     pub fn moves(&self) -> Vec<MoveView> {
-        let moves = self.ways.iter().map(|(way, sessions)| MoveView {
+        let moves = self.impacts.iter().map(|(way, sessions)| MoveView {
             kind: way.kind.to_owned(),
             from: way.from.clone(),
             to: way.to.clone(),
-            fate: way.fate.to_owned(),
+            fate: way.outcome.to_owned(),
             sessions: *sessions,
         });
         moves.collect()
@@ -121,27 +121,27 @@ impl<'a> ReloadImpact<'a> {
             SessionImpact::Ends(how) => (None, how),
             SessionImpact::Stays => return,
         };
-        *self.ways.entry(ImpactKey { kind, from, to, fate }).or_default() += 1;
+        *self.impacts.entry(ImpactKey { kind, from, to, outcome: fate }).or_default() += 1;
     }
 }
 
 /// The flow of packets in `direction` as they leave the engine, after translation.
-fn toward(key: &CanonicalKey, session: &Session, bound: Option<&Placement>, direction: Direction) -> FlowKey {
+fn egress_flow(key: &CanonicalKey, session: &Session, bound: Option<&Placement>, direction: Direction) -> FlowKey {
     match bound.and_then(|bound| bound.inside) {
-        Some(inside) if direction == session.opened => inside,
-        Some(_) | None => key.oriented(direction),
+        Some(inside) if direction == session.original_direction => inside,
+        Some(_) | None => key.in_direction(direction),
     }
 }
 
-fn pin_fate(pin: &Pin, flow: FlowKey, snapshot: &Snapshot, now: Instant) -> SessionImpact {
+fn pin_impact(pin: &Pin, flow: FlowKey, snapshot: &Snapshot, now: Instant) -> SessionImpact {
     if !snapshot.has_firewalls(pin.set) {
         return SessionImpact::Moves(None);
     }
     // A packet that needs no answer: it moves only a pin whose firewall fell, and not one that waits for an answer.
-    let kind = PacketKind::Bare;
+    let kind = PacketKind::AckOrReset;
     let transit = RoutedFlow::unchanged(flow, Arrival::Near, kind);
     let view = view_toward_destination(&transit, pin.set, snapshot);
-    match pinning::near(Some(*pin), kind, &view, now) {
+    match pinning::decide_near(Some(*pin), kind, &view, now) {
         NearDecision::Send { pin: after, .. } if after.firewall == pin.firewall => SessionImpact::Stays,
         NearDecision::Send { pin: after, .. } => SessionImpact::Moves(Some(after.firewall)),
         NearDecision::NoPath => SessionImpact::Ends("waits for a path"),
@@ -152,8 +152,8 @@ fn pin_fate(pin: &Pin, flow: FlowKey, snapshot: &Snapshot, now: Instant) -> Sess
     }
 }
 
-fn server_fate(bound: &Placement, key: &CanonicalKey, class: ProtocolClass, snapshot: &Snapshot) -> SessionImpact {
-    match standing(bound, key, class, snapshot) {
+fn server_impact(bound: &Placement, key: &CanonicalKey, class: ProtocolClass, snapshot: &Snapshot) -> SessionImpact {
+    match server_liveness(bound, key, class, snapshot) {
         ServerLiveness::Serves | ServerLiveness::Fell(OnFailure::Keep) => SessionImpact::Stays,
         ServerLiveness::Fell(OnFailure::Reselect) => SessionImpact::Moves(None),
         ServerLiveness::Fell(OnFailure::Reset) if class == ProtocolClass::Tcp => SessionImpact::Ends("is reset"),
@@ -182,10 +182,10 @@ fn server_name(snapshot: &Snapshot, bound: &Placement) -> String {
 /// The effect on new flows, for each group. Firewalls that are starting count as up.
 pub fn new_flows(old: &Snapshot, new: &Snapshot) -> Vec<NewFlowsView> {
     let groups = new.groups.iter().filter(|group| !is_removed(&group.name));
-    groups.filter_map(|group| of_group(group, old, new)).collect()
+    groups.filter_map(|group| new_flows_of_group(group, old, new)).collect()
 }
 
-fn of_group(group: &FirewallGroup, old: &Snapshot, new: &Snapshot) -> Option<NewFlowsView> {
+fn new_flows_of_group(group: &FirewallGroup, old: &Snapshot, new: &Snapshot) -> Option<NewFlowsView> {
     let before = old.groups.get(group.id.index()).filter(|before| before.name == group.name)?;
     let mut moved = 0u32;
     let mut shares: BTreeMap<String, (u32, u32)> = BTreeMap::new();
@@ -194,17 +194,17 @@ fn of_group(group: &FirewallGroup, old: &Snapshot, new: &Snapshot) -> Option<New
     }
     let family = crate::wire::Family::V4;
     let set = |snapshot: &Snapshot, group: &FirewallGroup| -> Option<PathSetId> {
-        let of_family = snapshot.every_peer(group.id, family)?;
+        let of_family = snapshot.all_peers_path_set(group.id, family)?;
         let has_paths = |set: &PathSet| set.up | set.starting != 0;
         Some(of_family)
             .filter(|set| has_paths(&snapshot.path_sets[set.index()]))
-            .or_else(|| snapshot.every_peer(group.id, crate::wire::Family::V6))
+            .or_else(|| snapshot.all_peers_path_set(group.id, crate::wire::Family::V6))
     };
     let (was, is) = (set(old, before)?, set(new, group)?);
-    for number in 0..SAMPLE {
-        let flow = sample(number);
-        let from = choice(before, &old.path_sets[was.index()], flow);
-        let to = choice(group, &new.path_sets[is.index()], flow);
+    for number in 0..SAMPLE_FLOWS {
+        let flow = sample_flow(number);
+        let from = hashed_firewall(before, &old.path_sets[was.index()], flow);
+        let to = hashed_firewall(group, &new.path_sets[is.index()], flow);
         moved += u32::from(from != to);
         if let Some(name) = from {
             shares.entry(name.to_owned()).or_default().0 += 1;
@@ -213,7 +213,7 @@ fn of_group(group: &FirewallGroup, old: &Snapshot, new: &Snapshot) -> Option<New
             shares.entry(name.to_owned()).or_default().1 += 1;
         }
     }
-    let percent = |flows: u32| f64::from(flows) * 100.0 / f64::from(SAMPLE);
+    let percent = |flows: u32| f64::from(flows) * 100.0 / f64::from(SAMPLE_FLOWS);
     let firewalls = shares.into_iter().map(|(name, (before, after))| MemberShare {
         name,
         before_percent: percent(before),
@@ -222,19 +222,19 @@ fn of_group(group: &FirewallGroup, old: &Snapshot, new: &Snapshot) -> Option<New
     Some(NewFlowsView {
         group: group.name.clone(),
         moved_percent: percent(moved),
-        sample: SAMPLE,
+        sample: SAMPLE_FLOWS,
         firewalls: firewalls.collect(),
     })
 }
 
-fn choice<'a>(group: &'a FirewallGroup, set: &PathSet, flow: FlowKey) -> Option<&'a str> {
-    let hash = group.hasher.flow(&flow);
+fn hashed_firewall<'a>(group: &'a FirewallGroup, set: &PathSet, flow: FlowKey) -> Option<&'a str> {
+    let hash = group.hasher.flow_hash(&flow);
     let slot = rendezvous::select(group, set.selectable | set.starting, hash)?;
     Some(&group.members[slot].name)
 }
 
 /// A flow of the sample: the same for the same number, with addresses and ports spread.
-fn sample(number: u32) -> FlowKey {
+fn sample_flow(number: u32) -> FlowKey {
     let mixed = number.wrapping_mul(0x9e37_79b9).rotate_left(11) ^ number;
     let [a, b, c, d] = mixed.to_be_bytes();
     FlowKey {

@@ -40,13 +40,13 @@ pub struct NextHop {
 #[derive(Debug, Clone, Default)]
 pub struct RouteTable {
     prefixes: BTreeMap<IpNet, FibEntry>,
-    v4: Ranges<u32>,
-    v6: Ranges<u128>,
+    v4: RangeTable<u32>,
+    v6: RangeTable<u128>,
 }
 
 /// The address space as consecutive ranges, each with its target.
 #[derive(Debug, Clone, Default)]
-struct Ranges<A> {
+struct RangeTable<A> {
     /// The first address of each range, ascending; addresses before the first range have no route.
     starts: Vec<A>,
     targets: Vec<Option<FibEntry>>,
@@ -69,7 +69,7 @@ impl RouteTable {
     }
 }
 
-impl<A: Copy + Ord> Ranges<A> {
+impl<A: Copy + Ord> RangeTable<A> {
     #[inline]
     fn lookup(&self, address: A) -> Option<FibEntry> {
         let run = self.starts.partition_point(|start| *start <= address).checked_sub(1)?;
@@ -116,12 +116,12 @@ impl Extend<(IpNet, FibEntry)> for RouteTable {
             IpNet::V4(prefix) => Some((prefix.network().to_bits(), prefix.broadcast().to_bits(), *target)),
             IpNet::V6(_) => None,
         });
-        self.v4 = Ranges::new(v4, |address| address.checked_add(1));
+        self.v4 = RangeTable::new(v4, |address| address.checked_add(1));
         let v6 = self.prefixes.iter().filter_map(|(prefix, target)| match prefix {
             IpNet::V4(_) => None,
             IpNet::V6(prefix) => Some((prefix.network().to_bits(), prefix.broadcast().to_bits(), *target)),
         });
-        self.v6 = Ranges::new(v6, |address| address.checked_add(1));
+        self.v6 = RangeTable::new(v6, |address| address.checked_add(1));
     }
 }
 

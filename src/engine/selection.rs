@@ -42,8 +42,8 @@ impl SessionMatcher {
 
     /// False if no session with this key can meet the criteria. It is asked before the rest of the session is read.
     pub fn may_match(&self, key: &CanonicalKey) -> bool {
-        let flow = key.oriented(Direction::LowToHigh);
-        self.between(&flow) || self.between(&flow.reversed())
+        let flow = key.in_direction(Direction::LowToHigh);
+        self.ends_match(&flow) || self.ends_match(&flow.reversed())
     }
 
     /// True if the session meets the criteria.
@@ -61,13 +61,13 @@ impl SessionMatcher {
             state,
             opened_until,
         } = self;
-        let outside = key.oriented(session.opened);
+        let outside = key.in_direction(session.original_direction);
         let pinned = |wanted: &Vec<FirewallId>| {
             let pins = [session.toward_low, session.toward_high];
             pins.iter().flatten().any(|pin| wanted.contains(&pin.firewall))
         };
-        self.between(&outside)
-            && self.has_leg(&outside, bound)
+        self.ends_match(&outside)
+            && self.leg_matches(&outside, bound)
             && firewalls.as_ref().is_none_or(pinned)
             && service.is_none_or(|wanted| bound.is_some_and(|bound| bound.service == wanted))
             && servers.as_ref().is_none_or(|wanted| bound.is_some_and(|bound| wanted.contains(&bound.server)))
@@ -76,13 +76,13 @@ impl SessionMatcher {
     }
 
     /// True if source and destination of a flow, seen from the end that opened it, meet the criteria for them.
-    fn between(&self, flow: &FlowKey) -> bool {
+    fn ends_match(&self, flow: &FlowKey) -> bool {
         let holds = |prefix: &Option<IpNet>, address| prefix.is_none_or(|prefix| prefix.contains(&address));
         holds(&self.source, flow.source.address) && holds(&self.destination, flow.destination.address)
     }
 
     /// True if one of the legs meets the criteria for hosts, ports and flow.
-    fn has_leg(&self, outside: &FlowKey, bound: Option<&Placement>) -> bool {
+    fn leg_matches(&self, outside: &FlowKey, bound: Option<&Placement>) -> bool {
         if self.hosts.is_empty() && self.ports.is_empty() && self.flow.is_none() {
             return true;
         }
@@ -114,7 +114,7 @@ mod tests {
         let bound = inside.map(|inside| Placement {
             service: ServiceId(1),
             server: ServerId(2),
-            fall: 0,
+            server_falls: 0,
             inside: Some(text::parse(inside).unwrap()),
         });
         let matches = selection.matches(&key, &session, bound.as_ref());

@@ -46,9 +46,9 @@ pub struct Link {
     /// The engine's addresses with their subnets, the IPv6 link-local address included.
     pub addresses: Vec<IpNet>,
     /// True if firewalls are on the link: a frame from any other station is dropped.
-    pub firewalls: bool,
+    pub has_firewalls: bool,
     /// With `learn-by = "link"` the firewall that all frames on the link come from.
-    pub learn_all: Option<FirewallId>,
+    pub sole_firewall: Option<FirewallId>,
 }
 
 /// A firewall as the data plane needs it.
@@ -88,13 +88,13 @@ pub struct Snapshot {
     /// Number of the configuration; it grows by one with every reload that changes something.
     pub generation: u64,
     /// The ids that reloads have reused. Values that were counted under them before belong to something else.
-    pub renewed: Arc<ReusedIds>,
+    pub reused_ids: Arc<ReusedIds>,
     /// Devices, indexed by [`DeviceId`].
     pub devices: Vec<Device>,
     /// Links, indexed by [`LinkId`].
     pub links: Vec<Link>,
     /// The engine's own addresses on all links.
-    pub local: AddressMap<LinkId>,
+    pub own_addresses: AddressMap<LinkId>,
     /// The routing table.
     pub routes: RouteTable,
     /// Groups, indexed by [`GroupId`].
@@ -108,7 +108,7 @@ pub struct Snapshot {
     /// Names of the peers, indexed by [`crate::id::PeerId`].
     pub peers: Vec<String>,
     /// The firewalls with `learn-by = "mac"`, by link and MAC address.
-    pub learn: HashMap<(LinkId, MacAddr), FirewallId, ahash::RandomState>,
+    pub firewall_macs: HashMap<(LinkId, MacAddr), FirewallId, ahash::RandomState>,
     /// Resolved neighbours: their MAC addresses by link and IP address.
     pub neighbors: HashMap<(LinkId, IpAddr), MacAddr, ahash::RandomState>,
     /// What each source of sessions may have.
@@ -117,7 +117,7 @@ pub struct Snapshot {
     pub services: Services,
     /// The addresses of all services, and their `snat` addresses. A packet to one of them that belongs to no session
     /// and no service is handed to the controller.
-    pub vips: AddressSet,
+    pub service_addresses: AddressSet,
 }
 
 impl Device {
@@ -173,9 +173,9 @@ impl Snapshot {
     /// The firewall that a frame comes from, by its link and its source MAC address.
     #[inline]
     pub fn firewall_at(&self, link: LinkId, source: MacAddr) -> Option<FirewallId> {
-        match self.links.get(link.index())?.learn_all {
+        match self.links.get(link.index())?.sole_firewall {
             Some(firewall) => Some(firewall),
-            None => self.learn.get(&(link, source)).copied(),
+            None => self.firewall_macs.get(&(link, source)).copied(),
         }
     }
 
@@ -192,7 +192,7 @@ impl Snapshot {
     }
 
     /// The path set of a group and family whose firewalls are up toward every peer.
-    pub fn every_peer(&self, group: GroupId, family: Family) -> Option<PathSetId> {
+    pub fn all_peers_path_set(&self, group: GroupId, family: Family) -> Option<PathSetId> {
         let every = |set: &PathSet| set.group == group && set.family == family && set.peer.is_none();
         self.path_sets.iter().position(every).map(PathSetId::from)
     }
@@ -223,8 +223,8 @@ mod tests {
             mtu: 1500,
             up: true,
             addresses: Vec::new(),
-            firewalls: false,
-            learn_all: None,
+            has_firewalls: false,
+            sole_firewall: None,
         };
         let received = Some(VlanTag { tpid: crate::wire::vlan::TPID_SERVICE, tci: 0xb064 });
 

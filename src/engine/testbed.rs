@@ -136,11 +136,11 @@ pub fn snapshot(side: Side, firewalls: u16) -> Snapshot {
             mtu: 1500,
             up: true,
             addresses: vec![net(v4), net(v6)],
-            firewalls: is_far,
-            learn_all: None,
+            has_firewalls: is_far,
+            sole_firewall: None,
         });
         for address in [v4, v6] {
-            snapshot.local.insert(address, LinkId(number));
+            snapshot.own_addresses.insert(address, LinkId(number));
             snapshot.routes.insert(net(address), FibEntry::Connected(LinkId(number)));
         }
     }
@@ -162,7 +162,7 @@ pub fn snapshot(side: Side, firewalls: u16) -> Snapshot {
                 up: all,
                 selectable: all,
                 starting: 0,
-                falls: vec![0; firewalls.into()],
+                failure_counts: vec![0; firewalls.into()],
             });
         }
     }
@@ -178,7 +178,7 @@ pub fn snapshot(side: Side, firewalls: u16) -> Snapshot {
             v4: Some(v4),
             v6: Some(v6),
         });
-        snapshot.learn.insert((far, mac), FirewallId(number));
+        snapshot.firewall_macs.insert((far, mac), FirewallId(number));
         snapshot.neighbors.insert((far, v4), mac);
         snapshot.neighbors.insert((far, v6), mac);
     }
@@ -260,14 +260,14 @@ pub fn forwarders(workers: usize, capacity: usize) -> (Arc<SessionTable>, Vec<(F
 
 /// A queue to a controller that does not exist.
 #[derive(Debug, Default)]
-pub struct Punts {
+pub struct PuntList {
     /// The punts that were taken.
     pub taken: Vec<Punt>,
     /// The largest number of punts that are taken.
     pub capacity: usize,
 }
 
-impl PuntQueue for Punts {
+impl PuntQueue for PuntList {
     fn offer(&mut self, punt: Punt) -> bool {
         let has_room = self.taken.len() < self.capacity;
         if has_room {

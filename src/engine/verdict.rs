@@ -87,7 +87,7 @@ pub trait PuntQueue {
 
     /// Takes a punt that decides about the state of a firewall or server. A queue that distinguishes them serves it
     /// before those of [`PuntQueue::offer`], and has room of its own for it.
-    fn offer_first(&mut self, punt: Punt) -> bool {
+    fn offer_urgent(&mut self, punt: Punt) -> bool {
         self.offer(punt)
     }
 }

@@ -7,9 +7,9 @@
 
 mod checks;
 mod explain;
-mod known;
 mod measures;
 mod orders;
+mod persisted;
 mod plan;
 mod sessions;
 
@@ -21,12 +21,12 @@ pub use plan::{ConfigView, KeptConfigView, MemberShare, MoveView, NewFlowsView, 
 
 use crate::config::AdminState;
 
-pub use checks::{CheckResultView, CheckedView, LastCheckView, ServerCheckView};
+pub use checks::{CheckLogView, CheckResultView, LastCheckView, ServerCheckView};
 pub use explain::{CandidateView, EgressView, ExplainView, ExplainedSessionView, ServerCandidateView, WhatIfView};
-pub use known::KnownServer;
 pub use measures::{HistogramView, MeasuresView, ProbeView, RingView, TableView, WorkerView};
-pub(in crate::engine) use orders::order_words;
+pub(in crate::engine) use orders::describe_order;
 pub use orders::{OrderView, OverrideView};
+pub use persisted::PersistedServer;
 pub use sessions::{KillView, PinView, SessionEndView, SessionView, TalkerView};
 
 /// `show status`: the engine as a whole.

@@ -134,7 +134,7 @@ impl FlowHasher {
     /// The orientation matters only to [`HashMode::Source`] and [`HashMode::Destination`]; in all other modes both
     /// directions give the same number.
     #[inline]
-    pub fn flow(&self, flow: &FlowKey) -> FlowHash {
+    pub fn flow_hash(&self, flow: &FlowKey) -> FlowHash {
         match self.mode {
             HashMode::FiveTuple => self.two_ended(flow),
             HashMode::ThreeTuple => self.two_ended(&without_ports(flow, flow.protocol)),
@@ -147,7 +147,7 @@ impl FlowHasher {
     /// The pseudo-random number of the pair of `flow` and the firewall called `name`, from which its rendezvous score
     /// is computed.
     #[inline]
-    pub fn member(&self, flow: FlowHash, name: &str) -> u64 {
+    pub fn member_hash(&self, flow: FlowHash, name: &str) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.seed.path);
         hasher.write(&flow.0.to_be_bytes());
         hasher.write(name.as_bytes());

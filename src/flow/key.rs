@@ -202,7 +202,7 @@ impl CanonicalKey {
     }
 
     /// The 5-tuple of packets of this flow that go in `direction`.
-    pub fn oriented(&self, direction: Direction) -> FlowKey {
+    pub fn in_direction(&self, direction: Direction) -> FlowKey {
         let (source, destination) = match direction {
             Direction::LowToHigh => (self.low(), self.high()),
             Direction::HighToLow => (self.high(), self.low()),
@@ -267,8 +267,8 @@ mod tests {
         fn a_canonical_key_gives_the_flow_back(flow in flow()) {
             let (key, direction) = flow.canonical();
 
-            prop_assert_eq!(key.oriented(direction), flow);
-            prop_assert_eq!(key.oriented(direction.reversed()), flow.reversed());
+            prop_assert_eq!(key.in_direction(direction), flow);
+            prop_assert_eq!(key.in_direction(direction.reversed()), flow.reversed());
             prop_assert_eq!(key.family(), flow.family());
         }
     }

@@ -26,7 +26,7 @@ struct End {
 }
 
 impl End {
-    fn is(&self, end: &Endpoint) -> bool {
+    fn matches(&self, end: &Endpoint) -> bool {
         self.address == end.address && self.port.is_none_or(|port| port == end.port)
     }
 }
@@ -36,7 +36,8 @@ impl FlowPattern {
     pub fn matches(&self, flow: &FlowKey) -> bool {
         let [a, b] = &self.ends;
         let (source, destination) = (&flow.source, &flow.destination);
-        self.protocol == flow.protocol && (a.is(source) && b.is(destination) || a.is(destination) && b.is(source))
+        self.protocol == flow.protocol
+            && (a.matches(source) && b.matches(destination) || a.matches(destination) && b.matches(source))
     }
 }
 
@@ -61,7 +62,7 @@ impl FromStr for FlowPattern {
         };
         let with_port = [(a, ends[0]), (b, ends[1])].into_iter().find(|((_, port), _)| port.is_some());
         if let Some((_, end)) = with_port.filter(|_| !has_ports(protocol)) {
-            return Err(FlowTextError::PortTooMuch { protocol: name.to_owned(), end: end.to_owned() });
+            return Err(FlowTextError::UnexpectedPort { protocol: name.to_owned(), end: end.to_owned() });
         }
         let id = match id {
             Some(_) if !text::is_icmp(protocol) => return Err(FlowTextError::Identifier(name.to_owned())),

@@ -51,7 +51,7 @@ pub enum FlowTextError {
     },
     /// The protocol has no ports, but an end has one.
     #[error("{protocol} has no ports: {end:?}")]
-    PortTooMuch {
+    UnexpectedPort {
         /// The protocol as it was written.
         protocol: String,
         /// The end as it was written.
@@ -100,7 +100,7 @@ pub fn parse(text: &str) -> Result<FlowKey, FlowTextError> {
 }
 
 /// Writes a flow in the form that [`parse`] reads.
-pub fn show(flow: &FlowKey) -> String {
+pub fn format(flow: &FlowKey) -> String {
     let name = protocol_name(flow.protocol);
     if has_ports(flow.protocol) {
         let end = |end: &Endpoint| std::net::SocketAddr::new(end.address, end.port).to_string();
@@ -137,7 +137,7 @@ fn endpoint(name: &str, protocol: u8, text: &str) -> Result<(IpAddr, Option<u16>
             end: text.to_owned(),
             example: std::net::SocketAddr::new(address, 80).to_string(),
         }),
-        (false, Some(_)) => Err(FlowTextError::PortTooMuch { protocol: name.to_owned(), end: text.to_owned() }),
+        (false, Some(_)) => Err(FlowTextError::UnexpectedPort { protocol: name.to_owned(), end: text.to_owned() }),
         (true, Some(_)) | (false, None) => Ok((address, port)),
     }
 }
@@ -171,7 +171,7 @@ mod tests {
             "esp 192.0.2.1 192.0.2.2",
             "99 192.0.2.1 192.0.2.2",
         ] {
-            assert_eq!(parse(text).map(|flow| show(&flow)).as_deref(), Ok(text));
+            assert_eq!(parse(text).map(|flow| format(&flow)).as_deref(), Ok(text));
         }
     }
 

@@ -7,7 +7,7 @@ use crate::health::monitor::HealthState;
 use crate::time::{Duration, Instant};
 
 /// Results that are kept of each checked address or path.
-pub const KEPT: usize = 20;
+pub const RECORDS_MAX: usize = 20;
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,16 +42,16 @@ pub struct CheckRecord {
     /// How it ended.
     pub result: CheckResult,
     /// What was answered, or why it failed, in words.
-    pub words: String,
+    pub detail: String,
     /// From its first frame to its end, of the last of them; `None`: nothing was sent, or no one knows.
     pub took: Option<Duration>,
     /// The verdict after it.
     pub state: HealthState,
     /// How many in a row.
-    pub times: u64,
+    pub count: u64,
 }
 
-/// The last [`KEPT`] results.
+/// The last [`RECORDS_MAX`] results.
 #[derive(Debug, Clone, Default)]
 pub struct CheckHistory {
     /// The newest last.
@@ -63,22 +63,22 @@ impl CheckHistory {
     /// Keeps a result by itself.
     pub fn push(&mut self, record: CheckRecord) {
         self.failures += u64::from(record.result == CheckResult::Failed);
-        if self.records.len() == KEPT {
+        if self.records.len() == RECORDS_MAX {
             self.records.pop_front();
         }
         self.records.push_back(record);
     }
 
     /// Keeps a result of a check that is made many times a second: results in a row that say the same are one record.
-    pub fn fold(&mut self, record: CheckRecord) {
+    pub fn push_or_merge(&mut self, record: CheckRecord) {
         let alike = self.records.back_mut().filter(|last| {
-            (last.result, last.state, last.words.as_str()) == (record.result, record.state, record.words.as_str())
+            (last.result, last.state, last.detail.as_str()) == (record.result, record.state, record.detail.as_str())
         });
         match alike {
             Some(last) => {
                 self.failures += u64::from(record.result == CheckResult::Failed);
                 (last.at, last.took) = (record.at, record.took);
-                last.times += record.times;
+                last.count += record.count;
             }
             None => self.push(record),
         }
@@ -149,10 +149,10 @@ mod tests {
         CheckRecord {
             at: Instant::from_millis(at),
             result,
-            words: words.to_owned(),
+            detail: words.to_owned(),
             took,
             state: HealthState::Up,
-            times: 1,
+            count: 1,
         }
     }
 
@@ -173,15 +173,18 @@ mod tests {
     fn results_in_a_row_that_say_the_same_are_one_record_with_the_newest_time() {
         let mut history = CheckHistory::default();
         for at in 0..1_000 {
-            history.fold(record(at, CheckResult::Passed, ""));
+            history.push_or_merge(record(at, CheckResult::Passed, ""));
         }
-        history.fold(record(1_000, CheckResult::Failed, "no answer"));
-        history.fold(record(1_001, CheckResult::Failed, "no answer"));
-        history.fold(record(1_002, CheckResult::Failed, "another reason"));
-        history.fold(CheckRecord { state: HealthState::Down, ..record(1_003, CheckResult::Failed, "another reason") });
-        history.fold(record(1_004, CheckResult::Passed, ""));
+        history.push_or_merge(record(1_000, CheckResult::Failed, "no answer"));
+        history.push_or_merge(record(1_001, CheckResult::Failed, "no answer"));
+        history.push_or_merge(record(1_002, CheckResult::Failed, "another reason"));
+        history.push_or_merge(CheckRecord {
+            state: HealthState::Down,
+            ..record(1_003, CheckResult::Failed, "another reason")
+        });
+        history.push_or_merge(record(1_004, CheckResult::Passed, ""));
 
-        let seen: Vec<_> = history.records().map(|record| (record.at.as_millis(), record.times)).collect();
+        let seen: Vec<_> = history.records().map(|record| (record.at.as_millis(), record.count)).collect();
         assert_eq!(seen, [(999, 1_000), (1_001, 2), (1_002, 1), (1_003, 1), (1_004, 1)]);
         assert_eq!(history.records().next().unwrap().took, Some(Duration::from_micros(999)));
         assert_eq!(history.failures(), 4);

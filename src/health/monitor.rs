@@ -70,7 +70,7 @@ impl HealthMonitor {
     }
 
     /// Takes the outcome of one probe. Returns the new state if this outcome changed it.
-    pub fn observe(&mut self, outcome: ProbeOutcome, now: Instant) -> Option<HealthState> {
+    pub fn record_outcome(&mut self, outcome: ProbeOutcome, now: Instant) -> Option<HealthState> {
         let repeats = match outcome {
             ProbeOutcome::Success => !self.missed,
             ProbeOutcome::Failure => self.missed,
@@ -89,31 +89,31 @@ impl HealthMonitor {
         if self.streak < needed {
             return None;
         }
-        self.enter(next, now);
+        self.set_state(next, now);
         Some(next)
     }
 
     /// Declares the member up at once, because it is known to be up without a probe. Returns the new state if this
     /// changed it.
-    pub fn succeed(&mut self, now: Instant) -> Option<HealthState> {
+    pub fn force_up(&mut self, now: Instant) -> Option<HealthState> {
         self.missed = false;
         self.streak = 0;
         if self.state == HealthState::Up {
             return None;
         }
-        self.enter(HealthState::Up, now);
+        self.set_state(HealthState::Up, now);
         Some(HealthState::Up)
     }
 
     /// Declares the member down at once, because it cannot be up whatever its probes say (its link is down). Returns
     /// the new state if this changed it.
-    pub fn fail(&mut self, now: Instant) -> Option<HealthState> {
+    pub fn force_down(&mut self, now: Instant) -> Option<HealthState> {
         self.missed = true;
         self.streak = 0;
         if self.state == HealthState::Down {
             return None;
         }
-        self.enter(HealthState::Down, now);
+        self.set_state(HealthState::Down, now);
         Some(HealthState::Down)
     }
 
@@ -138,16 +138,16 @@ impl HealthMonitor {
     }
 
     /// True if the member is up and its `hold` is over.
-    pub fn takes_new(&self, now: Instant) -> bool {
+    pub fn accepts_new_flows(&self, now: Instant) -> bool {
         self.state == HealthState::Up && self.held_until.is_none_or(|until| until <= now)
     }
 
-    /// When [`HealthMonitor::takes_new`] will become true because the hold ends.
+    /// When [`HealthMonitor::accepts_new_flows`] will become true because the hold ends.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         self.held_until.filter(|until| self.state == HealthState::Up && *until > now)
     }
 
-    fn enter(&mut self, next: HealthState, now: Instant) {
+    fn set_state(&mut self, next: HealthState, now: Instant) {
         match (self.state, next) {
             // The very first rise is a start and not a return, however long the other side took to start. It has no
             // hold.
@@ -185,7 +185,7 @@ mod tests {
         times: usize,
         now: Instant,
     ) -> Vec<Option<HealthState>> {
-        (0..times).map(|_| monitor.observe(outcome, now)).collect()
+        (0..times).map(|_| monitor.record_outcome(outcome, now)).collect()
     }
 
     fn changes(
@@ -201,9 +201,9 @@ mod tests {
     #[test]
     fn it_starts_and_is_up_after_rise_without_hold() {
         let mut monitor = HealthMonitor::new(&PathCheck::default(), at(0));
-        assert_eq!((monitor.state(), monitor.takes_new(at(0))), (HealthState::Starting, false));
+        assert_eq!((monitor.state(), monitor.accepts_new_flows(at(0))), (HealthState::Starting, false));
         assert_eq!(changes(&mut monitor, ProbeOutcome::Success, 20, at(500)), [(10, HealthState::Up)]);
-        assert!(monitor.takes_new(at(500)));
+        assert!(monitor.accepts_new_flows(at(500)));
     }
 
     #[test]
@@ -213,7 +213,7 @@ mod tests {
 
         assert_eq!(changes(&mut monitor, ProbeOutcome::Success, 10, at(900)), [(10, HealthState::Up)]);
 
-        assert!(monitor.takes_new(at(900)));
+        assert!(monitor.accepts_new_flows(at(900)));
     }
 
     #[test]
@@ -243,7 +243,7 @@ mod tests {
             now += 1_000;
             feed(&mut monitor, ProbeOutcome::Success, 10, at(now));
             let until = monitor.poll_timeout(at(now)).expect("held");
-            assert!(!monitor.takes_new(at(until.as_millis() - 1)) && monitor.takes_new(until));
+            assert!(!monitor.accepts_new_flows(at(until.as_millis() - 1)) && monitor.accepts_new_flows(until));
             holds.push(until.since(at(now)).as_secs());
             now = until.as_millis() + 1_000;
         }
@@ -259,9 +259,9 @@ mod tests {
     fn a_lost_link_takes_it_down_at_once_and_rise_brings_it_back() {
         let mut monitor = HealthMonitor::new(&PathCheck::default(), at(0));
         feed(&mut monitor, ProbeOutcome::Success, 10, at(0));
-        assert_eq!(monitor.fail(at(10)), Some(HealthState::Down));
-        assert_eq!((monitor.fail(at(11)), monitor.since()), (None, at(10)));
+        assert_eq!(monitor.force_down(at(10)), Some(HealthState::Down));
+        assert_eq!((monitor.force_down(at(11)), monitor.since()), (None, at(10)));
         assert_eq!(changes(&mut monitor, ProbeOutcome::Success, 10, at(600)), [(10, HealthState::Up)]);
-        assert!(!monitor.takes_new(at(600)));
+        assert!(!monitor.accepts_new_flows(at(600)));
     }
 }

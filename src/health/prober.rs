@@ -60,7 +60,7 @@ enum ProbeState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeResult {
     /// Its outcome counts.
-    Counts(ProbeOutcome),
+    Counted(ProbeOutcome),
     /// It was missed while the engine itself was late, and does not count.
     Excused,
 }
@@ -108,7 +108,7 @@ impl PathProber {
     /// Makes a probe with `payload` and returns its frame. `way` is `None` if the next hop has no known hardware
     /// address: then there is no frame and the probe will fail. `random` decides how much the time until the next probe
     /// is shortened.
-    pub fn launch(
+    pub fn send_probe(
         &mut self,
         payload: Vec<u8>,
         way: Option<(MacPair, AddressPair)>,
@@ -136,7 +136,7 @@ impl PathProber {
     }
 
     /// Takes an echo reply. Returns the round-trip time if it answers a probe.
-    pub fn answer_echo(&mut self, echo: &Echo<'_>, now: Instant) -> Option<Duration> {
+    pub fn handle_echo_reply(&mut self, echo: &Echo<'_>, now: Instant) -> Option<Duration> {
         let expected = self.kind == PathCheckKind::Icmp && echo.kind == EchoKind::Reply && echo.ident == self.ident;
         let mut waiting = self.in_flight.iter_mut().filter(|probe| expected && probe.state == ProbeState::Waiting);
         let probe = waiting.find(|probe| probe.serial as u16 == echo.sequence && probe.payload == echo.data)?;
@@ -144,7 +144,7 @@ impl PathProber {
     }
 
     /// Takes a UDP datagram. Returns the round-trip time if it answers a probe.
-    pub fn answer_udp(&mut self, source: u16, destination: u16, data: &[u8], now: Instant) -> Option<Duration> {
+    pub fn handle_udp(&mut self, source: u16, destination: u16, data: &[u8], now: Instant) -> Option<Duration> {
         let expected = self.kind == PathCheckKind::Udp { port: source };
         let mut waiting = self.in_flight.iter_mut().filter(|probe| expected && probe.state == ProbeState::Waiting);
         let probe = waiting.find(|probe| probe.port == destination && probe.payload == data)?;
@@ -153,7 +153,7 @@ impl PathProber {
 
     /// Takes a TCP segment from the peer. `macs` and `pair` are those of frames back to it. `None` if it answers no
     /// probe.
-    pub fn answer_tcp(
+    pub fn handle_tcp(
         &mut self,
         segment: &Segment<'_>,
         macs: MacPair,
@@ -194,21 +194,21 @@ impl PathProber {
 
     /// Removes the oldest probe if its outcome is known, and returns how it ended. To be called until it returns
     /// `None`.
-    pub fn settle(&mut self, now: Instant) -> Option<ProbeResult> {
+    pub fn poll_result(&mut self, now: Instant) -> Option<ProbeResult> {
         let probe = self.in_flight.front()?;
         let settled = match probe.state {
-            ProbeState::Answered => ProbeResult::Counts(ProbeOutcome::Success),
-            ProbeState::Refused => ProbeResult::Counts(ProbeOutcome::Failure),
+            ProbeState::Answered => ProbeResult::Counted(ProbeOutcome::Success),
+            ProbeState::Refused => ProbeResult::Counted(ProbeOutcome::Failure),
             ProbeState::Waiting if now < probe.sent + self.timeout => return None,
             ProbeState::Waiting if probe.excused => ProbeResult::Excused,
-            ProbeState::Waiting => ProbeResult::Counts(ProbeOutcome::Failure),
+            ProbeState::Waiting => ProbeResult::Counted(ProbeOutcome::Failure),
         };
         self.in_flight.pop_front();
         Some(settled)
     }
 
     /// True while a probe is in flight.
-    pub fn is_asking(&self) -> bool {
+    pub fn has_probes_in_flight(&self) -> bool {
         !self.in_flight.is_empty()
     }
 
@@ -220,7 +220,7 @@ impl PathProber {
         }
     }
 
-    /// When [`PathProber::is_due`] becomes true or [`PathProber::settle`] has an outcome.
+    /// When [`PathProber::is_due`] becomes true or [`PathProber::poll_result`] has an outcome.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let expiry = self.in_flight.front().map(|probe| probe.sent + self.timeout);
         self.next.into_iter().chain(expiry).min()

@@ -19,18 +19,18 @@ pub struct ServiceMonitor {
     down_after: Option<Duration>,
     /// A time that the regular checks keep step with: they are due whole intervals from it. Each server has its own, so that
     /// the checks of many servers are spread over the interval.
-    beat: Instant,
+    schedule_anchor: Instant,
     /// When the last check began.
     began: Option<Instant>,
     /// Whether the last check began out of step with `beat`.
-    began_off_beat: bool,
+    began_off_schedule: bool,
     next: Instant,
     /// Whether the next check is out of step with `beat`, because it is the first, is repeated early, or had to wait.
-    next_off_beat: bool,
+    next_off_schedule: bool,
     /// Whether no check has ended with an outcome yet.
-    is_fresh: bool,
+    is_unchecked: bool,
     /// Whether the last check could not be sent because the engine's own link is down.
-    is_cut: bool,
+    is_link_down: bool,
     last_success: Option<Instant>,
     last_failure: Option<String>,
     /// The number of checks that were excused since the last success.
@@ -41,18 +41,18 @@ impl ServiceMonitor {
     /// A server without a verdict, whose first check is due at `first`. The checks after it keep step with `beat`.
     pub fn new(check: &ServiceCheck, first: Instant, beat: Instant, now: Instant) -> Self {
         Self {
-            monitor: HealthMonitor::new(&streaks(check), now),
+            monitor: HealthMonitor::new(&as_path_check(check), now),
             interval: check.interval,
             dead_interval: check.dead_interval,
             timeout: check.timeout,
             down_after: check.down_after,
-            beat,
+            schedule_anchor: beat,
             began: None,
-            began_off_beat: true,
+            began_off_schedule: true,
             next: first,
-            next_off_beat: true,
-            is_fresh: true,
-            is_cut: false,
+            next_off_schedule: true,
+            is_unchecked: true,
+            is_link_down: false,
             last_success: None,
             last_failure: None,
             excused: 0,
@@ -62,15 +62,15 @@ impl ServiceMonitor {
     /// Judges by another check from now on. The verdict stays, and the next check is due no later than the new interval
     /// allows.
     pub fn reconfigure(&mut self, check: &ServiceCheck, now: Instant) {
-        self.monitor.reconfigure(&streaks(check));
+        self.monitor.reconfigure(&as_path_check(check));
         self.interval = check.interval;
         self.dead_interval = check.dead_interval;
         self.timeout = check.timeout;
         self.down_after = check.down_after;
-        let pace = self.pace();
+        let pace = self.current_interval();
         if self.next > now + pace {
-            self.next = first_in_step(self.beat, pace, now);
-            self.next_off_beat = false;
+            self.next = first_in_step(self.schedule_anchor, pace, now);
+            self.next_off_schedule = false;
         }
     }
 
@@ -82,66 +82,66 @@ impl ServiceMonitor {
     /// Records that a check begins. The next one is due in step with `beat`, so that checks that are spread over the interval
     /// stay spread.
     pub fn begin(&mut self, now: Instant) {
-        let pace = self.pace();
+        let pace = self.current_interval();
         // If the loop slept through whole intervals, their checks are left out, so that there is no burst.
         let began = last_in_step(self.next, pace, now);
         self.began = Some(began);
-        self.began_off_beat = std::mem::take(&mut self.next_off_beat);
-        if !self.began_off_beat {
-            self.beat = began;
+        self.began_off_schedule = std::mem::take(&mut self.next_off_schedule);
+        if !self.began_off_schedule {
+            self.schedule_anchor = began;
         }
-        self.next = self.following(began);
+        self.next = self.next_due(began);
     }
 
     /// Postpones the check that is due by an eighth of the interval, because it has to wait for others.
     pub fn postpone(&mut self, now: Instant) {
-        self.next = now + self.pace() / 8;
-        self.next_off_beat = true;
+        self.next = now + self.current_interval() / 8;
+        self.next_off_schedule = true;
     }
 
     /// Makes the next check due at `time`, unless it is due earlier.
-    pub fn hurry(&mut self, time: Instant) {
+    pub fn check_by(&mut self, time: Instant) {
         if time < self.next {
             self.next = time;
-            self.next_off_beat = true;
+            self.next_off_schedule = true;
         }
     }
 
     /// True if the last check could not be sent because the engine's own link is down.
-    pub fn is_cut(&self) -> bool {
-        self.is_cut
+    pub fn is_link_down(&self) -> bool {
+        self.is_link_down
     }
 
     /// Takes a successful check. Returns the new state if this changed it.
     pub fn succeeded(&mut self, now: Instant) -> Option<HealthState> {
         self.last_success = Some(now);
         self.excused = 0;
-        self.is_cut = false;
-        if std::mem::take(&mut self.is_fresh) {
-            return self.monitor.succeed(now);
+        self.is_link_down = false;
+        if std::mem::take(&mut self.is_unchecked) {
+            return self.monitor.force_up(now);
         }
-        let changed = self.monitor.observe(ProbeOutcome::Success, now);
-        self.keep_pace(changed, now)
+        let changed = self.monitor.record_outcome(ProbeOutcome::Success, now);
+        self.apply_interval(changed, now)
     }
 
     /// Takes a failed check with the reason in words. Returns the new state if this changed it.
     pub fn failed(&mut self, reason: String, now: Instant) -> Option<HealthState> {
         self.last_failure = Some(reason);
-        self.is_cut = false;
-        if std::mem::take(&mut self.is_fresh) {
-            let changed = self.monitor.fail(now);
-            return self.keep_pace(changed, now);
+        self.is_link_down = false;
+        if std::mem::take(&mut self.is_unchecked) {
+            let changed = self.monitor.force_down(now);
+            return self.apply_interval(changed, now);
         }
         self.missed(now)
     }
 
     /// Records that a check could not be sent because the engine's own link is down. Returns the new state if this
     /// changed it. If no check has ended yet, the first one is still to come.
-    pub fn cut(&mut self, reason: String, now: Instant) -> Option<HealthState> {
+    pub fn handle_link_down(&mut self, reason: String, now: Instant) -> Option<HealthState> {
         self.last_failure = Some(reason);
-        self.is_cut = true;
-        if self.is_fresh {
-            return self.monitor.fail(now);
+        self.is_link_down = true;
+        if self.is_unchecked {
+            return self.monitor.force_down(now);
         }
         self.missed(now)
     }
@@ -150,8 +150,8 @@ impl ServiceMonitor {
     /// due within one timeout and counts as the first. Many servers whose first checks were all excused are spread over that time.
     pub fn excused(&mut self, now: Instant) {
         self.excused = self.excused.saturating_add(1);
-        if self.is_fresh {
-            self.hurry(first_in_step(self.beat, self.timeout.min(self.pace()), now));
+        if self.is_unchecked {
+            self.check_by(first_in_step(self.schedule_anchor, self.timeout.min(self.current_interval()), now));
         }
     }
 
@@ -163,30 +163,30 @@ impl ServiceMonitor {
 
     /// Declares the server up until its checks say otherwise, because it was up a moment ago when the engine last ran.
     pub fn inherit(&mut self, now: Instant) -> Option<HealthState> {
-        self.is_fresh = false;
+        self.is_unchecked = false;
         self.last_success = Some(now);
-        self.monitor.succeed(now)
+        self.monitor.force_up(now)
     }
 
     fn missed(&mut self, now: Instant) -> Option<HealthState> {
-        let changed = self.monitor.observe(ProbeOutcome::Failure, now).or_else(|| self.expire(now));
-        self.keep_pace(changed, now)
+        let changed = self.monitor.record_outcome(ProbeOutcome::Failure, now).or_else(|| self.expire(now));
+        self.apply_interval(changed, now)
     }
 
     /// Declares the server up, because it is not checked.
-    pub fn trust(&mut self, now: Instant) -> Option<HealthState> {
-        self.monitor.succeed(now)
+    pub fn assume_up(&mut self, now: Instant) -> Option<HealthState> {
+        self.monitor.force_up(now)
     }
 
     /// Handles the passing of time. Returns the new state if `down-after` has elapsed.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<HealthState> {
         let changed = self.expire(now);
-        self.keep_pace(changed, now)
+        self.apply_interval(changed, now)
     }
 
     /// When [`ServiceMonitor::is_due`] becomes true or [`ServiceMonitor::handle_timeout`] has work to do.
     pub fn poll_timeout(&self) -> Instant {
-        self.limit().map_or(self.next, |limit| limit.min(self.next))
+        self.down_after_deadline().map_or(self.next, |limit| limit.min(self.next))
     }
 
     /// The verdict.
@@ -204,7 +204,7 @@ impl ServiceMonitor {
         self.last_failure.as_deref()
     }
 
-    fn pace(&self) -> Duration {
+    fn current_interval(&self) -> Duration {
         match self.monitor.state() {
             HealthState::Down => self.dead_interval,
             HealthState::Starting | HealthState::Up => self.interval,
@@ -212,34 +212,34 @@ impl ServiceMonitor {
     }
 
     /// Applies the interval of a new state, counted from the beginning of the check that led to it.
-    fn keep_pace(&mut self, changed: Option<HealthState>, now: Instant) -> Option<HealthState> {
+    fn apply_interval(&mut self, changed: Option<HealthState>, now: Instant) -> Option<HealthState> {
         if let (Some(_), Some(began)) = (changed, self.began) {
-            let next = self.following(began);
-            self.next = if next < now { first_in_step(next, self.pace(), now) } else { next };
-            self.next_off_beat = false;
+            let next = self.next_due(began);
+            self.next = if next < now { first_in_step(next, self.current_interval(), now) } else { next };
+            self.next_off_schedule = false;
         }
         changed
     }
 
     /// When the check after the one that began at `began` is due: a pace later, or, if that one was off the beat, at the first time
     /// in step that leaves it half a pace and its timeout.
-    fn following(&self, began: Instant) -> Instant {
-        let pace = self.pace();
-        if self.began_off_beat {
-            first_in_step(self.beat, pace, began + (pace / 2).max(self.timeout))
+    fn next_due(&self, began: Instant) -> Instant {
+        let pace = self.current_interval();
+        if self.began_off_schedule {
+            first_in_step(self.schedule_anchor, pace, began + (pace / 2).max(self.timeout))
         } else {
             began + pace
         }
     }
 
     fn expire(&mut self, now: Instant) -> Option<HealthState> {
-        self.limit().filter(|limit| *limit <= now)?;
-        self.monitor.fail(now)
+        self.down_after_deadline().filter(|limit| *limit <= now)?;
+        self.monitor.force_down(now)
     }
 
     /// When `down-after` ends. It applies only to a server that is up and has failed a check since its last success; a
     /// server that never fails is healthy, however rarely it is checked.
-    fn limit(&self) -> Option<Instant> {
+    fn down_after_deadline(&self) -> Option<Instant> {
         let failing = self.monitor.state() == HealthState::Up && self.monitor.is_failing();
         Some(self.last_success? + self.down_after.filter(|_| failing)?)
     }
@@ -259,7 +259,7 @@ fn last_in_step(from: Instant, pace: Duration, now: Instant) -> Instant {
 }
 
 /// What [`HealthMonitor`] has to know of a check.
-fn streaks(check: &ServiceCheck) -> PathCheck {
+fn as_path_check(check: &ServiceCheck) -> PathCheck {
     PathCheck {
         kind: PathCheckKind::None,
         interval: check.interval,

@@ -35,17 +35,17 @@ pub const PORTS: RangeInclusive<u16> = 512..=1023;
 const WINDOW: u16 = 8192;
 const ECHO_DATA: &[u8] = b"service check by fwlb ";
 /// The most old connections that one check resets.
-const CLEARED_MAX: u8 = 3;
+const STALE_RESETS_MAX: u8 = 3;
 
 /// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CheckVerdict {
     /// The server is healthy. The time is that from the first frame to the deciding answer.
-    Well(Duration),
+    Healthy(Duration),
     /// The server answered, but is not healthy, for this reason.
-    Ill(String),
+    Unhealthy(String),
     /// The server did not answer in time, for this reason.
-    Silent(String),
+    TimedOut(String),
 }
 
 /// The addresses, ports and limits of a check.
@@ -54,7 +54,7 @@ pub struct CheckTarget {
     /// Source and destination hardware address.
     pub macs: MacPair,
     /// The engine's address and the server's address.
-    pub pair: AddressPair,
+    pub addresses: AddressPair,
     /// Source port, or identifier of the echo; one of [`PORTS`].
     pub source_port: u16,
     /// Sequence number of the SYN (RFC 6528), above those of any earlier connection between the same ends.
@@ -68,7 +68,7 @@ pub struct CheckTarget {
 /// The state of one check; see the module.
 #[derive(Debug)]
 pub struct ServerProber {
-    way: CheckTarget,
+    target: CheckTarget,
     timeout: Duration,
     started: Instant,
     exchange: Exchange,
@@ -77,7 +77,7 @@ pub struct ServerProber {
     is_reported: bool,
     done: bool,
     /// The number of old connections that this check has reset.
-    cleared: u8,
+    stale_resets: u8,
     frames: VecDeque<Vec<u8>>,
 }
 
@@ -102,20 +102,20 @@ impl ServerProber {
             ServiceCheckKind::HalfOpen => Exchange::HalfOpen,
             ServiceCheckKind::Tcp => Exchange::Tcp(Box::new(CheckConnection::open(&way, Vec::new(), random, now)?)),
             ServiceCheckKind::Http { path, host, status, body } => {
-                let request = http::request(path, host.as_deref(), way.pair.destination(), way.port);
+                let request = http::request(path, host.as_deref(), way.addresses.destination(), way.port);
                 let answer = HttpResponse::new(status.clone(), body.clone());
                 Exchange::Http(Box::new(CheckConnection::open(&way, request, random, now)?), Box::new(answer))
             }
         };
         let mut prober = Self {
-            way,
+            target: way,
             timeout: check.timeout,
             started: now,
             exchange,
             verdict: None,
             is_reported: false,
             done: false,
-            cleared: 0,
+            stale_resets: 0,
             frames: VecDeque::new(),
         };
         prober.open(now);
@@ -125,9 +125,9 @@ impl ServerProber {
     /// Takes an echo reply from the server. Returns whether it belongs to this check.
     pub fn handle_echo(&mut self, echo: &Echo<'_>, now: Instant) -> bool {
         let Exchange::Echo { data } = &self.exchange else { return false };
-        let matches = echo.kind == EchoKind::Reply && echo.ident == self.way.source_port && echo.data == data;
+        let matches = echo.kind == EchoKind::Reply && echo.ident == self.target.source_port && echo.data == data;
         if matches && self.verdict.is_none() {
-            self.verdict = Some(CheckVerdict::Well(now.since(self.started)));
+            self.verdict = Some(CheckVerdict::Healthy(now.since(self.started)));
             self.done = true;
         }
         matches
@@ -136,8 +136,8 @@ impl ServerProber {
     /// Takes a segment from the server to the port of the check. `packet` is the IP packet that carried it, whose
     /// checksums are verified.
     pub fn handle_segment(&mut self, packet: &[u8], segment: &Segment<'_>, now: Instant) {
-        if self.is_of_another(segment) {
-            self.clear(segment, now);
+        if self.is_stale(segment) {
+            self.reset_stale(segment, now);
             return;
         }
         match &mut self.exchange {
@@ -163,7 +163,7 @@ impl ServerProber {
     pub fn poll_timeout(&self) -> Instant {
         let wake = match &self.exchange {
             Exchange::Echo { .. } | Exchange::HalfOpen => None,
-            Exchange::Tcp(connection) | Exchange::Http(connection, _) => connection.wake(),
+            Exchange::Tcp(connection) | Exchange::Http(connection, _) => connection.poll_timeout(),
         };
         wake.map_or(self.deadline(), |wake| wake.min(self.deadline()))
     }
@@ -211,7 +211,7 @@ impl ServerProber {
     }
 
     fn open(&mut self, now: Instant) {
-        let CheckTarget { macs, pair, source_port, port, sequence, .. } = self.way;
+        let CheckTarget { macs, addresses: pair, source_port, port, sequence, .. } = self.target;
         match &mut self.exchange {
             Exchange::Echo { data } => {
                 let echo = Echo { kind: EchoKind::Request, ident: source_port, sequence: 1, data };
@@ -234,30 +234,30 @@ impl ServerProber {
 
     /// True if a segment that arrives before the connection is established acknowledges something that this check never
     /// sent.
-    fn is_of_another(&self, segment: &Segment<'_>) -> bool {
+    fn is_stale(&self, segment: &Segment<'_>) -> bool {
         let is_opening = !self.done
             && match &self.exchange {
                 Exchange::Echo { .. } => false,
                 Exchange::HalfOpen => true,
                 Exchange::Tcp(connection) | Exchange::Http(connection, _) => {
-                    connection.phase() == ConnectionPhase::Opening
+                    connection.phase() == ConnectionPhase::Connecting
                 }
             };
         is_opening
             && segment.flags & tcp_flags::ACK != 0
             && segment.flags & tcp_flags::RST == 0
-            && segment.acknowledgement != self.way.sequence.wrapping_add(1)
+            && segment.acknowledgement != self.target.sequence.wrapping_add(1)
     }
 
     /// Resets the old connection that a segment belongs to (RFC 9293 section 3.10.7.3), and sends the check's SYN
     /// again.
-    fn clear(&mut self, segment: &Segment<'_>, now: Instant) {
-        if self.cleared >= CLEARED_MAX {
+    fn reset_stale(&mut self, segment: &Segment<'_>, now: Instant) {
+        if self.stale_resets >= STALE_RESETS_MAX {
             return;
         }
-        self.cleared += 1;
+        self.stale_resets += 1;
         self.reset(segment.acknowledgement);
-        let (way, random) = (&self.way, u64::from(segment.sequence));
+        let (way, random) = (&self.target, u64::from(segment.sequence));
         match &mut self.exchange {
             Exchange::Echo { .. } | Exchange::HalfOpen => {}
             Exchange::Tcp(connection) | Exchange::Http(connection, _) => {
@@ -270,29 +270,29 @@ impl ServerProber {
     }
 
     fn half_open_answered(&mut self, segment: &Segment<'_>, now: Instant) {
-        let expected = self.way.sequence.wrapping_add(1);
+        let expected = self.target.sequence.wrapping_add(1);
         if self.done || segment.flags & tcp_flags::ACK == 0 || segment.acknowledgement != expected {
             return;
         }
         if segment.flags & tcp_flags::RST != 0 {
-            self.verdict = Some(CheckVerdict::Ill("connection refused".to_owned()));
+            self.verdict = Some(CheckVerdict::Unhealthy("connection refused".to_owned()));
             self.done = true;
         } else if segment.flags & tcp_flags::SYN != 0 {
             self.reset(expected);
-            self.verdict = Some(CheckVerdict::Well(now.since(self.started)));
+            self.verdict = Some(CheckVerdict::Healthy(now.since(self.started)));
             self.done = true;
         }
     }
 
     fn reset(&mut self, sequence: u32) {
         let reset = Segment {
-            source_port: self.way.source_port,
-            destination_port: self.way.port,
+            source_port: self.target.source_port,
+            destination_port: self.target.port,
             sequence,
             flags: tcp_flags::RST,
             ..Segment::default()
         };
-        self.frames.push_back(tcp::segment(self.way.macs, self.way.pair, &reset));
+        self.frames.push_back(tcp::segment(self.target.macs, self.target.addresses, &reset));
     }
 
     /// Lets the connection proceed, and looks whether there is a verdict.
@@ -307,9 +307,9 @@ impl ServerProber {
                 connection.poll(now);
                 if self.verdict.is_none() {
                     self.verdict = match connection.phase() {
-                        ConnectionPhase::Opening => None,
-                        ConnectionPhase::Open | ConnectionPhase::Ended => Some(CheckVerdict::Well(rtt)),
-                        ConnectionPhase::Gone => Some(CheckVerdict::Ill("connection refused".to_owned())),
+                        ConnectionPhase::Connecting => None,
+                        ConnectionPhase::Established | ConnectionPhase::PeerClosed => Some(CheckVerdict::Healthy(rtt)),
+                        ConnectionPhase::Closed => Some(CheckVerdict::Unhealthy("connection refused".to_owned())),
                     };
                     if self.verdict.is_some() {
                         connection.close(now);
@@ -320,16 +320,25 @@ impl ServerProber {
             }
             Exchange::Http(connection, answer) => {
                 connection.poll(now);
-                connection.read(|bytes| answer.take(bytes));
+                connection.read(|bytes| answer.receive(bytes));
                 if self.verdict.is_none() {
                     let phase = connection.phase();
-                    self.verdict = match answer.progress(phase == ConnectionPhase::Ended) {
-                        ResponseVerdict::Well => Some(CheckVerdict::Well(rtt)),
-                        ResponseVerdict::Ill(why) => Some(CheckVerdict::Ill(why)),
-                        ResponseVerdict::More => match (phase, connection.was_open()) {
-                            (ConnectionPhase::Gone, false) => Some(CheckVerdict::Ill("connection refused".to_owned())),
-                            (ConnectionPhase::Gone, true) => Some(CheckVerdict::Ill("connection reset".to_owned())),
-                            (ConnectionPhase::Opening | ConnectionPhase::Open | ConnectionPhase::Ended, _) => None,
+                    self.verdict = match answer.verdict(phase == ConnectionPhase::PeerClosed) {
+                        ResponseVerdict::Healthy => Some(CheckVerdict::Healthy(rtt)),
+                        ResponseVerdict::Unhealthy(why) => Some(CheckVerdict::Unhealthy(why)),
+                        ResponseVerdict::Undecided => match (phase, connection.was_established()) {
+                            (ConnectionPhase::Closed, false) => {
+                                Some(CheckVerdict::Unhealthy("connection refused".to_owned()))
+                            }
+                            (ConnectionPhase::Closed, true) => {
+                                Some(CheckVerdict::Unhealthy("connection reset".to_owned()))
+                            }
+                            (
+                                ConnectionPhase::Connecting
+                                | ConnectionPhase::Established
+                                | ConnectionPhase::PeerClosed,
+                                _,
+                            ) => None,
                         },
                     };
                     if self.verdict.is_some() {
@@ -353,10 +362,10 @@ impl ServerProber {
         }
         let within = self.timeout;
         if self.verdict.is_none() {
-            self.verdict = Some(CheckVerdict::Silent(match &self.exchange {
+            self.verdict = Some(CheckVerdict::TimedOut(match &self.exchange {
                 Exchange::Echo { .. } => format!("no answer in {within:?}"),
                 Exchange::HalfOpen => format!("no SYN-ACK in {within:?}"),
-                Exchange::Tcp(connection) | Exchange::Http(connection, _) if !connection.was_open() => {
+                Exchange::Tcp(connection) | Exchange::Http(connection, _) if !connection.was_established() => {
                     format!("no SYN-ACK in {within:?}")
                 }
                 Exchange::Http(_, answer) if !answer.is_empty() => format!("answer not complete in {within:?}"),
@@ -373,9 +382,9 @@ impl ServerProber {
 
     fn take_packets(&mut self) {
         let (Exchange::Tcp(connection) | Exchange::Http(connection, _)) = &mut self.exchange else { return };
-        while let Some(frame) = connection.poll_frame(self.way.macs) {
+        while let Some(frame) = connection.poll_frame(self.target.macs) {
             self.frames.push_back(frame);
         }
-        self.done |= connection.phase() == ConnectionPhase::Gone;
+        self.done |= connection.phase() == ConnectionPhase::Closed;
     }
 }

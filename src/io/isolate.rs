@@ -39,18 +39,18 @@ pub enum IsolateError {
 pub struct Isolation {
     connection: Connection,
     table: String,
-    held: Vec<Held>,
+    devices: Vec<IsolatedDevice>,
     chains: u32,
 }
 
 #[derive(Debug)]
-struct Held {
+struct IsolatedDevice {
     device: String,
     chain: String,
 }
 
 /// Names to try for the table: other engines of this process may have the first ones.
-const TRIES: u32 = 64;
+const TABLE_NAMES_MAX: u32 = 64;
 
 impl Isolation {
     /// Makes an empty table; no device is held yet. `label` becomes a part of the table's name.
@@ -58,11 +58,11 @@ impl Isolation {
         let mut connection = Connection::open(NETLINK_NETFILTER).map_err(classify)?;
         let label: String = label.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         let mut refusal = io::Error::from(io::ErrorKind::AlreadyExists);
-        for number in 0..TRIES {
+        for number in 0..TABLE_NAMES_MAX {
             let suffix = if number == 0 { String::new() } else { format!("_{number}") };
             let table = format!("fwlb_{}_{label}{suffix}", std::process::id());
             match connection.transact(&batch(&[message(NEW_TABLE, CREATE | EXCLUSIVE, &table_attributes(&table))])) {
-                Ok(()) => return Ok(Self { connection, table, held: Vec::new(), chains: 0 }),
+                Ok(()) => return Ok(Self { connection, table, devices: Vec::new(), chains: 0 }),
                 // The kernel says "not permitted" also of a table that another socket owns.
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::PermissionDenied) =>
@@ -77,20 +77,20 @@ impl Isolation {
 
     /// Keeps the kernel's stack off a device; several engines may do so. To be called again for a device that was
     /// deleted and made again: some kernels remove a chain with its device, others keep it.
-    pub fn hold(&mut self, device: &str) -> Result<(), IsolateError> {
+    pub fn isolate(&mut self, device: &str) -> Result<(), IsolateError> {
         self.chains += 1;
         let chain = format!("{device}_{}", self.chains);
         let attributes = chain_attributes(&self.table, &chain, device);
         self.connection.transact(&batch(&[message(NEW_CHAIN, CREATE | EXCLUSIVE, &attributes)])).map_err(classify)?;
         let outcome = self.release(device);
-        self.held.push(Held { device: device.to_owned(), chain });
+        self.devices.push(IsolatedDevice { device: device.to_owned(), chain });
         outcome
     }
 
     /// Lets the kernel's stack have a device again. The device may be gone.
     pub fn release(&mut self, device: &str) -> Result<(), IsolateError> {
-        let Some(position) = self.held.iter().position(|held| held.device == device) else { return Ok(()) };
-        let held = self.held.swap_remove(position);
+        let Some(position) = self.devices.iter().position(|held| held.device == device) else { return Ok(()) };
+        let held = self.devices.swap_remove(position);
         let mut chain = Vec::new();
         put_text(&mut chain, CHAIN_TABLE, &self.table);
         put_text(&mut chain, CHAIN_NAME, &held.chain);

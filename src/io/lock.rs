@@ -42,7 +42,7 @@ pub struct LinkLock {
 
 impl LinkLock {
     /// Locks the link, in the network namespace of the calling thread.
-    pub fn take(device: &str, vlan: Option<u16>) -> Result<Self, LockError> {
+    pub fn acquire(device: &str, vlan: Option<u16>) -> Result<Self, LockError> {
         let vlan = vlan.map_or("untagged".to_owned(), |vid| vid.to_string());
         let address = SocketAddr::from_abstract_name(format!("fwlb/link/{device}/{vlan}"))?;
         match UnixListener::bind_addr(&address) {
@@ -111,7 +111,7 @@ pub struct PathLock {
 impl PathLock {
     /// Locks `path` by locking the file `path` + `.lock`, which is created if it is missing. The directory has to
     /// exist.
-    pub fn take(path: &Path) -> Result<Self, LockError> {
+    pub fn acquire(path: &Path) -> Result<Self, LockError> {
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
         let path = PathBuf::from(name);
@@ -157,35 +157,35 @@ mod tests {
             return;
         }
         assert!(!is_owned("lk0"));
-        let first = LinkLock::take("lk0", Some(10)).unwrap();
+        let first = LinkLock::acquire("lk0", Some(10)).unwrap();
         assert!(is_owned("lk0") && !is_owned("lk"));
 
-        let second = LinkLock::take("lk0", Some(10)).unwrap_err();
+        let second = LinkLock::acquire("lk0", Some(10)).unwrap_err();
         assert!(matches!(second, LockError::Held { pid: Some(pid) } if pid == std::process::id()), "{second:?}");
-        LinkLock::take("lk0", None).expect("untagged frames are another link");
-        LinkLock::take("lk0", Some(11)).expect("another VLAN is another link");
+        LinkLock::acquire("lk0", None).expect("untagged frames are another link");
+        LinkLock::acquire("lk0", Some(11)).expect("another VLAN is another link");
 
         for _ in 0..10_000 {
-            let refused = LinkLock::take("lk0", Some(10)).unwrap_err();
+            let refused = LinkLock::acquire("lk0", Some(10)).unwrap_err();
             assert!(matches!(refused, LockError::Held { .. }), "{refused:?}");
         }
 
         drop(first);
-        LinkLock::take("lk0", Some(10)).expect("given up");
+        LinkLock::acquire("lk0", Some(10)).expect("given up");
     }
 
     #[test]
     fn a_path_has_one_owner_and_leaves_nothing_behind() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("engine.sock");
-        let first = PathLock::take(&path).unwrap();
+        let first = PathLock::acquire(&path).unwrap();
 
-        let second = PathLock::take(&path).unwrap_err();
+        let second = PathLock::acquire(&path).unwrap_err();
         assert!(matches!(second, LockError::Held { pid: Some(pid) } if pid == std::process::id()), "{second:?}");
 
         drop(first);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
-        PathLock::take(&path).expect("given up");
+        PathLock::acquire(&path).expect("given up");
     }
 
     #[test]
@@ -202,11 +202,11 @@ mod tests {
             .spawn()
             .expect("flock is part of util-linux");
         io::Read::read_exact(owner.stdout.as_mut().unwrap(), &mut [0; 5]).unwrap();
-        assert!(matches!(PathLock::take(&path), Err(LockError::Held { .. })));
+        assert!(matches!(PathLock::acquire(&path), Err(LockError::Held { .. })));
 
         owner.kill().unwrap();
         owner.wait().unwrap();
 
-        PathLock::take(&path).expect("the owner was killed");
+        PathLock::acquire(&path).expect("the owner was killed");
     }
 }

@@ -12,7 +12,7 @@ use super::{netdev, privileges, thread};
 use crate::wire::Family;
 
 /// How far devices below a device are followed, for example from a VLAN to a bond to its two cards.
-const DEPTH: usize = 4;
+const DEPTH_MAX: usize = 4;
 
 /// What the machine says about how packets are carried.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,7 +22,7 @@ pub struct Machine {
     /// The kernel gives no huge pages, not even on request (`never`).
     pub huge_pages_never: bool,
     /// This process, which may open devices, may not have threads of the class that runs at once.
-    pub refuses_real_time: bool,
+    pub lacks_realtime: bool,
     /// Packet workers of other processes.
     pub workers: Vec<PinnedThread>,
     /// Those of the requested devices that exist here.
@@ -50,9 +50,9 @@ pub struct Device {
     /// Address families in which the kernel forwards packets that arrive on it.
     pub forwards: Vec<Family>,
     /// Large receive offload is on: the card merges segments, which cannot be undone.
-    pub merges_for_good: bool,
+    pub lro: bool,
     /// The device takes VLAN tags out of the frames.
-    pub takes_tags_out: bool,
+    pub rx_vlan_offload: bool,
     /// Number of receive queues; 0 if not known.
     pub queues: u32,
 }
@@ -66,29 +66,29 @@ pub struct Port {
     pub is_card: bool,
     /// Receive packet steering (RPS, Documentation/networking/scaling.rst): for each receive queue the CPUs to which
     /// its frames are steered; no CPUs if they stay where they arrived.
-    pub steered: Vec<Vec<usize>>,
+    pub rps_cpus: Vec<Vec<usize>>,
     /// Its interrupts by number, each with the CPUs that serve it.
     pub interrupts: Vec<(u32, Vec<usize>)>,
     /// Kernel threads that receive for it (threaded NAPI).
-    pub receivers: Vec<PinnedThread>,
+    pub napi_threads: Vec<PinnedThread>,
 }
 
 /// Reads the facts of this machine and of those of `devices` that exist in the network namespace of the calling thread.
-pub fn look<'a>(devices: impl IntoIterator<Item = &'a str>) -> Machine {
-    let machine = look_in(Path::new("/"), thread::allowed_cpus().unwrap_or_default(), devices);
+pub fn inspect<'a>(devices: impl IntoIterator<Item = &'a str>) -> Machine {
+    let machine = inspect_in(Path::new("/"), thread::allowed_cpus().unwrap_or_default(), devices);
     // A user that may not run an engine says nothing about one that may.
-    let refuses_real_time = privileges::may_open_devices(false).is_ok() && thread::may_go_at_once().is_err();
-    Machine { refuses_real_time, ..machine }
+    let refuses_real_time = privileges::may_open_devices(false).is_ok() && thread::may_set_realtime_priority().is_err();
+    Machine { lacks_realtime: refuses_real_time, ..machine }
 }
 
-fn look_in<'a>(root: &Path, cpus: Vec<usize>, devices: impl IntoIterator<Item = &'a str>) -> Machine {
+fn inspect_in<'a>(root: &Path, cpus: Vec<usize>, devices: impl IntoIterator<Item = &'a str>) -> Machine {
     let threads = threads(&root.join("proc"));
     let devices = devices.into_iter().filter_map(netdev::find).map(|found| device(root, &found, &threads)).collect();
     let huge_pages = read(&root.join("sys/kernel/mm/transparent_hugepage/enabled"));
     let is_worker = |thread: &PinnedThread| thread.name.starts_with("fwlb-worker-") && thread.pid != std::process::id();
     Machine {
         cpus,
-        refuses_real_time: false,
+        lacks_realtime: false,
         huge_pages_never: huge_pages.is_some_and(|words| words.contains("[never]")),
         workers: threads.into_iter().filter(is_worker).collect(),
         devices,
@@ -110,12 +110,12 @@ fn device(root: &Path, found: &netdev::Device, threads: &[PinnedThread]) -> Devi
     let mut ports = Vec::new();
     let net = root.join("sys/class/net");
     if is_here(&net.join(&found.name), found) {
-        receiving(&net, &found.name, DEPTH, &mut ports);
+        receiving(&net, &found.name, DEPTH_MAX, &mut ports);
     }
     let ports = ports.iter().map(|name| port(root, name, threads, is_software(name))).collect();
     let Offloads { lro, gro: _, rx_vlan } = ethtool::offloads(&found.name).unwrap_or_default();
     let queues = ethtool::queues(&found.name).map_or(0, |queues| queues.receive);
-    Device { name: found.name.clone(), ports, forwards, merges_for_good: lro, takes_tags_out: rx_vlan, queues }
+    Device { name: found.name.clone(), ports, forwards, lro, rx_vlan_offload: rx_vlan, queues }
 }
 
 /// Whether sysfs shows this device. It shows the network namespace in which it was mounted, which may be another one.
@@ -160,9 +160,9 @@ fn port(root: &Path, name: &str, threads: &[PinnedThread], is_software: bool) ->
     Port {
         name: name.to_owned(),
         is_card: !is_software && directory.join("device").exists(),
-        steered: queues.into_iter().map(|(_, cpus)| cpus).collect(),
+        rps_cpus: queues.into_iter().map(|(_, cpus)| cpus).collect(),
         interrupts: if is_software { Vec::new() } else { interrupts(root, &directory.join("device")) },
-        receivers: threads.iter().filter(receives).cloned().collect(),
+        napi_threads: threads.iter().filter(receives).cloned().collect(),
     }
 }
 

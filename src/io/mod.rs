@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`af_packet`] | packet sockets: receive by an mmap ring, send by sendmmsg, with checksum and segmentation offloads |
 //! | [`af_xdp`] | AF_XDP sockets: the same before the kernel's stack, in memory that is shared with it |
-//! | [`ways`] | receivers and senders of either kind |
+//! | [`frame_io`] | receivers and senders of either kind |
 //! | [`wait`] | sleeping until a frame or a wake-up comes |
 //! | [`thread`] | CPU affinity, priority and timer slack |
 //! | [`clock`] | the one place that reads time |
@@ -24,6 +24,7 @@ pub mod af_packet;
 pub mod af_xdp;
 pub mod clock;
 pub mod ethtool;
+pub mod frame_io;
 pub mod group;
 pub mod isolate;
 pub mod lock;
@@ -40,4 +41,3 @@ pub(crate) mod testing;
 pub mod thread;
 pub mod user;
 pub mod wait;
-pub mod ways;

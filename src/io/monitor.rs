@@ -19,7 +19,7 @@ pub enum LinkChanges {
     /// Names of the devices that appeared, changed or went: each once, in the order of the first notification.
     Devices(Vec<String>),
     /// Notifications were lost (ENOBUFS): anything may have changed.
-    Anything,
+    All,
 }
 
 /// A non-blocking stream of notifications; its descriptor is readable when some wait.
@@ -37,7 +37,7 @@ impl Monitor {
     }
 
     /// Takes all notifications that wait. Never blocks.
-    pub fn take(&mut self) -> io::Result<LinkChanges> {
+    pub fn read_changes(&mut self) -> io::Result<LinkChanges> {
         let mut names: Vec<String> = Vec::new();
         loop {
             let received = self.connection.receive(|message| {
@@ -52,7 +52,7 @@ impl Monitor {
                 Ok(false) => return Ok(LinkChanges::Devices(names)),
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     while self.connection.receive(|_| {})? {}
-                    return Ok(LinkChanges::Anything);
+                    return Ok(LinkChanges::All);
                 }
                 Err(error) => return Err(error),
             }
@@ -97,13 +97,13 @@ mod tests {
         }
         ip("link add mo0 type veth peer name mo1");
         let mut monitor = Monitor::open().unwrap();
-        assert_eq!(monitor.take().unwrap(), LinkChanges::Devices(vec![]));
+        assert_eq!(monitor.read_changes().unwrap(), LinkChanges::Devices(vec![]));
 
         for command in
             ["link set mo0 up", "link set mo0 down", "link delete mo0", "link add mo0 type veth peer name mo1"]
         {
             ip(command);
-            let LinkChanges::Devices(names) = monitor.take().unwrap() else {
+            let LinkChanges::Devices(names) = monitor.read_changes().unwrap() else {
                 panic!("few enough to be heard one by one")
             };
             assert!(names.contains(&"mo0".to_owned()), "{command}: {names:?}");
@@ -124,7 +124,7 @@ mod tests {
             ip("link set ml0 down");
         }
 
-        assert_eq!(monitor.take().unwrap(), LinkChanges::Anything);
-        assert_eq!(monitor.take().unwrap(), LinkChanges::Devices(vec![]));
+        assert_eq!(monitor.read_changes().unwrap(), LinkChanges::All);
+        assert_eq!(monitor.read_changes().unwrap(), LinkChanges::Devices(vec![]));
     }
 }

@@ -14,7 +14,7 @@ use super::netlink::Connection;
 use crate::wire::MacAddr;
 
 /// Prefix of a designation that names a device by its MAC address.
-pub const BY_MAC: &str = "mac:";
+pub const MAC_PREFIX: &str = "mac:";
 
 /// An Ethernet device at the moment of the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +28,9 @@ pub struct Device {
     /// MTU: bytes of the largest IP packet.
     pub mtu: u16,
     /// Administratively up and with carrier.
-    pub up: bool,
+    pub oper_up: bool,
     /// Administratively up.
-    pub enabled: bool,
+    pub admin_up: bool,
 }
 
 /// Why a designation means no single device.
@@ -87,7 +87,7 @@ fn choose(
     designation: &str,
     known: Option<u32>,
 ) -> Result<Device, ResolveError> {
-    let mac = designation.strip_prefix(BY_MAC).and_then(|mac| mac.parse::<MacAddr>().ok());
+    let mac = designation.strip_prefix(MAC_PREFIX).and_then(|mac| mac.parse::<MacAddr>().ok());
     let is_meant = |interface: &&pnet_datalink::NetworkInterface| match mac {
         None => interface.name == designation,
         Some(mac) => interface.mac.is_some_and(|own| own.octets() == mac.0),
@@ -137,8 +137,8 @@ fn device(interface: &pnet_datalink::NetworkInterface) -> Option<Device> {
         name: interface.name.clone(),
         mac: MacAddr(mac.octets()),
         mtu: mtu(&interface.name).ok()?,
-        up: interface.is_up() && interface.is_lower_up(),
-        enabled: interface.is_up(),
+        oper_up: interface.is_up() && interface.is_lower_up(),
+        admin_up: interface.is_up(),
     })
 }
 
@@ -243,8 +243,8 @@ mod tests {
         ip("link set nd1 up");
         let after = find("nd0").unwrap();
 
-        assert_eq!((before.mac, before.mtu, before.up), ("02:00:00:00:00:01".parse().unwrap(), 1400, false));
-        assert!(after.up);
+        assert_eq!((before.mac, before.mtu, before.oper_up), ("02:00:00:00:00:01".parse().unwrap(), 1400, false));
+        assert!(after.oper_up);
         assert_eq!(find("nd1").unwrap().mtu, 1500);
         assert_eq!(find("lo"), None, "loopback is no Ethernet device");
         assert_eq!(find("none"), None);
@@ -289,7 +289,7 @@ mod tests {
             return;
         }
         ip("link add ne0 type veth peer name ne1");
-        let state = |name: &str| find(name).map(|device| (device.enabled, device.up)).unwrap();
+        let state = |name: &str| find(name).map(|device| (device.admin_up, device.oper_up)).unwrap();
         assert_eq!(state("ne0"), (false, false));
         enable(find("ne0").unwrap().index, true).unwrap();
         assert_eq!(state("ne0"), (true, false), "the other end is down");

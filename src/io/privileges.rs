@@ -10,15 +10,15 @@ use super::user::User;
 
 /// Capabilities without which no device can be opened: raw sockets, isolation of the kernel's stack, and for AF_XDP
 /// loading a program.
-fn needed(xdp: bool) -> CapsHashSet {
+fn required_capabilities(xdp: bool) -> CapsHashSet {
     let bpf = xdp.then_some(Capability::CAP_BPF);
     [Capability::CAP_NET_RAW, Capability::CAP_NET_ADMIN].into_iter().chain(bpf).collect()
 }
 
 /// Capabilities to keep for opening devices: those needed, and CAP_IPC_LOCK, because AF_XDP locks its memory, for
 /// sending only too. Without CAP_IPC_LOCK the limit RLIMIT_MEMLOCK holds, which a service manager may have lifted.
-fn useful(xdp: bool) -> CapsHashSet {
-    needed(xdp).into_iter().chain([Capability::CAP_IPC_LOCK]).collect()
+fn kept_capabilities(xdp: bool) -> CapsHashSet {
+    required_capabilities(xdp).into_iter().chain([Capability::CAP_IPC_LOCK]).collect()
 }
 
 /// What a thread has to do that needs capabilities.
@@ -44,9 +44,9 @@ impl ThreadPrivileges {
     fn capabilities(self) -> CapsHashSet {
         match self {
             Self::None => CapsHashSet::new(),
-            Self::Devices { xdp } => useful(xdp),
+            Self::Devices { xdp } => kept_capabilities(xdp),
             Self::Starting { xdp } => {
-                let mut capabilities = useful(xdp);
+                let mut capabilities = kept_capabilities(xdp);
                 capabilities.insert(Capability::CAP_SYS_NICE);
                 capabilities
             }
@@ -87,7 +87,7 @@ pub fn limit_thread(duty: ThreadPrivileges) -> io::Result<()> {
 
 /// Sets `no_new_privs`: a program that this thread or its children execute gains nothing by set-user-id bits or file
 /// capabilities.
-pub fn gain_nothing() -> io::Result<()> {
+pub fn set_no_new_privs() -> io::Result<()> {
     // SAFETY: takes integers and touches no memory. JUSTIFICATION: no safe form exists.
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
 }
@@ -116,7 +116,8 @@ impl std::error::Error for MissingCapabilities {}
 /// Whether the calling thread may open a device, for AF_XDP or not.
 pub fn may_open_devices(xdp: bool) -> Result<(), MissingCapabilities> {
     let has = |capability: &Capability| caps::has_cap(None, CapSet::Effective, *capability).unwrap_or(false);
-    let mut missing: Vec<Capability> = needed(xdp).into_iter().filter(|capability| !has(capability)).collect();
+    let mut missing: Vec<Capability> =
+        required_capabilities(xdp).into_iter().filter(|capability| !has(capability)).collect();
     missing.sort_unstable_by_key(|capability| capability.index());
     if missing.is_empty() { Ok(()) } else { Err(MissingCapabilities(missing)) }
 }
@@ -148,7 +149,7 @@ mod tests {
         let limited = |duty| {
             std::thread::spawn(move || {
                 limit_thread(duty).unwrap();
-                gain_nothing().unwrap();
+                set_no_new_privs().unwrap();
                 let child = std::thread::spawn(|| (status("CapEff"), status("CapPrm"), status("NoNewPrivs")));
                 (status("CapEff"), child.join().unwrap())
             })

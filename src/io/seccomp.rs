@@ -11,7 +11,7 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
-const FILES: &[libc::c_long] = &[
+const FILE_CALLS: &[libc::c_long] = &[
     libc::SYS_close,
     libc::SYS_dup,
     libc::SYS_faccessat,
@@ -46,7 +46,7 @@ const FILES: &[libc::c_long] = &[
     libc::SYS_writev,
 ];
 
-const SOCKETS: &[libc::c_long] = &[
+const SOCKET_CALLS: &[libc::c_long] = &[
     libc::SYS_accept,
     libc::SYS_accept4,
     libc::SYS_bind,
@@ -66,7 +66,7 @@ const SOCKETS: &[libc::c_long] = &[
     libc::SYS_socketpair,
 ];
 
-const WAITING: &[libc::c_long] = &[
+const WAIT_CALLS: &[libc::c_long] = &[
     libc::SYS_clock_getres,
     libc::SYS_clock_gettime,
     libc::SYS_clock_nanosleep,
@@ -85,7 +85,7 @@ const WAITING: &[libc::c_long] = &[
     libc::SYS_timerfd_settime,
 ];
 
-const PROCESS: &[libc::c_long] = &[
+const PROCESS_CALLS: &[libc::c_long] = &[
     libc::SYS_brk,
     libc::SYS_capget,
     libc::SYS_capset,
@@ -144,7 +144,7 @@ const OLD_FORMS: &[libc::c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLD_FORMS: &[libc::c_long] = &[];
 
-const FAMILIES: [libc::c_int; 6] =
+const SOCKET_FAMILIES: [libc::c_int; 6] =
     [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_XDP];
 
 /// Why the filter was not installed.
@@ -160,21 +160,21 @@ pub enum FilterError {
 
 /// Installs the filter for every thread of the process, for good; calls that load an AF_XDP program are allowed only
 /// with `xdp`. Also sets `no_new_privs`.
-pub fn allow_running(xdp: bool) -> Result<(), FilterError> {
+pub fn install_filter(xdp: bool) -> Result<(), FilterError> {
     let program = running(xdp).map_err(|error| FilterError::Make(error.to_string()))?;
     seccompiler::apply_filter_all_threads(&program).map_err(|error| FilterError::Refused(error.to_string()))
 }
 
 fn running(xdp: bool) -> Result<BpfProgram, Box<dyn std::error::Error>> {
     let arch: TargetArch = std::env::consts::ARCH.try_into()?;
-    let all = [FILES, SOCKETS, WAITING, PROCESS, OLD_FORMS].concat();
+    let all = [FILE_CALLS, SOCKET_CALLS, WAIT_CALLS, PROCESS_CALLS, OLD_FORMS].concat();
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = all.into_iter().map(|call| (call, Vec::new())).collect();
     let one_of = |rules: &mut dyn Iterator<Item = libc::c_int>| -> Result<Vec<_>, _> {
         rules.map(|value| rule(0, SeccompCmpOp::Eq, value)).collect()
     };
-    rules.insert(libc::SYS_socket, one_of(&mut FAMILIES.into_iter())?);
+    rules.insert(libc::SYS_socket, one_of(&mut SOCKET_FAMILIES.into_iter())?);
     if xdp {
-        rules.insert(libc::SYS_bpf, one_of(&mut super::af_xdp::bpf::CALLS.into_iter())?);
+        rules.insert(libc::SYS_bpf, one_of(&mut super::af_xdp::bpf::BPF_COMMANDS.into_iter())?);
     }
     let not_executable = || rule(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0);
     rules.insert(libc::SYS_mmap, vec![not_executable()?]);
@@ -195,9 +195,9 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::io::frame_io::fixture::{SocketKind, frame, never, pair, plain};
     use crate::io::privileges::{ThreadPrivileges, limit_thread};
     use crate::io::testing::namespace;
-    use crate::io::ways::fixture::{SocketKind, frame, never, pair, plain};
 
     /// Runs `act` under the filter in a thread of its own, because the test process needs other calls.
     fn filtered<R: Send + 'static>(act: impl FnOnce() -> R + Send + 'static) -> R {
@@ -206,7 +206,7 @@ mod tests {
 
     fn filtered_with<R: Send + 'static>(xdp: bool, act: impl FnOnce() -> R + Send + 'static) -> R {
         let thread = std::thread::spawn(move || {
-            crate::io::privileges::gain_nothing().unwrap();
+            crate::io::privileges::set_no_new_privs().unwrap();
             seccompiler::apply_filter(&running(xdp).unwrap()).unwrap();
             act()
         });

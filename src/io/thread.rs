@@ -39,7 +39,7 @@ pub fn keep_to(cpus: &[usize]) -> io::Result<()> {
 }
 
 /// Sets the calling thread's timer slack to 1 ns, so that its sleeps do not end up to 50 µs late.
-pub fn sleep_exactly() {
+pub fn set_timer_slack() {
     // SAFETY: this option takes an integer and touches no memory. JUSTIFICATION: no safe form exists.
     // A refusal costs some microseconds of latency and nothing else.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
@@ -47,7 +47,7 @@ pub fn sleep_exactly() {
 
 /// Gives the calling thread real-time priority (SCHED_FIFO at its lowest level, sched(7)), for a thread that has little
 /// to do and must not be late. Threads that it starts are ordinary. Needs CAP_SYS_NICE.
-pub fn go_at_once() -> io::Result<()> {
+pub fn set_realtime_priority() -> io::Result<()> {
     let parameter = libc::sched_param { sched_priority: 1 };
     let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
     // SAFETY: the pointer is to a value that lives through the call; with 0 it is about the calling thread alone.
@@ -57,14 +57,14 @@ pub fn go_at_once() -> io::Result<()> {
 }
 
 /// Whether a thread of this process may: tried by one that ends at once.
-pub fn may_go_at_once() -> io::Result<()> {
-    let tried = std::thread::Builder::new().name("fwlb-try".to_owned()).spawn(go_at_once)?;
+pub fn may_set_realtime_priority() -> io::Result<()> {
+    let tried = std::thread::Builder::new().name("fwlb-try".to_owned()).spawn(set_realtime_priority)?;
     tried.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended before it answered")))
 }
 
 /// Gives the calling thread priority over ordinary ones (nice -15), so that on a busy machine the engine misses neither
 /// packets nor the answers to its own probes. Needs CAP_SYS_NICE.
-pub fn go_first() -> io::Result<()> {
+pub fn raise_priority() -> io::Result<()> {
     // SAFETY: takes integers and touches no memory; with PRIO_PROCESS and 0 Linux changes the calling thread alone.
     // JUSTIFICATION: no safe form exists.
     let status = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -15) };
@@ -85,7 +85,7 @@ mod tests {
         };
         let before = nice();
 
-        let first = std::thread::spawn(move || go_first().map(|()| nice())).join().unwrap();
+        let first = std::thread::spawn(move || raise_priority().map(|()| nice())).join().unwrap();
 
         match first {
             Ok(first) => assert_eq!(first, -15),
@@ -104,8 +104,9 @@ mod tests {
         };
         let before = class();
 
-        let first =
-            std::thread::spawn(move || go_at_once().map(|()| (class(), std::thread::spawn(class).join().unwrap())));
+        let first = std::thread::spawn(move || {
+            set_realtime_priority().map(|()| (class(), std::thread::spawn(class).join().unwrap()))
+        });
 
         match first.join().unwrap() {
             Ok((own, started)) => {
@@ -123,7 +124,7 @@ mod tests {
 
         let seen = std::thread::spawn(move || {
             pin_to(cpu).unwrap();
-            sleep_exactly();
+            set_timer_slack();
             allowed_cpus().unwrap()
         });
 

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::Arc;
 
-use super::ways::Receiver;
+use super::frame_io::Receiver;
 use crate::time::Duration;
 
 /// Ends a worker's sleep from another thread. Clones wake the same sleeper.

@@ -13,12 +13,12 @@
 
 use super::command::Command;
 use super::farm::ServiceMode;
-use super::topology::{FirewallKind, Pair, RoutingSetup, Side, Station, Topology};
+use super::topology::{AddressPair, FirewallKind, RoutingSetup, Side, Station, Topology};
 
 /// Kernel settings of every station: no reverse path filter (some tests use asymmetric paths), no duplicate address
 /// detection and no router advertisements (so that addresses work at once), and no limit on ICMP errors, which tests
 /// count.
-const STATION: [&str; 8] = [
+const STATION_SYSCTLS: [&str; 8] = [
     "net.ipv4.conf.all.rp_filter=0",
     "net.ipv4.conf.default.rp_filter=0",
     "net.ipv4.icmp_ratelimit=0",
@@ -54,11 +54,11 @@ impl FirewallCable {
 pub fn build(lab: &Topology) -> Vec<Command> {
     let firewalls: Vec<u8> = if lab.kind == FirewallKind::Vlan { Vec::new() } else { (1..=lab.firewalls).collect() };
     let mut commands =
-        vec![namespaces(lab, lab.nodes().into_iter().filter(|node| !matches!(node, Station::Firewall(_))))];
+        vec![namespaces(lab, lab.stations().into_iter().filter(|node| !matches!(node, Station::Firewall(_))))];
     commands.extend(switch(lab));
-    commands.extend(host(lab, Station::Client, "br-clients", lab.client(), lab.outer_near(), 1500));
+    commands.extend(host(lab, Station::Client, "br-clients", lab.client(), lab.outer_toward_client(), 1500));
     for (server, address) in lab.server_stations() {
-        commands.extend(host(lab, server, "br-servers", address, lab.inner_near(), lab.server_mtu));
+        commands.extend(host(lab, server, "br-servers", address, lab.inner_toward_servers(), lab.server_mtu));
         if lab.farm.as_ref().is_some_and(|farm| farm.mode == ServiceMode::Direct) {
             commands.extend(direct_server(lab, server));
         }
@@ -110,7 +110,7 @@ pub fn cable_end(lab: &Topology, number: u8, side: Side) -> Option<(String, Stri
 }
 
 /// The devices of an engine toward the firewalls, with the number of the firewall behind each (0: all of them).
-pub fn far_devices(lab: &Topology, side: Side) -> Vec<(String, u8)> {
+pub fn firewall_devices(lab: &Topology, side: Side) -> Vec<(String, u8)> {
     let side = side.engine();
     match lab.kind {
         FirewallKind::Strict | FirewallKind::Loose | FirewallKind::Nat => vec![(format!("fw-{side}"), 0)],
@@ -120,7 +120,7 @@ pub fn far_devices(lab: &Topology, side: Side) -> Vec<(String, u8)> {
 }
 
 /// The device of an engine toward its hosts.
-pub const fn near_device(side: Side) -> &'static str {
+pub const fn host_device(side: Side) -> &'static str {
     match side {
         Side::Outer => "clients",
         Side::Inner => "servers",
@@ -159,21 +159,28 @@ fn plug(lab: &Topology, node: Station, device: &str, port: &str, bridge: &str, m
         Command::ip_in(&station, &[format!("link set {device} up")]),
     ]
     .into_iter()
-    .chain(whole(lab, &station, device))
+    .chain(disable_offloads(lab, &station, device))
     .collect()
 }
 
 /// Where the engines use AF_XDP, each end of a cable has to finish its checksums and tags, because offloaded work is
 /// not carried.
-fn whole(lab: &Topology, namespace: &str, device: &str) -> Option<Command> {
+fn disable_offloads(lab: &Topology, namespace: &str, device: &str) -> Option<Command> {
     let words =
         ["ip", "netns", "exec", namespace, "ethtool", "-K", device, "tx", "off", "txvlan", "off", "rxvlan", "off"];
     lab.is_xdp().then(|| Command::new(words))
 }
 
-fn host(lab: &Topology, node: Station, bridge: &str, address: Pair, router: Pair, mtu: u16) -> Vec<Command> {
+fn host(
+    lab: &Topology,
+    node: Station,
+    bridge: &str,
+    address: AddressPair,
+    router: AddressPair,
+    mtu: u16,
+) -> Vec<Command> {
     let namespace = lab.namespace(node);
-    let mut commands = vec![Command::sysctl(&namespace, STATION)];
+    let mut commands = vec![Command::sysctl(&namespace, STATION_SYSCTLS)];
     commands.extend(plug(lab, node, "eth0", &node.to_string(), bridge, mtu));
     let mut lines = vec!["link set lo up".to_owned()];
     lines.extend(assign("eth0", address));
@@ -202,7 +209,7 @@ pub fn server_cable(lab: &Topology, server: Station, up: bool) -> Command {
     Command::ip_in(&lab.namespace(Station::Switch), &[format!("link set {server} {state}")])
 }
 
-fn assign(device: &str, address: Pair) -> Vec<String> {
+fn assign(device: &str, address: AddressPair) -> Vec<String> {
     let [v4, v6] = address.subnets();
     vec![format!("address add {v4} dev {device}"), format!("address add {v6} dev {device} nodad")]
 }
@@ -210,16 +217,16 @@ fn assign(device: &str, address: Pair) -> Vec<String> {
 /// The engines' namespaces, with devices but without addresses, because the engines own the devices.
 fn engines(lab: &Topology) -> Vec<Command> {
     let mut commands: Vec<_> =
-        lab.sides().iter().map(|side| Command::sysctl(&lab.namespace(side.node()), STATION)).collect();
+        lab.sides().iter().map(|side| Command::sysctl(&lab.namespace(side.node()), STATION_SYSCTLS)).collect();
     // For programs that use loopback: the engine's API, and what an operator runs beside it.
     let loopback = |side: &Side| Command::ip_in(&lab.namespace(side.node()), &["link set lo up".to_owned()]);
     commands.extend(lab.sides().iter().map(loopback));
     if lab.routers == RoutingSetup::Single {
-        commands.extend(plug(lab, Station::Inner, near_device(Side::Outer), "inner-clients", "br-clients", 1500));
+        commands.extend(plug(lab, Station::Inner, host_device(Side::Outer), "inner-clients", "br-clients", 1500));
         commands.extend(plug(
             lab,
             Station::Inner,
-            near_device(Side::Inner),
+            host_device(Side::Inner),
             "inner-near",
             "br-servers",
             lab.server_mtu,
@@ -231,7 +238,7 @@ fn engines(lab: &Topology) -> Vec<Command> {
             Side::Outer => ("br-clients", 1500),
             Side::Inner => ("br-servers", lab.server_mtu),
         };
-        commands.extend(plug(lab, side.node(), near_device(side), &format!("{}-near", side.engine()), bridge, mtu));
+        commands.extend(plug(lab, side.node(), host_device(side), &format!("{}-near", side.engine()), bridge, mtu));
         if !lab.kind.is_layer2() {
             let (bridge, mtu) = match side {
                 Side::Outer => ("br-outer", 1500),
@@ -250,7 +257,7 @@ fn engines(lab: &Topology) -> Vec<Command> {
             let up = format!("link set trunk-{} up", side.engine());
             let namespace = lab.namespace(side.node());
             commands.push(Command::ip_in(&namespace, &[up]));
-            commands.extend(whole(lab, &namespace, &format!("trunk-{}", side.engine())));
+            commands.extend(disable_offloads(lab, &namespace, &format!("trunk-{}", side.engine())));
         }
     }
     commands
@@ -261,7 +268,7 @@ fn routing_firewall(lab: &Topology, number: u8) -> Vec<Command> {
     let namespace = lab.namespace(node);
     let loose = u8::from(lab.kind == FirewallKind::Loose);
     let mut commands = vec![
-        Command::sysctl(&namespace, STATION),
+        Command::sysctl(&namespace, STATION_SYSCTLS),
         Command::sysctl(
             &namespace,
             [
@@ -277,8 +284,11 @@ fn routing_firewall(lab: &Topology, number: u8) -> Vec<Command> {
     let mut lines = vec!["link set lo up".to_owned()];
     lines.extend(assign("outer", lab.leg(Side::Outer, number)));
     lines.extend(assign("inner", lab.leg(Side::Inner, number)));
-    let toward = [(lab.outer_near(), lab.outer_far(number)), (lab.inner_near(), lab.inner_far(number))];
-    let services = lab.farm.as_ref().map(|_| (lab.vip(), lab.inner_far(number)));
+    let toward = [
+        (lab.outer_toward_client(), lab.outer_toward_firewalls(number)),
+        (lab.inner_toward_servers(), lab.inner_toward_firewalls(number)),
+    ];
+    let services = lab.farm.as_ref().map(|_| (lab.vip(), lab.inner_toward_firewalls(number)));
     for (net, router) in toward.into_iter().chain(services) {
         lines.push(format!("route add {} via {}", network(net)[0], router.v4));
         lines.push(format!("route add {} via {}", network(net)[1], router.v6));
@@ -314,7 +324,7 @@ fn transparent_firewall(lab: &Topology, number: u8) -> Vec<Command> {
         commands
             .push(Command::ip_in(&namespace, &[format!("link set {name} master br0"), format!("link set {name} up")]));
         commands.push(Command::ip_in(&engine, &[format!("link set fw{number}-{name} up")]));
-        commands.extend(whole(lab, &engine, &format!("fw{number}-{name}")));
+        commands.extend(disable_offloads(lab, &engine, &format!("fw{number}-{name}")));
     }
     commands
 }
@@ -359,7 +369,7 @@ fn ruleset(lab: &Topology, number: u8) -> String {
 }
 
 /// The networks of an address pair.
-pub(super) fn network(address: Pair) -> [String; 2] {
+pub(super) fn network(address: AddressPair) -> [String; 2] {
     let [a, b, c, _] = address.v4.octets();
     let [e, f, g, h, ..] = address.v6.segments();
     [format!("{a}.{b}.{c}.0/24"), format!("{}/64", std::net::Ipv6Addr::new(e, f, g, h, 0, 0, 0, 0))]
@@ -368,13 +378,25 @@ pub(super) fn network(address: Pair) -> [String; 2] {
 fn kernel_routers(lab: &Topology, outer: u8, inner: u8) -> Vec<Command> {
     let mut commands = Vec::new();
     let routes = [
-        (Side::Outer, lab.outer_near(), lab.outer_far(outer), lab.inner_near(), lab.leg(Side::Outer, outer)),
-        (Side::Inner, lab.inner_near(), lab.inner_far(inner), lab.outer_near(), lab.leg(Side::Inner, inner)),
+        (
+            Side::Outer,
+            lab.outer_toward_client(),
+            lab.outer_toward_firewalls(outer),
+            lab.inner_toward_servers(),
+            lab.leg(Side::Outer, outer),
+        ),
+        (
+            Side::Inner,
+            lab.inner_toward_servers(),
+            lab.inner_toward_firewalls(inner),
+            lab.outer_toward_client(),
+            lab.leg(Side::Inner, inner),
+        ),
     ];
     for (side, near, far, beyond, firewall) in routes {
         let namespace = lab.namespace(side.node());
         commands.push(Command::sysctl(&namespace, ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]));
-        let mut lines = assign(near_device(side), near);
+        let mut lines = assign(host_device(side), near);
         lines.extend(assign(&format!("fw-{}", side.engine()), far));
         lines.push(format!("route add {} via {}", network(beyond)[0], firewall.v4));
         lines.push(format!("route add {} via {}", network(beyond)[1], firewall.v6));

@@ -60,7 +60,7 @@ impl Command {
             return Err(LabError::Command {
                 command: self.to_string(),
                 status: output.status.to_string(),
-                output: said(&output),
+                output: combined_output(&output),
             });
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -95,7 +95,7 @@ impl fmt::Display for Command {
 }
 
 /// Both outputs of a program that failed, trimmed.
-fn said(output: &Output) -> String {
+fn combined_output(output: &Output) -> String {
     let text = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
     text.join("\n").trim().to_owned()
 }

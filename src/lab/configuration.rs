@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::fs;
 
 use super::LabError;
-use super::blueprint::{far_devices, near_device, network};
+use super::blueprint::{firewall_devices, host_device, network};
 use super::farm::{self, ServiceMode};
-use super::topology::{FirewallKind, Pair, RoutingSetup, Side, Topology};
+use super::topology::{AddressPair, FirewallKind, RoutingSetup, Side, Topology};
 use crate::config;
 
 /// Name of the group in every lab.
@@ -14,7 +14,7 @@ pub const GROUP: &str = "perimeter";
 
 /// The configuration file of one engine, whose files are in `directory`.
 pub fn configuration(lab: &Topology, side: Side, directory: &str) -> String {
-    let mut text = format!("{}\n", story(lab, side));
+    let mut text = format!("{}\n", header_comment(lab, side));
     let name = side.engine();
     section(
         &mut text,
@@ -46,7 +46,7 @@ pub fn configuration(lab: &Topology, side: Side, directory: &str) -> String {
 }
 
 /// The comment at the head of the file.
-fn story(lab: &Topology, side: Side) -> String {
+fn header_comment(lab: &Topology, side: Side) -> String {
     let what = match (lab.routers, side) {
         (RoutingSetup::Single, _) => "A plain server load balancer: clients on one side, the servers on the other.",
         (_, Side::Outer) => "The sandwich's outer engine: it stands between the clients and the firewalls.",
@@ -107,34 +107,34 @@ pub(super) fn section(text: &mut String, lab: &Topology, name: &str, defaults: &
 
 fn links(text: &mut String, lab: &Topology, side: Side) {
     if lab.routers == RoutingSetup::Single {
-        link(text, near_device(Side::Outer), near_device(Side::Outer), None, lab.outer_near());
-        link(text, near_device(Side::Inner), near_device(Side::Inner), None, lab.inner_near());
+        link(text, host_device(Side::Outer), host_device(Side::Outer), None, lab.outer_toward_client());
+        link(text, host_device(Side::Inner), host_device(Side::Inner), None, lab.inner_toward_servers());
         return;
     }
     let near = match side {
-        Side::Outer => lab.outer_near(),
-        Side::Inner => lab.inner_near(),
+        Side::Outer => lab.outer_toward_client(),
+        Side::Inner => lab.inner_toward_servers(),
     };
-    link(text, near_device(side), near_device(side), None, near);
-    for (device, firewall) in far_devices(lab, side) {
+    link(text, host_device(side), host_device(side), None, near);
+    for (device, firewall) in firewall_devices(lab, side) {
         match lab.kind {
             FirewallKind::Strict | FirewallKind::Loose | FirewallKind::Nat => {
-                link(text, "firewalls", &device, None, far(lab, side, 0));
+                link(text, "firewalls", &device, None, firewall_link_address(lab, side, 0));
             }
             FirewallKind::Transparent => {
-                link(text, &format!("fw{firewall}"), &device, None, far(lab, side, firewall));
+                link(text, &format!("fw{firewall}"), &device, None, firewall_link_address(lab, side, firewall));
             }
             FirewallKind::Vlan => {
                 for firewall in 1..=lab.firewalls {
                     let vlan = Some(100 + u16::from(firewall));
-                    link(text, &format!("fw{firewall}"), &device, vlan, far(lab, side, firewall));
+                    link(text, &format!("fw{firewall}"), &device, vlan, firewall_link_address(lab, side, firewall));
                 }
             }
         }
     }
 }
 
-fn link(text: &mut String, name: &str, device: &str, vlan: Option<u16>, address: Pair) {
+fn link(text: &mut String, name: &str, device: &str, vlan: Option<u16>, address: AddressPair) {
     line(text, "\n[[link]]");
     line(text, &format!("name = \"{name}\""));
     line(text, &format!("device = \"{device}\""));
@@ -146,10 +146,11 @@ fn link(text: &mut String, name: &str, device: &str, vlan: Option<u16>, address:
 
 fn routes(text: &mut String, lab: &Topology, side: Side) {
     let (beyond, peer) = match side {
-        Side::Outer => {
-            (std::iter::once(lab.inner_near()).chain(lab.farm.as_ref().map(|_| lab.vip())).collect(), Side::Inner)
-        }
-        Side::Inner => (vec![lab.outer_near()], Side::Outer),
+        Side::Outer => (
+            std::iter::once(lab.inner_toward_servers()).chain(lab.farm.as_ref().map(|_| lab.vip())).collect(),
+            Side::Inner,
+        ),
+        Side::Inner => (vec![lab.outer_toward_client()], Side::Outer),
     };
     let beyond: Vec<_> = beyond.into_iter().flat_map(network).collect();
     line(text, "\n[[route]]");
@@ -174,11 +175,14 @@ fn group(text: &mut String, lab: &Topology, side: Side) {
     }
     line(text, &format!("\n[[group.peer]]\nname = \"{}\"", peer.engine()));
     if !lab.kind.is_layer2() {
-        line(text, &format!("addresses = {:?}", far(lab, peer, 0).both().map(|address| address.to_string())));
+        line(
+            text,
+            &format!("addresses = {:?}", firewall_link_address(lab, peer, 0).both().map(|address| address.to_string())),
+        );
     }
     for firewall in 1..=lab.firewalls {
         let (link, address) = if lab.kind.is_layer2() {
-            (format!("fw{firewall}"), far(lab, peer, firewall))
+            (format!("fw{firewall}"), firewall_link_address(lab, peer, firewall))
         } else {
             ("firewalls".to_owned(), lab.leg(side, firewall))
         };
@@ -188,10 +192,10 @@ fn group(text: &mut String, lab: &Topology, side: Side) {
     }
 }
 
-const fn far(lab: &Topology, side: Side, firewall: u8) -> Pair {
+const fn firewall_link_address(lab: &Topology, side: Side, firewall: u8) -> AddressPair {
     match side {
-        Side::Outer => lab.outer_far(firewall),
-        Side::Inner => lab.inner_far(firewall),
+        Side::Outer => lab.outer_toward_firewalls(firewall),
+        Side::Inner => lab.inner_toward_firewalls(firewall),
     }
 }
 

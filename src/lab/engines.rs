@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::command::Command;
 use super::configuration::configuration;
 use super::topology::{RoutingSetup, Side};
-use super::{Lab, LabError, PROCESS_END, pause};
+use super::{Lab, LabError, PROCESS_END_TIMEOUT, pause};
 use crate::api::{Answer, Request, SessionRequest};
 use crate::client::Client;
 use crate::engine::view;
@@ -69,7 +69,7 @@ impl Lab {
             Stop::Kill => "-KILL",
         };
         Command::new(["kill", signal, &pid]).run()?;
-        let deadline = Instant::now() + PROCESS_END;
+        let deadline = Instant::now() + PROCESS_END_TIMEOUT;
         loop {
             let ended = match self.children.get_mut(name) {
                 Some(child) => child.try_wait().is_ok_and(|status| status.is_some()),

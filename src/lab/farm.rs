@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LabError;
 use super::configuration::{Entry, line, section};
-use super::topology::{Pair, Topology};
+use super::topology::{AddressPair, Topology};
 use super::traffic::ECHO_PORT;
 
 /// Name of the service with web pages.
@@ -180,7 +180,7 @@ impl Service {
     }
 }
 
-fn server(text: &mut String, name: &str, address: Pair) {
+fn server(text: &mut String, name: &str, address: AddressPair) {
     line(text, "\n[[service.server]]");
     line(text, &format!("name = \"{name}\"\naddress = {:?}", address.both().map(|address| address.to_string())));
 }

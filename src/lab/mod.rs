@@ -43,12 +43,12 @@ pub use servers::{ServerFault, ServerStatus};
 pub use topology::{FirewallKind, RoutingSetup, Side, Station, Topology};
 
 /// Directory of all labs, with a directory for each.
-pub const LABS: &str = "/run/fwlb-lab";
+pub const LABS_DIRECTORY: &str = "/run/fwlb-lab";
 
 /// Time within which all firewalls of the engines must be up.
-const ENGINES_READY: Duration = Duration::from_secs(15);
+const ENGINES_READY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time within which a process must end after a signal.
-const PROCESS_END: Duration = Duration::from_secs(3);
+const PROCESS_END_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A running lab.
 #[derive(Debug)]
@@ -83,8 +83,8 @@ impl Lab {
         match lab.topology.routers {
             RoutingSetup::Engines | RoutingSetup::OneBox | RoutingSetup::Single => {
                 lab.start_engines()?;
-                lab.wait_for_firewalls(ENGINES_READY)?;
-                lab.wait_for_servers(ENGINES_READY)?;
+                lab.wait_for_firewalls(ENGINES_READY_TIMEOUT)?;
+                lab.wait_for_servers(ENGINES_READY_TIMEOUT)?;
             }
             RoutingSetup::Kernel { .. } => {}
         }
@@ -98,7 +98,7 @@ impl Lab {
     pub fn build(topology: Topology, program: &Path) -> Result<Self, LabError> {
         topology.validate()?;
         require_root()?;
-        let directory = Path::new(LABS).join(&topology.name);
+        let directory = Path::new(LABS_DIRECTORY).join(&topology.name);
         configuration::check(&topology, &directory.display().to_string())?;
         if directory.exists() || !namespaces(&topology.name)?.is_empty() {
             return Err(LabError::Exists(topology.name));
@@ -124,7 +124,7 @@ impl Lab {
         if !topology::is_lab_name(name) {
             return Err(LabError::Missing(name.to_owned()));
         }
-        let directory = Path::new(LABS).join(name);
+        let directory = Path::new(LABS_DIRECTORY).join(name);
         let path = directory.join("lab.json");
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -234,7 +234,7 @@ impl Lab {
         // The kernel removes the cables a moment after the namespace.
         let switch = self.topology.namespace(Station::Switch);
         let port = format!("fw{firewall}-outer");
-        let deadline = Instant::now() + PROCESS_END;
+        let deadline = Instant::now() + PROCESS_END_TIMEOUT;
         while Command::new(["ip", "-n", &switch, "link", "show", &port]).output()?.status.success() {
             if Instant::now() > deadline {
                 return Err(LabError::Topology(format!("port {port} stays after its firewall is gone")));
@@ -248,21 +248,21 @@ impl Lab {
     ///
     /// # Errors
     /// `nft` fails.
-    pub fn drops(&self, firewall: u8) -> Result<FirewallTotals, LabError> {
+    pub fn firewall_totals(&self, firewall: u8) -> Result<FirewallTotals, LabError> {
         if self.topology.kind == FirewallKind::Vlan {
             return Ok(FirewallTotals::default());
         }
         let answer = self.exec(Station::Firewall(firewall), &["nft", "-j", "list", "counters"])?;
-        drops(&answer).ok_or_else(|| LabError::Answer { what: format!("nft in fw{firewall}"), answer })
+        parse_counters(&answer).ok_or_else(|| LabError::Answer { what: format!("nft in fw{firewall}"), answer })
     }
 
     /// The counters of every firewall, by its name.
     ///
     /// # Errors
     /// `nft` fails.
-    pub fn all_drops(&self) -> Result<Vec<(String, FirewallTotals)>, LabError> {
+    pub fn all_firewall_totals(&self) -> Result<Vec<(String, FirewallTotals)>, LabError> {
         let firewalls = 1..=self.topology().firewalls;
-        firewalls.map(|number| Ok((format!("fw{number}"), self.drops(number)?))).collect()
+        firewalls.map(|number| Ok((format!("fw{number}"), self.firewall_totals(number)?))).collect()
     }
 
     /// Removes this lab.
@@ -312,7 +312,7 @@ pub fn remove(name: &str) -> Result<(), LabError> {
     }
     require_root()?;
     let namespaces = namespaces(name)?;
-    let deadline = Instant::now() + PROCESS_END;
+    let deadline = Instant::now() + PROCESS_END_TIMEOUT;
     for namespace in &namespaces {
         loop {
             let pids = Command::new(["ip", "netns", "pids", namespace]).run().unwrap_or_default();
@@ -328,19 +328,19 @@ pub fn remove(name: &str) -> Result<(), LabError> {
     for namespace in &namespaces {
         Command::new(["ip", "netns", "del", namespace]).run()?;
     }
-    let path = Path::new(LABS).join(name);
+    let path = Path::new(LABS_DIRECTORY).join(name);
     let removed = match fs::remove_dir_all(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LabError::File { path, source: error }),
         Ok(()) | Err(_) => Ok(()),
     };
     // This succeeds for the last lab only; otherwise the directory is not empty.
-    let _ = fs::remove_dir(LABS);
+    let _ = fs::remove_dir(LABS_DIRECTORY);
     removed
 }
 
 /// Names of the labs that exist, or of which something is left.
 pub fn list() -> Vec<String> {
-    let entries = fs::read_dir(LABS).into_iter().flatten().flatten();
+    let entries = fs::read_dir(LABS_DIRECTORY).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();
     names
@@ -368,7 +368,7 @@ fn is_set_up(shown: &str) -> bool {
 }
 
 /// Parses the output of `nft -j list counters`.
-fn drops(json: &str) -> Option<FirewallTotals> {
+fn parse_counters(json: &str) -> Option<FirewallTotals> {
     let answer: serde_json::Value = serde_json::from_str(json).ok()?;
     let counters = answer.get("nftables")?.as_array()?;
     let packets = |name: &str| {
@@ -398,8 +398,8 @@ mod tests {
             {"counter": {"family": "inet", "name": "new_not_syn", "table": "fwlb", "handle": 2, "packets": 0, "bytes": 0}},
             {"counter": {"family": "inet", "name": "passed", "table": "fwlb", "handle": 3, "packets": 7, "bytes": 9}}]}"#;
 
-        assert_eq!(drops(json), Some(FirewallTotals { invalid: 3, new_not_syn: 0, passed: 7 }));
-        assert_eq!(drops("{}"), None);
+        assert_eq!(parse_counters(json), Some(FirewallTotals { invalid: 3, new_not_syn: 0, passed: 7 }));
+        assert_eq!(parse_counters("{}"), None);
     }
 
     #[test]

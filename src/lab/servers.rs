@@ -13,7 +13,7 @@ use super::farm::{HEALTH_PATH, WEB_PORT, WebProgram};
 use super::{Lab, LabError, Station, blueprint, pause};
 
 /// Time within which a program must listen.
-const LISTENS: Duration = Duration::from_secs(5);
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What can be done to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,7 +46,7 @@ pub struct ServerStatus {
     /// The server.
     pub node: Station,
     /// What was done to it and is not undone.
-    pub harms: Vec<ServerFault>,
+    pub faults: Vec<ServerFault>,
 }
 
 impl Lab {
@@ -72,7 +72,7 @@ impl Lab {
     /// # Errors
     /// A command fails, a file cannot be removed, or a program does not start again.
     pub fn heal_server(&mut self, server: Station) -> Result<(), LabError> {
-        for harm in self.server_status(server)?.harms {
+        for harm in self.server_status(server)?.faults {
             match harm {
                 ServerFault::Killed => {
                     self.start_programs(server)?;
@@ -108,7 +108,7 @@ impl Lab {
             (ServerFault::Unplugged, !flags.split(',').any(|flag| flag == "UP")),
         ];
         let harms = found.into_iter().filter_map(|(harm, done)| done.then_some(harm)).collect();
-        Ok(ServerStatus { node: server, harms })
+        Ok(ServerStatus { node: server, faults: harms })
     }
 
     /// Starts the programs of all servers, and of the client for flows that servers open.
@@ -135,9 +135,9 @@ impl Lab {
 
     fn wait_until_programs_listen(&mut self, host: Station) -> Result<(), LabError> {
         let name = host.to_string();
-        self.wait_for(LISTENS, &name, "does not listen", |lab| Ok(lab.log(&name).contains("ready")))?;
+        self.wait_for(LISTEN_TIMEOUT, &name, "does not listen", |lab| Ok(lab.log(&name).contains("ready")))?;
         if self.nginx(host).is_some() {
-            self.wait_for(LISTENS, &web_program(host), "does not listen", |lab| {
+            self.wait_for(LISTEN_TIMEOUT, &web_program(host), "does not listen", |lab| {
                 Ok(lab.exec(host, &["ss", "-Hltn"])?.contains(&format!(":{WEB_PORT} ")))
             })?;
         }

@@ -140,14 +140,14 @@ impl fmt::Display for Station {
 
 /// An address of each family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pair {
+pub struct AddressPair {
     /// IPv4.
     pub v4: Ipv4Addr,
     /// IPv6.
     pub v6: Ipv6Addr,
 }
 
-impl Pair {
+impl AddressPair {
     const fn new(v4: [u8; 4], v6: [u16; 8]) -> Self {
         let [a, b, c, d] = v4;
         let [e, f, g, h, i, j, k, l] = v6;
@@ -192,7 +192,7 @@ impl Topology {
     /// Whether the engines' settings contain `io = "af-xdp"`.
     pub(super) fn is_xdp(&self) -> bool {
         let io = self.settings.get("engine").and_then(|engine| engine.get("io"));
-        io.and_then(toml::Value::as_str) == Some(crate::config::Io::AfXdp.word())
+        io.and_then(toml::Value::as_str) == Some(crate::config::Io::AfXdp.name())
     }
 
     /// Refuses a topology that cannot be built, with the permitted range.
@@ -242,7 +242,7 @@ impl Topology {
     }
 
     /// All stations, each namespace once.
-    pub fn nodes(&self) -> Vec<Station> {
+    pub fn stations(&self) -> Vec<Station> {
         let mut nodes = vec![Station::Switch, Station::Client];
         if self.routers != RoutingSetup::Single {
             nodes.push(Station::Outer);
@@ -258,7 +258,7 @@ impl Topology {
     }
 
     /// The servers with their addresses; the sorry server is last.
-    pub fn server_stations(&self) -> Vec<(Station, Pair)> {
+    pub fn server_stations(&self) -> Vec<(Station, AddressPair)> {
         let sorry = self.farm.as_ref().map(|_| (Station::Sorry, self.sorry_server()));
         (1..=self.servers).map(|number| (Station::Server(number), self.server(number))).chain(sorry).collect()
     }
@@ -272,7 +272,7 @@ impl Topology {
     }
 
     /// The station called `name`; `server`, `client1` and `box` are accepted too.
-    pub fn node(&self, name: &str) -> Result<Station, LabError> {
+    pub fn station(&self, name: &str) -> Result<Station, LabError> {
         let wanted = match name {
             "server" => "s1",
             "client1" => "client",
@@ -282,9 +282,9 @@ impl Topology {
         if wanted == "inner" {
             return Ok(Station::Inner);
         }
-        self.nodes().into_iter().find(|node| node.to_string() == wanted).ok_or_else(|| LabError::NoNode {
+        self.stations().into_iter().find(|node| node.to_string() == wanted).ok_or_else(|| LabError::NoNode {
             name: name.to_owned(),
-            known: self.nodes().iter().map(Station::to_string).collect::<Vec<_>>().join(", "),
+            known: self.stations().iter().map(Station::to_string).collect::<Vec<_>>().join(", "),
         })
     }
 
@@ -307,58 +307,58 @@ impl Topology {
     }
 
     /// Address of the client.
-    pub const fn client(&self) -> Pair {
-        Pair::new([198, 51, 100, 7], [0x2001, 0xdb8, 1, 0, 0, 0, 0, 7])
+    pub const fn client(&self) -> AddressPair {
+        AddressPair::new([198, 51, 100, 7], [0x2001, 0xdb8, 1, 0, 0, 0, 0, 7])
     }
 
     /// Address of the outer router toward the client.
-    pub const fn outer_near(&self) -> Pair {
-        Pair::new([198, 51, 100, 1], [0x2001, 0xdb8, 1, 0, 0, 0, 0, 1])
+    pub const fn outer_toward_client(&self) -> AddressPair {
+        AddressPair::new([198, 51, 100, 1], [0x2001, 0xdb8, 1, 0, 0, 0, 0, 1])
     }
 
     /// Address of the inner router toward the servers.
-    pub const fn inner_near(&self) -> Pair {
-        Pair::new([203, 0, 113, 1], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 1])
+    pub const fn inner_toward_servers(&self) -> AddressPair {
+        AddressPair::new([203, 0, 113, 1], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 1])
     }
 
     /// Address of a server; they are counted from 1.
-    pub const fn server(&self, number: u8) -> Pair {
-        Pair::new([203, 0, 113, 10 + number], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, decimal(10 + number)])
+    pub const fn server(&self, number: u8) -> AddressPair {
+        AddressPair::new([203, 0, 113, 10 + number], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, decimal(10 + number)])
     }
 
     /// Address of the sorry server.
-    pub const fn sorry_server(&self) -> Pair {
-        Pair::new([203, 0, 113, 99], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x99])
+    pub const fn sorry_server(&self) -> AddressPair {
+        AddressPair::new([203, 0, 113, 99], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x99])
     }
 
     /// Address of the virtual services. It is in no link's subnet: the routers route its network to the inner engine.
-    pub const fn vip(&self) -> Pair {
-        Pair::new([192, 0, 2, 80], [0x2001, 0xdb8, 0x2, 0, 0, 0, 0, 0x80])
+    pub const fn vip(&self) -> AddressPair {
+        AddressPair::new([192, 0, 2, 80], [0x2001, 0xdb8, 0x2, 0, 0, 0, 0, 0x80])
     }
 
     /// Address of the outer router toward the firewalls. With layer-2 firewalls, each path has a subnet of its own.
-    pub const fn outer_far(&self, firewall: u8) -> Pair {
+    pub const fn outer_toward_firewalls(&self, firewall: u8) -> AddressPair {
         match self.kind.is_layer2() {
-            true => Pair::new([10, 1, firewall, 1], [0xfd00, 1, firewall as u16, 0, 0, 0, 0, 1]),
-            false => Pair::new([10, 1, 0, 1], [0xfd00, 1, 0, 0, 0, 0, 0, 1]),
+            true => AddressPair::new([10, 1, firewall, 1], [0xfd00, 1, firewall as u16, 0, 0, 0, 0, 1]),
+            false => AddressPair::new([10, 1, 0, 1], [0xfd00, 1, 0, 0, 0, 0, 0, 1]),
         }
     }
 
     /// Address of the inner router toward the firewalls.
-    pub const fn inner_far(&self, firewall: u8) -> Pair {
+    pub const fn inner_toward_firewalls(&self, firewall: u8) -> AddressPair {
         match self.kind.is_layer2() {
-            true => Pair::new([10, 1, firewall, 2], [0xfd00, 1, firewall as u16, 0, 0, 0, 0, 2]),
-            false => Pair::new([10, 2, 0, 1], [0xfd00, 2, 0, 0, 0, 0, 0, 1]),
+            true => AddressPair::new([10, 1, firewall, 2], [0xfd00, 1, firewall as u16, 0, 0, 0, 0, 2]),
+            false => AddressPair::new([10, 2, 0, 1], [0xfd00, 2, 0, 0, 0, 0, 0, 1]),
         }
     }
 
     /// Address of a routing firewall's leg toward `side`; firewalls are counted from 1.
-    pub const fn leg(&self, side: Side, firewall: u8) -> Pair {
+    pub const fn leg(&self, side: Side, firewall: u8) -> AddressPair {
         let net = match side {
             Side::Outer => 1,
             Side::Inner => 2,
         };
-        Pair::new([10, net, 0, 10 + firewall], [0xfd00, net as u16, 0, 0, 0, 0, 0, decimal(10 + firewall)])
+        AddressPair::new([10, net, 0, 10 + firewall], [0xfd00, net as u16, 0, 0, 0, 0, 0, decimal(10 + firewall)])
     }
 
     /// The ranges to which a translating firewall translates clients: a /28 and a /64.
@@ -411,7 +411,7 @@ mod tests {
             assert!(!is_lab_name(bad), "{bad:?}");
         }
         let (short, long) = (Topology::new("fwlb"), Topology::new("fwlb2"));
-        for node in long.nodes() {
+        for node in long.stations() {
             assert!(!long.namespace(node).starts_with(&format!("{}-", short.name)));
         }
     }
@@ -421,8 +421,8 @@ mod tests {
         let lab = Topology { routers: RoutingSetup::OneBox, ..Topology::new("fwlb") };
 
         assert_eq!(lab.namespace(Station::Inner), lab.namespace(Station::Outer));
-        assert!(!lab.nodes().contains(&Station::Inner));
-        assert_eq!(lab.node("inner").unwrap(), Station::Inner);
+        assert!(!lab.stations().contains(&Station::Inner));
+        assert_eq!(lab.station("inner").unwrap(), Station::Inner);
     }
 
     #[test]

@@ -9,23 +9,23 @@
 //!               outside                                            inside
 //! ```
 
-mod other_port;
+mod alternative_port;
 pub mod ports;
 
 use crate::flow::FlowKey;
 use crate::wire::frame::{Frame, Tuple, Untranslatable};
 use crate::wire::offload::Offload;
 
-pub use other_port::other_ports;
+pub use alternative_port::alternative_source_ports;
 pub use ports::{NoPort, PoolKey, PortPool, PortPools};
 
 /// The direction of a packet of a translated flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NatDirection {
     /// From the client to the server.
-    Inward,
+    ToServer,
     /// From the server to the client.
-    Outward,
+    ToClient,
 }
 
 /// Both legs of a translated flow, each as the packets of the client show it: source first.
@@ -39,24 +39,24 @@ pub struct Translation {
 
 impl Translation {
     /// The 5-tuple of a packet in direction `way` after translation.
-    pub fn leaving(&self, way: NatDirection) -> FlowKey {
+    pub fn after(&self, way: NatDirection) -> FlowKey {
         match way {
-            NatDirection::Inward => self.inside,
-            NatDirection::Outward => self.outside.reversed(),
+            NatDirection::ToServer => self.inside,
+            NatDirection::ToClient => self.outside.reversed(),
         }
     }
 
     /// The 5-tuple of a packet in direction `way` before translation.
-    pub fn coming(&self, way: NatDirection) -> FlowKey {
+    pub fn before(&self, way: NatDirection) -> FlowKey {
         match way {
-            NatDirection::Inward => self.outside,
-            NatDirection::Outward => self.inside.reversed(),
+            NatDirection::ToServer => self.outside,
+            NatDirection::ToClient => self.inside.reversed(),
         }
     }
 
     /// Translates a packet of the flow in direction `way`. Fragments are translated too.
     pub fn apply(&self, frame: &mut Frame<'_>, offload: &Offload, way: NatDirection) -> Result<(), Untranslatable> {
-        frame.translate(&tuple(&self.leaving(way)), offload)
+        frame.translate(&tuple(&self.after(way)), offload)
     }
 
     /// Translates an ICMP error about a packet of the flow. The error itself goes in direction `way`; the packet that
@@ -65,13 +65,13 @@ impl Translation {
     /// If the error comes from the destination of the quoted packet, its source becomes the address by which the
     /// receiver knows that destination. If it comes from a router on the way, it keeps the router's address (RFC 5508
     /// section 7.1).
-    pub fn apply_error(
+    pub fn apply_to_icmp_error(
         &self,
         frame: &mut Frame<'_>,
         offload: &Offload,
         way: NatDirection,
     ) -> Result<(), Untranslatable> {
-        let (seen, meant) = (self.coming(way).reversed(), self.leaving(way).reversed());
+        let (seen, meant) = (self.before(way).reversed(), self.after(way).reversed());
         let from_destination = frame.source() == seen.destination.address;
         let source = if from_destination { meant.destination.address } else { frame.source() };
         frame.translate_error(&tuple(&meant), source, meant.source.address, offload)

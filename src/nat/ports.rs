@@ -32,7 +32,7 @@ pub const PORTS_PER_FREE: u32 = 8;
 
 /// Columns of the count of what sources have in a pool: 4 KiB. With a pool in full use by others it is wrong by 1,000 ports in one
 /// case of 250 at most.
-const COLUMNS: u32 = 256;
+const TALLY_COLUMNS: u32 = 256;
 
 /// Why there is no port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub struct PortPool {
     /// Freed ports with the time from which they may serve again and whom they served, oldest first.
     resting: VecDeque<(Instant, u16, SourceKey)>,
     /// Which sources have those that serve or rest.
-    had: SourceTally,
+    source_tally: SourceTally,
 }
 
 impl PortPool {
@@ -63,8 +63,8 @@ impl PortPool {
     /// # Panics
     /// If `parts` is 0.
     pub fn new(ports: RangeInclusive<u16>, part: u16, parts: u16) -> Self {
-        let (resting, had) = (VecDeque::new(), SourceTally::new(COLUMNS));
-        let mut pool = Self { free: Box::new([0; WORDS]), available: 0, size: 0, resting, had };
+        let (resting, had) = (VecDeque::new(), SourceTally::new(TALLY_COLUMNS));
+        let mut pool = Self { free: Box::new([0; WORDS]), available: 0, size: 0, resting, source_tally: had };
         for port in ports.filter(|port| port % parts == part) {
             pool.set_free(port);
         }
@@ -78,12 +78,12 @@ impl PortPool {
             && rested <= now
         {
             self.resting.pop_front();
-            self.put_back(port, had_by);
+            self.release_unused(port, had_by);
         }
         if self.available == 0 {
             return Err(NoPort::Exhausted);
         }
-        if self.had.held(source, self.size - self.available) > PORTS_PER_FREE * self.available {
+        if self.source_tally.held(source, self.size - self.available) > PORTS_PER_FREE * self.available {
             return Err(NoPort::OverShare);
         }
         let start = usize::from(random) / 64;
@@ -99,7 +99,7 @@ impl PortPool {
         let bit = bits.trailing_zeros();
         self.free[word] &= !(1 << bit);
         self.available -= 1;
-        self.had.add(source);
+        self.source_tally.add(source);
         Ok((word as u32 * 64 + bit) as u16)
     }
 
@@ -109,9 +109,9 @@ impl PortPool {
     }
 
     /// Gives a port back that was to serve a flow of `source`, and served none.
-    pub fn put_back(&mut self, port: u16, source: SourceKey) {
+    pub fn release_unused(&mut self, port: u16, source: SourceKey) {
         self.set_free(port);
-        self.had.remove(source);
+        self.source_tally.remove(source);
     }
 
     /// The number of ports that are neither in use nor resting.
@@ -146,7 +146,7 @@ pub struct PortPools {
     pools_max: usize,
     hasher: SourceHasher,
     /// How long a freed port rests, in nanoseconds.
-    rest: AtomicU64,
+    reuse_delay: AtomicU64,
 }
 
 type Part = HashMap<PoolKey, PortPool, ahash::RandomState>;
@@ -164,17 +164,17 @@ impl PortPools {
             ports: PORTS,
             pools_max,
             hasher: SourceHasher::new(seed),
-            rest: AtomicU64::new(nanos(rest)),
+            reuse_delay: AtomicU64::new(nanos(rest)),
         }
     }
 
     /// Changes how long ports rest that are freed from now on.
-    pub fn set_rest(&self, rest: Duration) {
-        self.rest.store(nanos(rest), Ordering::Relaxed);
+    pub fn set_reuse_delay(&self, rest: Duration) {
+        self.reuse_delay.store(nanos(rest), Ordering::Relaxed);
     }
 
     /// The same pools with fewer ports, so that tests can exhaust them.
-    pub fn limited_to(self, ports: RangeInclusive<u16>) -> Self {
+    pub fn with_ports(self, ports: RangeInclusive<u16>) -> Self {
         Self { ports, ..self }
     }
 
@@ -193,16 +193,16 @@ impl PortPools {
     pub fn release(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr, now: Instant) {
         let mut part = self.part(source.port % self.parts.len() as u16);
         if let Some(pool) = part.get_mut(&PoolKey { protocol, source: source.address, server }) {
-            let rested = now + Duration::from_nanos(self.rest.load(Ordering::Relaxed));
+            let rested = now + Duration::from_nanos(self.reuse_delay.load(Ordering::Relaxed));
             pool.release(source.port, self.hasher.key(client), rested);
         }
     }
 
     /// Gives back a port that served no flow of `client`: it may serve at once.
-    pub fn put_back(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr) {
+    pub fn release_unused(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr) {
         let mut part = self.part(source.port % self.parts.len() as u16);
         if let Some(pool) = part.get_mut(&PoolKey { protocol, source: source.address, server }) {
-            pool.put_back(source.port, self.hasher.key(client));
+            pool.release_unused(source.port, self.hasher.key(client));
         }
     }
 

@@ -59,7 +59,7 @@ fn assert_same_packet(translated: &[u8], built: &[u8]) {
 fn apply(bytes: &mut [u8], offload: &Offload, translation: &Translation, way: NatDirection) {
     let mut frame = Frame::parse(bytes, offload).expect("built well");
     translation.apply(&mut frame, offload, way).expect("whole packets can be translated");
-    assert_eq!(FlowKey::from(frame.tuple()), translation.leaving(way), "the frame knows its new tuple");
+    assert_eq!(FlowKey::from(frame.tuple()), translation.after(way), "the frame knows its new tuple");
 }
 
 /// The protocols whose checksum covers addresses and ports: number, header length in bytes, offset of the checksum.
@@ -117,10 +117,10 @@ fn as_first_fragment(flow: &FlowKey, message: &[u8]) -> Vec<u8> {
 proptest! {
     #[test]
     fn translating_equals_building_anew(t in translations(), payload in prop::collection::vec(any::<u8>(), 0..200)) {
-        for way in [NatDirection::Inward, NatDirection::Outward] {
-            let mut bytes = packet(&t.coming(way), &payload);
+        for way in [NatDirection::ToServer, NatDirection::ToClient] {
+            let mut bytes = packet(&t.before(way), &payload);
             apply(&mut bytes, &Offload::NONE, &t, way);
-            assert_same_packet(&bytes, &packet(&t.leaving(way), &payload));
+            assert_same_packet(&bytes, &packet(&t.after(way), &payload));
         }
     }
 
@@ -133,8 +133,8 @@ proptest! {
         let original = bytes.clone();
         let back = Translation { outside: t.inside, inside: t.outside };
 
-        apply(&mut bytes, &Offload::NONE, &t, NatDirection::Inward);
-        apply(&mut bytes, &Offload::NONE, &back, NatDirection::Inward);
+        apply(&mut bytes, &Offload::NONE, &t, NatDirection::ToServer);
+        apply(&mut bytes, &Offload::NONE, &back, NatDirection::ToServer);
 
         assert_same_packet(&bytes, &original);
     }
@@ -152,7 +152,7 @@ proptest! {
             (bytes, Offload { partial: Some(partial), ..Offload::NONE })
         };
         let (mut bytes, offload) = partial(&t.outside);
-        apply(&mut bytes, &offload, &t, NatDirection::Inward);
+        apply(&mut bytes, &offload, &t, NatDirection::ToServer);
         finish_checksum(&mut bytes, offload.partial.expect("set above")).expect("lies in the frame");
         prop_assert_eq!(bytes, packet(&t.inside, b"some payload"));
     }
@@ -184,7 +184,7 @@ proptest! {
             raw(flow, &message)
         };
         let mut bytes = sealed(&t.outside);
-        apply(&mut bytes, &Offload::NONE, &t, NatDirection::Inward);
+        apply(&mut bytes, &Offload::NONE, &t, NatDirection::ToServer);
         assert_same_packet(&bytes, &sealed(&t.inside));
         if to_zero {
             let field = bytes.len() - message.len() + at;
@@ -207,10 +207,10 @@ proptest! {
                 false => as_first_fragment(flow, &bytes[field - 6..]),
             }
         };
-        for way in [NatDirection::Inward, NatDirection::Outward] {
-            let mut bytes = without(&t.coming(way));
+        for way in [NatDirection::ToServer, NatDirection::ToClient] {
+            let mut bytes = without(&t.before(way));
             apply(&mut bytes, &Offload::NONE, &t, way);
-            assert_same_packet(&bytes, &without(&t.leaving(way)));
+            assert_same_packet(&bytes, &without(&t.after(way)));
         }
         let error = |quoted: &FlowKey| {
             let router: IpAddr = if quoted.source.address.is_ipv4() { [10, 9, 9, 9].into() } else { "fd00::9".parse().unwrap() };
@@ -218,7 +218,7 @@ proptest! {
         };
         if let (Ok(mut bytes), Ok(meant)) = (error(&t.inside), error(&t.outside)) {
             let mut frame = Frame::parse(&mut bytes, &Offload::NONE).expect("built well");
-            t.apply_error(&mut frame, &Offload::NONE, NatDirection::Outward).expect("quotes enough");
+            t.apply_to_icmp_error(&mut frame, &Offload::NONE, NatDirection::ToClient).expect("quotes enough");
             assert_same_packet(&bytes, &meant);
         }
     }
@@ -237,7 +237,7 @@ proptest! {
         };
         for (mut piece, meant) in pieces(&t.outside).into_iter().zip(pieces(&t.inside)) {
             let mut frame = Frame::parse(&mut piece, &Offload::NONE).expect("a fragment");
-            t.apply(&mut frame, &Offload::NONE, NatDirection::Inward).expect("fragments can be translated");
+            t.apply(&mut frame, &Offload::NONE, NatDirection::ToServer).expect("fragments can be translated");
             assert_same_packet(&piece, &meant);
         }
     }
@@ -261,7 +261,7 @@ proptest! {
         prop_assume!(by_server || t.inside.destination.address != router);
         {
             let mut frame = Frame::parse(&mut bytes, &Offload::NONE).expect("built well");
-            t.apply_error(&mut frame, &Offload::NONE, NatDirection::Outward).expect("quotes enough");
+            t.apply_to_icmp_error(&mut frame, &Offload::NONE, NatDirection::ToClient).expect("quotes enough");
         }
         assert_same_packet(&bytes, &expected);
         prop_assert!(Frame::parse(&mut bytes, &Offload::NONE).is_ok(), "its checksums are right");

@@ -15,14 +15,14 @@ use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 
 /// Time between two requests to the old address.
-const INTERVAL: Duration = Duration::from_millis(60);
+const CLAIM_INTERVAL: Duration = Duration::from_millis(60);
 /// The number of unanswered requests after which the claim is believed.
-const QUESTIONS: u8 = 3;
+const CLAIM_REQUESTS_MAX: u8 = 3;
 
 impl<F> NeighborTable<F> {
     /// Starts to verify the neighbour if `mac` is not the address at which `key` answers. Returns true if the message
     /// needs no further handling.
-    pub(super) fn contest(&mut self, key: NeighborKey, mac: MacAddr, now: Instant) -> bool {
+    pub(super) fn verify_claim(&mut self, key: NeighborKey, mac: MacAddr, now: Instant) -> bool {
         let Some(entry) = self.entries.get_mut(&key) else { return false };
         let answers = match entry.state {
             NeighborState::Reachable | NeighborState::Stale | NeighborState::Probe => entry.answered.is_some(),
@@ -35,27 +35,27 @@ impl<F> NeighborTable<F> {
         if entry.claim.replace(mac).is_some() {
             return true;
         }
-        let due = entry.contested.map_or(now, |last| now.max(last + INTERVAL));
-        (entry.state, entry.asked) = (NeighborState::Probe, 0);
+        let due = entry.contested.map_or(now, |last| now.max(last + CLAIM_INTERVAL));
+        (entry.state, entry.requests) = (NeighborState::Probe, 0);
         if due <= now {
-            self.ask_claimed(key, now);
+            self.continue_claim(key, now);
         } else {
             self.set_timer(key, Some(due));
         }
-        self.file(key);
+        self.reorder(key);
         true
     }
 
     /// Sends the next request to the old address, or accepts the claim.
-    pub(super) fn ask_claimed(&mut self, key: NeighborKey, now: Instant) {
+    pub(super) fn continue_claim(&mut self, key: NeighborKey, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
-        if entry.asked < QUESTIONS {
-            entry.asked += 1;
+        if entry.requests < CLAIM_REQUESTS_MAX {
+            entry.requests += 1;
             entry.contested = Some(now);
-            self.actions.push_back(NeighborAction::Ask { key, known: entry.mac });
-            self.set_timer(key, Some(now + INTERVAL));
+            self.actions.push_back(NeighborAction::Request { key, known: entry.mac });
+            self.set_timer(key, Some(now + CLAIM_INTERVAL));
         } else if let (Some(to), Some(from)) = (entry.claim.take(), entry.mac) {
-            (entry.mac, entry.state, entry.asked) = (Some(to), NeighborState::Stale, 0);
+            (entry.mac, entry.state, entry.requests) = (Some(to), NeighborState::Stale, 0);
             self.changed = true;
             if entry.origin == EntryOrigin::Kept {
                 self.actions.push_back(NeighborAction::Moved { key, from, to });

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::RequestSource;
-use super::room::EvictionPlace;
+use super::eviction::EvictionPlace;
 use crate::time::Instant;
 use crate::wire::MacAddr;
 
@@ -39,7 +39,7 @@ impl NeighborState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum EntryOrigin {
     /// The neighbour asked for an address of the engine.
-    Heard,
+    Learned,
     /// A frame had to be sent to it.
     Wanted,
     /// It is configured, and never forgotten.
@@ -53,7 +53,7 @@ pub(super) struct Entry<F> {
     pub(super) pinned: bool,
     pub(super) state: NeighborState,
     pub(super) mac: Option<MacAddr>,
-    pub(super) asked: u8,
+    pub(super) requests: u8,
     pub(super) answered: Option<Instant>,
     /// When a frame was last sent to it, or it last asked for an address of the engine.
     pub(super) used: Instant,
@@ -62,7 +62,7 @@ pub(super) struct Entry<F> {
     /// Since when it is asked without an answer.
     pub(super) since: Instant,
     /// Where it is in the order in which entries are forgotten.
-    pub(super) place: EvictionPlace,
+    pub(super) eviction_place: EvictionPlace,
     /// The other hardware address that was claimed for it, while the current one is being asked.
     pub(super) claim: Option<MacAddr>,
     /// When the current hardware address was last asked because of a claim.
@@ -78,12 +78,12 @@ impl<F> Entry<F> {
             pinned: false,
             state: NeighborState::Incomplete,
             mac: None,
-            asked: 0,
+            requests: 0,
             answered: None,
             used: now,
             source,
             since: now,
-            place: EvictionPlace::Kept,
+            eviction_place: EvictionPlace::Kept,
             claim: None,
             contested: None,
             timer: None,
@@ -92,19 +92,19 @@ impl<F> Entry<F> {
     }
 
     /// Where the entry belongs in the order in which entries are forgotten.
-    pub(super) fn place(&self) -> EvictionPlace {
+    pub(super) fn compute_eviction_place(&self) -> EvictionPlace {
         match (self.origin, self.state) {
             (EntryOrigin::Kept, _) => EvictionPlace::Kept,
-            (EntryOrigin::Heard | EntryOrigin::Wanted, NeighborState::Failed) => {
+            (EntryOrigin::Learned | EntryOrigin::Wanted, NeighborState::Failed) => {
                 EvictionPlace::Failed { since: self.since }
             }
             (origin, NeighborState::Reachable | NeighborState::Stale | NeighborState::Probe)
                 if self.answered.is_some() =>
             {
-                EvictionPlace::Known { origin, wanted: self.used }
+                EvictionPlace::Known { origin, last_used: self.used }
             }
             (
-                EntryOrigin::Heard | EntryOrigin::Wanted,
+                EntryOrigin::Learned | EntryOrigin::Wanted,
                 NeighborState::Incomplete | NeighborState::Reachable | NeighborState::Stale | NeighborState::Probe,
             ) => EvictionPlace::Open { source: self.source, since: self.since },
         }

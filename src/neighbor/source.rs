@@ -8,7 +8,7 @@ use crate::time::{Duration, Instant};
 
 /// The requests that one source may cause per second, and at once. A client subnet that returns as a whole after a
 /// restart is resolved within seconds, and a scan causes no more requests than this.
-const PER_SECOND: u32 = 2_000;
+const REQUESTS_PER_SECOND: u32 = 2_000;
 const BURST: u32 = 2_000;
 /// The most sources whose requests are counted.
 const SOURCES_MAX: usize = 64;
@@ -36,15 +36,15 @@ impl RequestSource {
 
 /// The token buckets of the sources.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Budgets {
+pub(super) struct RequestBudgets {
     /// Each source with the time that it has saved up, and when that was computed.
     sources: VecDeque<(RequestSource, Duration, Instant)>,
 }
 
-impl Budgets {
+impl RequestBudgets {
     /// Takes one request from the budget of `source`. Returns false if none is left.
     pub(super) fn take(&mut self, source: RequestSource, now: Instant) -> bool {
-        const COST: Duration = Duration::from_nanos(1_000_000_000 / PER_SECOND as u64);
+        const COST: Duration = Duration::from_nanos(1_000_000_000 / REQUESTS_PER_SECOND as u64);
         let full = COST * BURST;
         if source == RequestSource::ENGINE {
             return true;

@@ -1,7 +1,7 @@
 //! From verdicts about single paths to the sets that the packet path uses. It combines this engine's view with the
 //! peer's, the administrative states, drain deadlines, lost peers and `hold`.
 //!
-//! The controller reports what it learned ([`Liveness::path`], [`Liveness::neighbor`], [`Liveness::told`],
+//! The controller reports what it learned ([`Liveness::handle_path_health`], [`Liveness::handle_neighbor_state`], [`Liveness::handle_advertisement`],
 //! [`Liveness::set_admin`]) and then calls [`Liveness::evaluate`], which it also does when [`Liveness::poll_timeout`]
 //! is due. Nothing changes between two evaluations.
 //!
@@ -9,7 +9,7 @@
 //!
 //! A member of a set is *up* if every path that the set needs is live in this engine's judgement, the peer does not
 //! object, the member is not in maintenance, and its drain deadline has not passed. A peer that was not heard for
-//! [`TOLD_LIFE`], or that has no verdict of its own yet, does not object. Each engine advertises only its own judgement
+//! [`ADVERTISEMENT_LIFETIME`], or that has no verdict of its own yet, does not object. Each engine advertises only its own judgement
 //! ([`Liveness::advertise`]), so that two engines never wait for each other. Every change of a member from up to not up
 //! is a *fall*.
 //!
@@ -37,7 +37,7 @@
 
 mod firewall;
 mod inherit;
-mod leg;
+mod peer_paths;
 mod values;
 
 use std::collections::BTreeMap;
@@ -48,22 +48,22 @@ use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
 use firewall::FirewallStatus;
-use leg::{PeerPaths, judge_peer};
+use peer_paths::{PeerPaths, judge_peer};
 pub use values::{
     FirewallAdvertisement, FirewallState, LivenessChange, LivenessConfig, LivenessGroup, PathHealth, PathKey,
-    PathState, PathTiming, PeerState, SetKey, StateReason, Status,
+    PathState, PathTiming, PeerState, SetKey, StateReason, StateSince,
 };
 
 /// How long an advertisement of a peer is valid.
-pub const TOLD_LIFE: Duration = Duration::from_secs(1);
+pub const ADVERTISEMENT_LIFETIME: Duration = Duration::from_secs(1);
 
 /// The judgement of all paths, firewalls and peers; see the module.
 #[derive(Debug, Clone)]
 pub struct Liveness {
     groups: Vec<LivenessGroup>,
     firewalls: Vec<Option<FirewallStatus>>,
-    peers: Vec<Option<Status<PeerState>>>,
-    legs: Vec<PeerPaths>,
+    peers: Vec<Option<StateSince<PeerState>>>,
+    peer_paths: Vec<PeerPaths>,
     set_keys: Vec<SetKey>,
     sets: Vec<PathSet>,
     /// For each set, the members that stand: those that are up, and those that were up until a reload gave them a path
@@ -77,17 +77,17 @@ pub struct Liveness {
 impl Liveness {
     /// The judgement at the start, when there are no verdicts.
     pub fn new(config: LivenessConfig, now: Instant) -> Self {
-        let mut liveness = Self::at_rest(config, now);
+        let mut liveness = Self::initial(config, now);
         liveness.evaluate(now);
         liveness
     }
 
-    fn at_rest(config: LivenessConfig, now: Instant) -> Self {
+    fn initial(config: LivenessConfig, now: Instant) -> Self {
         let mut liveness = Self {
             groups: config.groups,
             firewalls: Vec::new(),
             peers: Vec::new(),
-            legs: Vec::new(),
+            peer_paths: Vec::new(),
             sets: Vec::new(),
             carried: vec![0; config.sets.len()],
             below_min: vec![false; config.sets.len()],
@@ -103,7 +103,7 @@ impl Liveness {
         for path in &config.paths {
             liveness.add_path(*path, now);
         }
-        liveness.legs.sort_by_key(|leg| (leg.peer, leg.family));
+        liveness.peer_paths.sort_by_key(|leg| (leg.peer, leg.family));
         for key in &liveness.set_keys {
             let members = liveness.groups[key.group.index()].members.len();
             liveness.sets.push(PathSet {
@@ -113,24 +113,24 @@ impl Liveness {
                 up: 0,
                 selectable: 0,
                 starting: 0,
-                falls: vec![0; members],
+                failure_counts: vec![0; members],
             });
         }
         liveness
     }
 
     /// Reports what this engine's probes say about a path. Paths that are not configured are ignored.
-    pub fn path(&mut self, path: PathKey, health: PathHealth) {
-        let Some((leg, bit)) = self.leg_of(path) else { return };
+    pub fn handle_path_health(&mut self, path: PathKey, health: PathHealth) {
+        let Some((leg, bit)) = self.peer_paths_of(path) else { return };
         put(&mut leg.up, bit, health.verdict == PathState::Up);
         put(&mut leg.down, bit, health.verdict == PathState::Down);
         put(&mut leg.failing, bit, health.failing);
-        put(&mut leg.past_hold, bit, health.verdict == PathState::Up && health.takes_new);
+        put(&mut leg.past_hold, bit, health.verdict == PathState::Up && health.accepts_new_flows);
     }
 
     /// Reports whether a firewall answers ARP or neighbour discovery since its probes began to fail. Until this says
     /// no, it counts as answering.
-    pub fn neighbor(&mut self, firewall: FirewallId, family: Family, answers: bool) {
+    pub fn handle_neighbor_state(&mut self, firewall: FirewallId, family: Family, answers: bool) {
         if let Some(Some(firewall)) = self.firewalls.get_mut(firewall.index()) {
             firewall.silent[family_index(family)] = !answers;
         }
@@ -138,27 +138,27 @@ impl Liveness {
 
     /// Reports whether the engine's own link to a firewall is down. Until this says so, the link counts as up. When the
     /// link comes back, the firewall counts as answering ARP and neighbour discovery until it was asked.
-    pub fn link(&mut self, firewall: FirewallId, is_down: bool) {
+    pub fn handle_link_state(&mut self, firewall: FirewallId, is_down: bool) {
         if let Some(Some(firewall)) = self.firewalls.get_mut(firewall.index())
-            && firewall.is_cut_off != is_down
+            && firewall.is_link_down != is_down
         {
-            firewall.is_cut_off = is_down;
+            firewall.is_link_down = is_down;
             firewall.silent = [is_down; 2];
         }
     }
 
     /// Reports what a peer advertised in a probe of this family. The caller makes sure that advertisements come in the
     /// order in which they were sent. Firewalls that are not between the two engines are ignored.
-    pub fn told(&mut self, peer: PeerId, family: Family, told: &[FirewallAdvertisement], now: Instant) {
-        let Some(leg) = self.legs.iter_mut().find(|leg| leg.peer == peer && leg.family == family) else { return };
-        leg.heard = Some(now);
-        (leg.told_down, leg.told_drain, leg.told_maint) = (0, 0, 0);
+    pub fn handle_advertisement(&mut self, peer: PeerId, family: Family, told: &[FirewallAdvertisement], now: Instant) {
+        let Some(leg) = self.peer_paths.iter_mut().find(|leg| leg.peer == peer && leg.family == family) else { return };
+        leg.last_advertisement = Some(now);
+        (leg.advertised_down, leg.advertised_drain, leg.advertised_maint) = (0, 0, 0);
         let members = &self.groups[leg.group.index()].members;
         for told in told {
             let Some(slot) = members.iter().position(|&(id, _)| id == told.firewall) else { continue };
-            put(&mut leg.told_down, 1 << slot, told.verdict == PathState::Down);
-            put(&mut leg.told_drain, 1 << slot, told.admin == AdminState::Drain);
-            put(&mut leg.told_maint, 1 << slot, told.admin == AdminState::Maint);
+            put(&mut leg.advertised_down, 1 << slot, told.verdict == PathState::Down);
+            put(&mut leg.advertised_drain, 1 << slot, told.admin == AdminState::Drain);
+            put(&mut leg.advertised_maint, 1 << slot, told.admin == AdminState::Maint);
         }
     }
 
@@ -171,10 +171,10 @@ impl Liveness {
 
     /// Judges everything again and returns what changed.
     pub fn evaluate(&mut self, now: Instant) -> Vec<LivenessChange> {
-        for leg in &mut self.legs {
+        for leg in &mut self.peer_paths {
             let group = &self.groups[leg.group.index()];
             let silent = slots(group, &self.firewalls, |firewall| firewall.silent[family_index(leg.family)]);
-            let cut_off = slots(group, &self.firewalls, |firewall| firewall.is_cut_off);
+            let cut_off = slots(group, &self.firewalls, |firewall| firewall.is_link_down);
             leg.advance(silent, cut_off, group.timing, now);
         }
         self.evaluate_admin(now);
@@ -191,7 +191,7 @@ impl Liveness {
     }
 
     /// The state of a firewall; `None` if it is not configured.
-    pub fn firewall(&self, firewall: FirewallId) -> Option<Status<FirewallState>> {
+    pub fn firewall(&self, firewall: FirewallId) -> Option<StateSince<FirewallState>> {
         self.firewalls.get(firewall.index())?.as_ref().map(|firewall| firewall.status)
     }
 
@@ -202,11 +202,11 @@ impl Liveness {
 
     /// The administrative states that peers order for a firewall, each peer once, from the last probes of both
     /// families.
-    pub fn told_admin(&self, firewall: FirewallId) -> Vec<(PeerId, AdminState)> {
+    pub fn advertised_admin(&self, firewall: FirewallId) -> Vec<(PeerId, AdminState)> {
         let Some(Some(firewall)) = self.firewalls.get(firewall.index()) else { return Vec::new() };
         let mut told: Vec<(PeerId, AdminState)> = Vec::new();
-        for leg in self.legs.iter().filter(|leg| leg.group == firewall.group) {
-            let admin = leg.told_admin(1 << firewall.slot);
+        for leg in self.peer_paths.iter().filter(|leg| leg.group == firewall.group) {
+            let admin = leg.advertised_admin(1 << firewall.slot);
             match told.iter_mut().find(|(peer, _)| *peer == leg.peer) {
                 Some((_, known)) if severity(admin) > severity(*known) => *known = admin,
                 Some(_) => {}
@@ -219,29 +219,29 @@ impl Liveness {
 
     /// Whether new flows may take a firewall: in a set of its group it is selectable, or the set has no selectable
     /// member and it is up.
-    pub fn takes_new(&self, firewall: FirewallId) -> bool {
+    pub fn accepts_new_flows(&self, firewall: FirewallId) -> bool {
         let Some(Some(firewall)) = self.firewalls.get(firewall.index()) else { return false };
         let mut sets = self.sets.iter().filter(|set| set.group == firewall.group && set.peer.is_none());
-        sets.any(|set| set.chosen_from() & (1 << firewall.slot) != 0)
+        sets.any(|set| set.candidates() & (1 << firewall.slot) != 0)
     }
 
     /// Whether a firewall is in its hold on at least one path. New flows take others while there are any.
     pub fn is_held(&self, firewall: FirewallId) -> bool {
         let Some(Some(firewall)) = self.firewalls.get(firewall.index()) else { return false };
         let bit = 1 << firewall.slot;
-        let mut legs = self.legs.iter().filter(|leg| leg.group == firewall.group);
-        legs.any(|leg| leg.live & !leg.takes_new & bit != 0)
+        let mut legs = self.peer_paths.iter().filter(|leg| leg.group == firewall.group);
+        legs.any(|leg| leg.live & !leg.accepts_new_flows & bit != 0)
     }
 
     /// The state of a peer; `None` if no path leads to it.
-    pub fn peer(&self, peer: PeerId) -> Option<Status<PeerState>> {
+    pub fn peer(&self, peer: PeerId) -> Option<StateSince<PeerState>> {
         self.peers.get(peer.index()).copied().flatten()
     }
 
     /// What to advertise to a peer in probes of this family: this engine's own judgement and administrative states, in
     /// order of slots.
     pub fn advertise(&self, peer: PeerId, family: Family) -> impl Iterator<Item = FirewallAdvertisement> + '_ {
-        let leg = self.legs.iter().find(move |leg| leg.peer == peer && leg.family == family);
+        let leg = self.peer_paths.iter().find(move |leg| leg.peer == peer && leg.family == family);
         leg.into_iter().flat_map(move |leg| {
             let members = self.groups[leg.group.index()].members.iter().enumerate();
             members.filter(|(slot, _)| leg.exists & (1 << slot) != 0).filter_map(move |(slot, &(id, _))| {
@@ -253,7 +253,7 @@ impl Liveness {
 
     /// When [`Liveness::evaluate`] has to be called even if nothing new was learned.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let legs = self.legs.iter().flat_map(PeerPaths::timeouts);
+        let legs = self.peer_paths.iter().flat_map(PeerPaths::timeouts);
         let drains = self.firewalls.iter().flatten().filter(|firewall| !firewall.deadline_passed);
         legs.chain(drains.filter_map(|firewall| firewall.deadline)).min()
     }
@@ -261,19 +261,19 @@ impl Liveness {
     fn add_path(&mut self, path: PathKey, now: Instant) {
         let firewall = self.firewalls.get(path.firewall.index()).and_then(Option::as_ref);
         let Some((group, slot)) = firewall.map(|firewall| (firewall.group, firewall.slot)) else { return };
-        let known = self.legs.iter().position(|leg| leg.peer == path.peer && leg.family == path.family);
+        let known = self.peer_paths.iter().position(|leg| leg.peer == path.peer && leg.family == path.family);
         let leg = known.unwrap_or_else(|| {
-            self.legs.push(PeerPaths::new(group, path.peer, path.family));
-            self.legs.len() - 1
+            self.peer_paths.push(PeerPaths::new(group, path.peer, path.family));
+            self.peer_paths.len() - 1
         });
-        self.legs[leg].exists |= 1 << slot;
-        let status = Status { state: PeerState::Down, reason: StateReason::Starting, since: now };
+        self.peer_paths[leg].exists |= 1 << slot;
+        let status = StateSince { state: PeerState::Down, reason: StateReason::Starting, since: now };
         slot_in(&mut self.peers, path.peer.index()).get_or_insert(status);
     }
 
-    fn leg_of(&mut self, path: PathKey) -> Option<(&mut PeerPaths, Slots)> {
+    fn peer_paths_of(&mut self, path: PathKey) -> Option<(&mut PeerPaths, Slots)> {
         let slot = self.firewalls.get(path.firewall.index())?.as_ref()?.slot;
-        let leg = self.legs.iter_mut().find(|leg| leg.peer == path.peer && leg.family == path.family)?;
+        let leg = self.peer_paths.iter_mut().find(|leg| leg.peer == path.peer && leg.family == path.family)?;
         (leg.exists & (1 << slot) != 0).then_some((leg, 1 << slot))
     }
 
@@ -281,8 +281,8 @@ impl Liveness {
     /// the drain deadlines.
     fn evaluate_admin(&mut self, now: Instant) {
         for firewall in self.firewalls.iter_mut().flatten() {
-            let legs = self.legs.iter().filter(|leg| leg.group == firewall.group);
-            let told = legs.map(|leg| (leg.told_admin(1 << firewall.slot), Some(leg.peer)));
+            let legs = self.peer_paths.iter().filter(|leg| leg.group == firewall.group);
+            let told = legs.map(|leg| (leg.advertised_admin(1 << firewall.slot), Some(leg.peer)));
             let effective = told.fold((firewall.admin, None), |strictest, told| {
                 if severity(told.0) > severity(strictest.0) { told } else { strictest }
             });
@@ -302,11 +302,11 @@ impl Liveness {
     fn evaluate_firewalls(&mut self, now: Instant, changes: &mut Vec<LivenessChange>) {
         for (index, firewall) in self.firewalls.iter_mut().enumerate() {
             let Some(firewall) = firewall else { continue };
-            let (state, reason) = firewall.judge(&self.legs);
+            let (state, reason) = firewall.judge(&self.peer_paths);
             let from = firewall.status.state;
             if (from, firewall.status.reason) != (state, reason) {
                 let since = if from == state { firewall.status.since } else { now };
-                firewall.status = Status { state, reason, since };
+                firewall.status = StateSince { state, reason, since };
                 changes.push(LivenessChange::Firewall { firewall: FirewallId::from(index), from, to: state, reason });
             }
         }
@@ -316,10 +316,10 @@ impl Liveness {
         for (index, status) in self.peers.iter_mut().enumerate() {
             let Some(status) = status else { continue };
             let peer = PeerId::from(index);
-            let (state, reason) = judge_peer(self.legs.iter().filter(|leg| leg.peer == peer));
+            let (state, reason) = judge_peer(self.peer_paths.iter().filter(|leg| leg.peer == peer));
             let from = status.state;
             let since = if from == state { status.since } else { now };
-            *status = Status { state, reason, since };
+            *status = StateSince { state, reason, since };
             if from != state {
                 changes.push(LivenessChange::Peer { peer, from, to: state });
             }
@@ -340,15 +340,19 @@ impl Liveness {
             let ready = in_service(&|firewall| firewall.effective.0 == AdminState::Ready);
 
             let is_needed = |leg: &&PeerPaths| {
-                let toward = key.peer.map_or(leg.counts, |peer| leg.peer == peer);
+                let toward = key.peer.map_or(leg.is_required, |peer| leg.peer == peer);
                 leg.group == key.group && leg.family == key.family && toward
             };
-            let mut legs = self.legs.iter().filter(is_needed).peekable();
+            let mut legs = self.peer_paths.iter().filter(is_needed).peekable();
             let all = if legs.peek().is_some() { Slots::MAX } else { 0 };
-            let is_cut_off = legs.clone().any(|leg| leg.is_cut_off);
+            let is_cut_off = legs.clone().any(|leg| leg.is_link_down);
             let (live, takes_new, undecided) = legs.fold((all, all, all), |(live, takes_new, undecided), leg| {
                 let usable = leg.live & !leg.objections();
-                (live & usable, takes_new & leg.takes_new, undecided & (usable | leg.starting() & !leg.told_down))
+                (
+                    live & usable,
+                    takes_new & leg.accepts_new_flows,
+                    undecided & (usable | leg.starting() & !leg.advertised_down),
+                )
             });
 
             let stands = live & carries;
@@ -360,7 +364,7 @@ impl Liveness {
             let changed = (set.up, set.selectable, set.starting) != (up, selectable, starting);
             let carried = self.carried[index] | stands;
             for slot in (0..group.members.len()).filter(|slot| carried & !(stands | starting) & (1 << slot) != 0) {
-                set.falls[slot] = set.falls[slot].wrapping_add(1);
+                set.failure_counts[slot] = set.failure_counts[slot].wrapping_add(1);
             }
             self.carried[index] = carried & (stands | starting);
             (set.up, set.selectable, set.starting) = (up, selectable, starting);

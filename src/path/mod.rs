@@ -133,7 +133,7 @@ pub struct PathSet {
     /// them are learned, and they do not count as missing.
     pub starting: Slots,
     /// For each slot, how often the member went from up to down. An expired drain deadline counts too.
-    pub falls: Vec<u32>,
+    pub failure_counts: Vec<u32>,
 }
 
 impl PathSet {
@@ -152,12 +152,12 @@ impl PathSet {
 
     /// The members that new flows may take: those that are selectable or, if there are none, all that are up, even
     /// while draining or in their hold.
-    pub const fn chosen_from(&self) -> Slots {
+    pub const fn candidates(&self) -> Slots {
         if self.selectable == 0 { self.up } else { self.selectable }
     }
 
     /// How often the member in `slot` went from up to down.
-    pub fn falls(&self, slot: usize) -> u32 {
-        self.falls.get(slot).copied().unwrap_or(0)
+    pub fn failure_count(&self, slot: usize) -> u32 {
+        self.failure_counts.get(slot).copied().unwrap_or(0)
     }
 }

@@ -60,7 +60,7 @@ pub use pin::{Pin, PinState, PinnedBy};
 pub const CONFIRM_TIME: Duration = Duration::from_secs(1);
 
 /// How long a dispute has to last before a confirmed leader follows it.
-pub const LEADER_PATIENCE: Duration = Duration::from_secs(3);
+pub const LEADER_DELAY: Duration = Duration::from_secs(3);
 
 /// How often a confirmed leader follows a persistent change, which ends every circle.
 pub const LEADER_MOVES_MAX: u8 = 3;
@@ -75,7 +75,7 @@ pub enum PacketKind {
     SynAck,
     /// A TCP segment that only acknowledges or resets: no SYN, no FIN, no data. It wants no answer, so that silence
     /// after it means nothing.
-    Bare,
+    AckOrReset,
     /// Any other packet.
     Other,
 }
@@ -164,7 +164,7 @@ pub const fn leads(direction: Direction) -> bool {
 }
 
 /// Applies the rules to a packet that has to be sent to the group.
-pub fn near(pin: Option<Pin>, packet: PacketKind, view: &PinningView<'_>, now: Instant) -> NearDecision {
+pub fn decide_near(pin: Option<Pin>, packet: PacketKind, view: &PinningView<'_>, now: Instant) -> NearDecision {
     let Some(mut pin) = pin else {
         return choose(view, packet, PinChange::Hashed, now);
     };
@@ -187,18 +187,18 @@ pub fn near(pin: Option<Pin>, packet: PacketKind, view: &PinningView<'_>, now: I
                 return send(pin, Some(PinChange::Rotated), view);
             }
         }
-        (PinState::Tentative, PacketKind::SynAck | PacketKind::Bare) | (PinState::Opening | PinState::Confirmed, _) => {
-        }
+        (PinState::Tentative, PacketKind::SynAck | PacketKind::AckOrReset)
+        | (PinState::Opening | PinState::Confirmed, _) => {}
     }
-    if pin.asked.is_none() && packet != PacketKind::Bare {
-        pin.asked = Some(Stamp::at(now));
+    if pin.unanswered_since.is_none() && packet != PacketKind::AckOrReset {
+        pin.unanswered_since = Some(Stamp::at(now));
     }
     send(pin, None, view)
 }
 
 /// Applies the rules to a packet that arrives from `from`, a firewall of the group. The packet is forwarded in any
 /// case.
-pub fn far(
+pub fn decide_far(
     pin: Option<Pin>,
     from: FirewallId,
     packet: PacketKind,
@@ -209,29 +209,29 @@ pub fn far(
         return (Pin::new(view, from, PinState::Tentative, PinnedBy::Learned), Some(PinChange::Learned));
     };
     let moves = match (pin.state, arrival(&pin, from, view), packet) {
-        (PinState::Opening, Arrival::Pin, _)
+        (PinState::Opening, ArrivedFrom::Pin, _)
         | (
             PinState::Tentative | PinState::Confirmed,
-            Arrival::Pin,
-            PacketKind::SynAck | PacketKind::Bare | PacketKind::Other,
+            ArrivedFrom::Pin,
+            PacketKind::SynAck | PacketKind::AckOrReset | PacketKind::Other,
         ) => {
             pin.state = PinState::Confirmed;
-            pin.answered(packet);
+            pin.record_answer(packet);
             false
         }
-        (PinState::Tentative | PinState::Confirmed, Arrival::Pin, PacketKind::Syn) => {
-            pin.answered(packet);
+        (PinState::Tentative | PinState::Confirmed, ArrivedFrom::Pin, PacketKind::Syn) => {
+            pin.record_answer(packet);
             false
         }
-        (PinState::Opening | PinState::Tentative, Arrival::Up, _) => true,
-        (PinState::Confirmed, Arrival::Up, _) if !pin.is_up(view.group, view.set) => true,
-        (PinState::Confirmed, Arrival::Up, PacketKind::Syn) => {
+        (PinState::Opening | PinState::Tentative, ArrivedFrom::Up, _) => true,
+        (PinState::Confirmed, ArrivedFrom::Up, _) if !pin.is_up(view.group, view.set) => true,
+        (PinState::Confirmed, ArrivedFrom::Up, PacketKind::Syn) => {
             pin.syn_from = from.into();
             pin.record_dispute(from, now);
             false
         }
-        (PinState::Confirmed, Arrival::Up, PacketKind::SynAck | PacketKind::Bare | PacketKind::Other)
-        | (PinState::Opening | PinState::Tentative | PinState::Confirmed, Arrival::Down, _) => {
+        (PinState::Confirmed, ArrivedFrom::Up, PacketKind::SynAck | PacketKind::AckOrReset | PacketKind::Other)
+        | (PinState::Opening | PinState::Tentative | PinState::Confirmed, ArrivedFrom::Down, _) => {
             pin.record_dispute(from, now);
             pin.dispute_is_persistent(view, now)
         }
@@ -240,9 +240,9 @@ pub fn far(
 }
 
 /// A shortcut for the most common packets, which needs only the pin and the protocol of the flow. It returns the pin
-/// after the packet if [`near`] would send it to the same firewall, and `None` if [`near`] has to decide.
+/// after the packet if [`decide_near`] would send it to the same firewall, and `None` if [`decide_near`] has to decide.
 #[inline]
-pub fn near_steady(
+pub fn decide_near_steady(
     pin: &Pin,
     packet: PacketKind,
     tcp: bool,
@@ -252,33 +252,33 @@ pub fn near_steady(
 ) -> Option<Pin> {
     let asked = match (packet, pin.state) {
         // It may be time to try the next firewall.
-        (PacketKind::Other, PinState::Tentative) if tcp && pin.asked.is_some() => return None,
+        (PacketKind::Other, PinState::Tentative) if tcp && pin.unanswered_since.is_some() => return None,
         (PacketKind::Other, PinState::Opening | PinState::Tentative | PinState::Confirmed) => {
-            pin.asked.or_else(|| Some(Stamp::at(now)))
+            pin.unanswered_since.or_else(|| Some(Stamp::at(now)))
         }
-        (PacketKind::Bare, PinState::Opening | PinState::Tentative | PinState::Confirmed) => pin.asked,
+        (PacketKind::AckOrReset, PinState::Opening | PinState::Tentative | PinState::Confirmed) => pin.unanswered_since,
         (PacketKind::Syn | PacketKind::SynAck, _) => return None,
     };
     let is_steady = pin.is_up(group, set) && !set.below_min(group);
-    is_steady.then_some(Pin { asked, ..*pin })
+    is_steady.then_some(Pin { unanswered_since: asked, ..*pin })
 }
 
-/// A shortcut for the most common packets, which arrive from the pin's own firewall. It returns the pin that [`far`]
-/// would return, and `None` if [`far`] has to decide.
+/// A shortcut for the most common packets, which arrive from the pin's own firewall. It returns the pin that [`decide_far`]
+/// would return, and `None` if [`decide_far`] has to decide.
 #[inline]
-pub fn far_steady(pin: &Pin, from: FirewallId, packet: PacketKind) -> Option<Pin> {
+pub fn decide_far_steady(pin: &Pin, from: FirewallId, packet: PacketKind) -> Option<Pin> {
     let opens = matches!(packet, PacketKind::Syn | PacketKind::SynAck);
     let is_steady = pin.state == PinState::Confirmed && !opens && pin.firewall == from;
     is_steady.then(|| {
         let mut pin = *pin;
-        pin.answered(packet);
+        pin.record_answer(packet);
         pin
     })
 }
 
 /// Which firewall a packet arrived from, compared with the pin's.
 #[derive(Debug, Clone, Copy)]
-enum Arrival {
+enum ArrivedFrom {
     Pin,
     /// Another firewall, which is up.
     Up,
@@ -286,18 +286,18 @@ enum Arrival {
     Down,
 }
 
-fn arrival(pin: &Pin, from: FirewallId, view: &PinningView<'_>) -> Arrival {
+fn arrival(pin: &Pin, from: FirewallId, view: &PinningView<'_>) -> ArrivedFrom {
     if pin.firewall == from {
-        return Arrival::Pin;
+        return ArrivedFrom::Pin;
     }
     match view.group.slot_of(from) {
-        Some(slot) if view.set.is_up(slot) => Arrival::Up,
-        Some(_) | None => Arrival::Down,
+        Some(slot) if view.set.is_up(slot) => ArrivedFrom::Up,
+        Some(_) | None => ArrivedFrom::Down,
     }
 }
 
 /// Why a pin cannot be used.
-enum Failure {
+enum PinFailure {
     /// Its firewall fell.
     Fell,
     /// Its firewall has left the group, so that the pin cannot be kept.
@@ -308,19 +308,23 @@ enum Failure {
     Opens,
 }
 
-fn failure(pin: &Pin, packet: PacketKind, view: &PinningView<'_>, now: Instant) -> Option<Failure> {
+fn failure(pin: &Pin, packet: PacketKind, view: &PinningView<'_>, now: Instant) -> Option<PinFailure> {
     if pin.is_up(view.group, view.set) {
         return None;
     }
     match packet {
-        PacketKind::Syn => Some(Failure::Opens),
-        PacketKind::SynAck | PacketKind::Bare | PacketKind::Other if view.group.slot_of(pin.firewall).is_none() => {
-            Some(Failure::Left)
+        PacketKind::Syn => Some(PinFailure::Opens),
+        PacketKind::SynAck | PacketKind::AckOrReset | PacketKind::Other
+            if view.group.slot_of(pin.firewall).is_none() =>
+        {
+            Some(PinFailure::Left)
         }
-        PacketKind::SynAck | PacketKind::Bare | PacketKind::Other if pin.has_fallen(view.group, view.set) => {
-            Some(Failure::Fell)
+        PacketKind::SynAck | PacketKind::AckOrReset | PacketKind::Other if pin.has_fallen(view.group, view.set) => {
+            Some(PinFailure::Fell)
         }
-        PacketKind::SynAck | PacketKind::Bare | PacketKind::Other => pin.asked_long_ago(now).then_some(Failure::Silent),
+        PacketKind::SynAck | PacketKind::AckOrReset | PacketKind::Other => {
+            pin.is_unanswered_for_long(now).then_some(PinFailure::Silent)
+        }
     }
 }
 
@@ -331,23 +335,23 @@ enum FailureAction {
     Keep,
 }
 
-fn on_failure(failure: Failure, view: &PinningView<'_>) -> FailureAction {
+fn on_failure(failure: PinFailure, view: &PinningView<'_>) -> FailureAction {
     match (failure, view.group.on_failure) {
-        (Failure::Opens | Failure::Silent, _) | (Failure::Fell | Failure::Left, OnFailure::Reselect) => {
+        (PinFailure::Opens | PinFailure::Silent, _) | (PinFailure::Fell | PinFailure::Left, OnFailure::Reselect) => {
             FailureAction::Reselect
         }
-        (Failure::Fell | Failure::Left, OnFailure::Reset) if view.tcp => FailureAction::Drop,
-        (Failure::Fell | Failure::Left, OnFailure::Reset) => FailureAction::Reselect,
-        (Failure::Fell, OnFailure::Keep) => FailureAction::Keep,
-        (Failure::Left, OnFailure::Keep) => FailureAction::Reselect,
-        (Failure::Fell | Failure::Left, OnFailure::Drop) => FailureAction::Drop,
+        (PinFailure::Fell | PinFailure::Left, OnFailure::Reset) if view.tcp => FailureAction::Drop,
+        (PinFailure::Fell | PinFailure::Left, OnFailure::Reset) => FailureAction::Reselect,
+        (PinFailure::Fell, OnFailure::Keep) => FailureAction::Keep,
+        (PinFailure::Left, OnFailure::Keep) => FailureAction::Reselect,
+        (PinFailure::Fell | PinFailure::Left, OnFailure::Drop) => FailureAction::Drop,
     }
 }
 
 fn opening_state(packet: PacketKind) -> PinState {
     match packet {
         PacketKind::Syn => PinState::Opening,
-        PacketKind::SynAck | PacketKind::Bare | PacketKind::Other => PinState::Tentative,
+        PacketKind::SynAck | PacketKind::AckOrReset | PacketKind::Other => PinState::Tentative,
     }
 }
 
@@ -361,8 +365,8 @@ fn choose(view: &PinningView<'_>, packet: PacketKind, change: PinChange, now: In
     if change == PinChange::Hashed && packet != PacketKind::Syn && awaits_first_verdict(view) {
         return NearDecision::NoPath;
     }
-    let asked = (packet != PacketKind::Bare).then(|| Stamp::at(now));
-    let pin = Pin { asked, ..Pin::new(view, firewall, opening_state(packet), PinnedBy::Hash) };
+    let asked = (packet != PacketKind::AckOrReset).then(|| Stamp::at(now));
+    let pin = Pin { unanswered_since: asked, ..Pin::new(view, firewall, opening_state(packet), PinnedBy::Hash) };
     send(pin, Some(change), view)
 }
 
@@ -395,7 +399,7 @@ fn follow_syn(pin: &Pin, view: &PinningView<'_>, now: Instant) -> Option<Pin> {
     let firewall = pin.syn_from.get()?;
     let slot = view.group.slot_of(firewall)?;
     view.set.is_up(slot).then(|| Pin {
-        asked: Some(Stamp::at(now)),
+        unanswered_since: Some(Stamp::at(now)),
         leader_moves: pin.leader_moves,
         ..Pin::new(view, firewall, PinState::Confirmed, PinnedBy::Learned)
     })
@@ -404,14 +408,14 @@ fn follow_syn(pin: &Pin, view: &PinningView<'_>, now: Instant) -> Option<Pin> {
 /// Applies rule N2. Returns `None` if there is no other firewall to try.
 fn rotate(pin: &Pin, view: &PinningView<'_>, now: Instant) -> Option<Pin> {
     let turns_max = 2 * view.group.members.len();
-    if !view.tcp || !pin.asked_long_ago(now) || usize::from(pin.turns) >= turns_max {
+    if !view.tcp || !pin.is_unanswered_for_long(now) || usize::from(pin.rotations) >= turns_max {
         return None;
     }
     let slot = view.group.slot_of(pin.firewall)?;
     let next = rendezvous::next_after(view.group, view.set.up, view.hash, slot).filter(|&next| next != slot)?;
     Some(Pin {
-        asked: Some(Stamp::at(now)),
-        turns: pin.turns + 1,
+        unanswered_since: Some(Stamp::at(now)),
+        rotations: pin.rotations + 1,
         leader_moves: pin.leader_moves,
         ..Pin::new(view, view.group.members[next].id, PinState::Tentative, PinnedBy::Hash)
     })
@@ -422,10 +426,10 @@ fn adopt(pin: &Pin, from: FirewallId, packet: PacketKind, view: &PinningView<'_>
     let (state, change) = match (packet, pin.state) {
         (PacketKind::Syn, PinState::Opening | PinState::Tentative) => (PinState::Tentative, PinChange::Corrected),
         (PacketKind::Syn, PinState::Confirmed) => (PinState::Tentative, PinChange::Followed),
-        (PacketKind::SynAck | PacketKind::Bare | PacketKind::Other, PinState::Opening | PinState::Tentative) => {
+        (PacketKind::SynAck | PacketKind::AckOrReset | PacketKind::Other, PinState::Opening | PinState::Tentative) => {
             (PinState::Confirmed, PinChange::Corrected)
         }
-        (PacketKind::SynAck | PacketKind::Bare | PacketKind::Other, PinState::Confirmed) => {
+        (PacketKind::SynAck | PacketKind::AckOrReset | PacketKind::Other, PinState::Confirmed) => {
             (PinState::Confirmed, PinChange::Followed)
         }
     };

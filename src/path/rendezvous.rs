@@ -3,7 +3,7 @@
 //!
 //! # The score, exactly
 //!
-//! For a flow and a member of weight `w`, let `h` be the 64-bit number of [`FlowHasher::member`], read as a fraction
+//! For a flow and a member of weight `w`, let `h` be the 64-bit number of [`FlowHasher::member_hash`], read as a fraction
 //! `h / 2^64` that is uniformly distributed in (0, 1). The member's *distance* is `neg_log2(h) / w`, and the shortest
 //! distance wins. Distances are exponentially distributed with rate `w`, so that a member wins with probability `w`
 //! over the sum of all weights, and a change of one weight moves flows only to or from that member.
@@ -111,7 +111,7 @@ const FRACTION_BITS: u32 = 32;
 
 fn hasher(group: &FirewallGroup, flow: FlowHash) -> impl Fn(&str) -> u64 + '_ {
     let hasher: &FlowHasher = &group.hasher;
-    move |name| hasher.member(flow, name)
+    move |name| hasher.member_hash(flow, name)
 }
 
 fn select_by(members: &[GroupMember], selectable: Slots, hash: &impl Fn(&str) -> u64) -> Option<usize> {

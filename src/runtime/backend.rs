@@ -11,7 +11,7 @@ use super::punts::PuntDepth;
 use super::reload::{ConfigSource, ReloadRequest, Reloader};
 use super::sessions::{self, EarlierTraffic, Walk};
 use super::shared::Shared;
-use super::{capture, counters, kill, logging, orders, process};
+use super::{capture, counters, kill, logging, overrides, process};
 use crate::api::metrics::Process;
 use crate::api::names::Member;
 use crate::api::{
@@ -31,11 +31,11 @@ use crate::id::LinkId;
 use crate::time::{Duration, Instant};
 
 /// How long a probe or ping waits for its answer.
-const EXCHANGE: Duration = Duration::from_secs(3);
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Number of requests for rates that are served at once; each takes memory for every matching session.
-const RATES: usize = 4;
+const RATE_REQUESTS_MAX: usize = 4;
 /// The time over which rates are measured.
-const RATE: Duration = Duration::from_millis(500);
+const RATE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Answers the API's requests to one engine.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Backend for EngineBackend {
             Request::Talkers(question) => self.talkers(question).await,
             Request::Kill { filter, reset, reason, by } => self.kill(filter, reset, reason, by).await,
             Request::Counters => self.counters().await,
-            Request::Measures => self.measures().await,
+            Request::Metrics => self.metrics().await,
             Request::Events(filter) => {
                 let now = self.shared.clock.wall_time();
                 self.shared.events().select(&filter, now).map(Answer::Events)
@@ -96,38 +96,39 @@ impl Backend for EngineBackend {
             Request::Config { all } => Ok(Answer::Config(self.config(all))),
             Request::Configs => self.reloader.configs(&self.shared.engine).await.map(Answer::Configs),
             Request::Reload { config, confirm, by } => {
-                let origin = config.map_or(ConfigSource::Own, ConfigSource::File);
-                self.take(ReloadRequest { origin, by, confirm }).await
+                let origin = config.map_or(ConfigSource::OwnFile, ConfigSource::File);
+                self.reload(ReloadRequest { source: origin, by, confirm }).await
             }
             Request::Rollback { back, by } => {
-                self.take(ReloadRequest { origin: ConfigSource::Back(back), by, confirm: None }).await
+                self.reload(ReloadRequest { source: ConfigSource::StepsBack(back), by, confirm: None }).await
             }
             Request::Confirm { by } => {
                 self.reloader.confirm(&self.shared.engine, &by).await.map(|done| Answer::Done(Done::from(done)))
             }
             Request::Plan { config, back } => {
-                let origin =
-                    back.map_or_else(|| config.map_or(ConfigSource::Own, ConfigSource::File), ConfigSource::Back);
+                let origin = back
+                    .map_or_else(|| config.map_or(ConfigSource::OwnFile, ConfigSource::File), ConfigSource::StepsBack);
                 self.reloader.plan(&self.shared.engine, &origin).await.map(|view| Answer::Plan(Box::new(view)))
             }
             Request::Explain { flow, from } => self.explain(&flow, from).await,
             Request::SetFirewall { group, name, admin, reason, by, force } => {
-                let order = self.order_of(reason, by);
-                self.command(move |controller, now| {
-                    orders::firewall(controller, group.as_deref(), &name, admin, &order, force, now)
+                let order = self.operator_order(reason, by);
+                self.apply_override(move |controller, now| {
+                    overrides::firewall(controller, group.as_deref(), &name, admin, &order, force, now)
                 })
                 .await
             }
             Request::SetServer { service, name, change, reason, by, force } => {
-                let order = self.order_of(reason, by);
-                self.command(move |controller, now| {
-                    orders::server(controller, &service, &name, change, &order, force, now)
+                let order = self.operator_order(reason, by);
+                self.apply_override(move |controller, now| {
+                    overrides::server(controller, &service, &name, change, &order, force, now)
                 })
                 .await
             }
             Request::SetService { name, admin, reason, by } => {
-                let order = self.order_of(reason, by);
-                self.command(move |controller, now| orders::service(controller, &name, admin, &order, now)).await
+                let order = self.operator_order(reason, by);
+                self.apply_override(move |controller, now| overrides::service(controller, &name, admin, &order, now))
+                    .await
             }
             Request::Probe { subject } => self.probe(&subject).await,
             Request::Ping { address, via } => self.ping(address, via).await,
@@ -152,10 +153,18 @@ impl EngineBackend {
         reloader: Arc<Reloader>,
         history: Arc<History>,
     ) -> Self {
-        Self { shared, commands, punts, reloader, history, kills: kill::at_once(), rates: Semaphore::new(RATES) }
+        Self {
+            shared,
+            commands,
+            punts,
+            reloader,
+            history,
+            kills: kill::kill_slots(),
+            rates: Semaphore::new(RATE_REQUESTS_MAX),
+        }
     }
 
-    async fn take(&self, asked: ReloadRequest) -> BackendResult {
+    async fn reload(&self, asked: ReloadRequest) -> BackendResult {
         let engine = self.shared.engine.clone();
         Arc::clone(&self.reloader).reload(engine, asked).await.map(Answer::Reload)
     }
@@ -179,13 +188,13 @@ impl EngineBackend {
     }
 
     fn config(&self, all: bool) -> ConfigView {
-        let text = self.shared.source().text;
+        let text = self.shared.config_text().text;
         if !all {
             return ConfigView { text: config::hide_secrets(&text), settings: None };
         }
         let config = self.shared.config();
         let settings = Some(config::settings(&config, &text));
-        ConfigView { text: config::in_force(&config, &text), settings }
+        ConfigView { text: config::running_config(&config, &text), settings }
     }
 
     async fn status(&self) -> BackendResult {
@@ -199,7 +208,7 @@ impl EngineBackend {
         let shared = &self.shared;
         let uptime_ms = u64::try_from(shared.clock.now().since(shared.started).as_millis()).unwrap_or(u64::MAX);
         alarms.extend(configuration_alarms(shared, &self.history));
-        if shared.is_ordinary() {
+        if shared.lacks_priority() {
             alarms.push(AlarmView {
                 kind: "ordinary_priority".to_owned(),
                 subject: shared.engine.clone(),
@@ -229,8 +238,8 @@ impl EngineBackend {
         let view = |(index, link): (usize, &crate::engine::snapshot::Link)| {
             let id = LinkId::from(index);
             let counted = counters.links.get(index).copied().unwrap_or_default();
-            let (made_packets, made_bytes) = shared.traffic.made_on(id);
-            let device = shared.device_words(link.device);
+            let (made_packets, made_bytes) = shared.socket_counters.sent_on(id);
+            let device = shared.device_status(link.device);
             LinkView {
                 engine: shared.engine.clone(),
                 name: link.name.clone(),
@@ -244,12 +253,12 @@ impl EngineBackend {
                 rx_packets: counted.rx_packets,
                 rx_bytes: counted.rx_bytes,
                 rx_dropped: counted.rx_dropped,
-                io: shared.config().engine.io.word().to_owned(),
+                io: shared.config().engine.io.name().to_owned(),
                 io_mode: device.io_mode,
-                ring_dropped: shared.traffic.ring_dropped_on(link.device),
+                ring_dropped: shared.socket_counters.ring_dropped_on(link.device),
                 tx_packets: counted.tx_packets + made_packets,
                 tx_bytes: counted.tx_bytes + made_bytes,
-                tx_errors: shared.traffic.failed_on(id),
+                tx_errors: shared.socket_counters.failed_on(id),
             }
         };
         let present = snapshot.links.iter().enumerate().filter(|(_, link)| !is_removed(&link.name));
@@ -261,7 +270,7 @@ impl EngineBackend {
         let found = match question.sort {
             None => self.walk(move |walk| sessions::page(walk, &selection, &question)).await,
             Some(sort) => {
-                let (selection, earlier) = self.carried(selection, sort).await?;
+                let (selection, earlier) = self.earlier_traffic(selection, sort).await?;
                 self.walk(move |walk| sessions::sorted(walk, &selection, sort, question.limit, earlier.as_ref())).await
             }
         };
@@ -270,13 +279,13 @@ impl EngineBackend {
 
     async fn talkers(&self, question: TalkerRequest) -> BackendResult {
         let selection = sessions::select(&question.filter, &self.snapshot())?;
-        let (selection, earlier) = self.carried(selection, question.sort).await?;
+        let (selection, earlier) = self.earlier_traffic(selection, question.sort).await?;
         let found = self.walk(move |walk| sessions::talkers(walk, &selection, &question, earlier.as_ref())).await;
         found.map(Answer::Talkers)
     }
 
     /// For rates: notes what the matching sessions have carried, and waits for the time over which rates are measured.
-    async fn carried(
+    async fn earlier_traffic(
         &self,
         selection: SessionMatcher,
         sort: SessionSort,
@@ -287,11 +296,11 @@ impl EngineBackend {
         let turn = self.rates.acquire().await.map_err(|error| ApiError::Unavailable(error.to_string()))?;
         let carried = self
             .walk(move |walk| {
-                let carried = EarlierTraffic::by(walk.table, &selection, walk.now);
+                let carried = EarlierTraffic::take(walk.table, &selection, walk.now);
                 (selection, Some(carried))
             })
             .await;
-        tokio::time::sleep(RATE).await;
+        tokio::time::sleep(RATE_INTERVAL).await;
         drop(turn);
         carried
     }
@@ -315,8 +324,8 @@ impl EngineBackend {
     pub(super) fn flat_counters(&self, workers: &Counters, controller: CountersView) -> CountersView {
         let (kept, lost) = self.shared.events().archived();
         let own = [("log_dropped", logging::dropped()), ("event_log_written", kept), ("event_log_dropped", lost)];
-        let own = self.shared.accounts.counters().into_iter().chain(own);
-        let sockets = self.shared.traffic.counters().chain(own).map(|(name, value)| (name.to_owned(), value));
+        let own = self.shared.session_log.counters().into_iter().chain(own);
+        let sockets = self.shared.socket_counters.counters().chain(own).map(|(name, value)| (name.to_owned(), value));
         counters::flat(workers, controller.into_iter().chain(sockets))
     }
 
@@ -335,13 +344,13 @@ impl EngineBackend {
     }
 
     /// The order of an operator, given at this moment.
-    fn order_of(&self, reason: Option<String>, by: String) -> Order {
+    fn operator_order(&self, reason: Option<String>, by: String) -> Order {
         Order { reason, by: Some(by), at: Some(self.shared.clock.wall_time()) }
     }
 
     /// Carries out an operator's override. When this returns, it is in force and kept over a restart, or the answer
     /// says that it is not kept.
-    async fn command(
+    async fn apply_override(
         &self,
         order: impl FnOnce(&mut Controller, Instant) -> Result<Done, ApiError> + Send + 'static,
     ) -> BackendResult {
@@ -352,8 +361,8 @@ impl EngineBackend {
             let now = control.now();
             let done = order(&mut control.controller, now)?;
             control.publish_now();
-            let (state, change) = (control.state.clone(), control.state.note(control.controller.overrides()));
-            Ok((done, elsewhere.spawn_blocking(move || state.keep(change).map_err(|error| (state, error)))))
+            let (state, change) = (control.state.clone(), control.state.set_pending(control.controller.overrides()));
+            Ok((done, elsewhere.spawn_blocking(move || state.save_pending(change).map_err(|error| (state, error)))))
         });
         let (mut done, keeping) = ordered.await??;
         if let Err((state, error)) = keeping.await.map_err(|error| ApiError::Unavailable(error.to_string()))? {
@@ -414,7 +423,7 @@ impl EngineBackend {
             }
             views
         };
-        let views = tokio::time::timeout(EXCHANGE, all).await;
+        let views = tokio::time::timeout(EXCHANGE_TIMEOUT, all).await;
         views.map(Answer::Exchanges).map_err(|_| {
             ApiError::Unavailable(format!("engine {} did not finish the exchange in time", self.shared.engine))
         })
@@ -423,7 +432,7 @@ impl EngineBackend {
 
 /// Alarms about a configuration in force that is not the one in the engine's file.
 fn configuration_alarms(shared: &Shared, history: &History) -> Vec<AlarmView> {
-    let since_ms = u64::try_from(shared.clock.now().since(shared.source().since).as_millis()).unwrap_or(u64::MAX);
+    let since_ms = u64::try_from(shared.clock.now().since(shared.config_text().since).as_millis()).unwrap_or(u64::MAX);
     let alarm = |kind: &str, reason: String| AlarmView {
         kind: kind.to_owned(),
         subject: shared.engine.clone(),
@@ -432,10 +441,10 @@ fn configuration_alarms(shared: &Shared, history: &History) -> Vec<AlarmView> {
     };
     let now_ms = shared.clock.wall_nanos(shared.clock.now()) / 1_000_000;
     let unconfirmed = history.unconfirmed().map(|waits| {
-        let (back_to, left) = (waits.back_to, waits.left(now_ms).as_secs());
+        let (back_to, left) = (waits.back_to, waits.remaining(now_ms).as_secs());
         alarm("unconfirmed", format!("returns to configuration {back_to} in {left} s, unless you say: fwlb confirm"))
     });
-    let refused = history.refused().map(|refused| {
+    let refused = history.expired().map(|refused| {
         let (digest, back_to) = (refused.digest, refused.back_to);
         let reason =
             format!("nobody confirmed {digest}: a restart takes configuration {back_to}, fwlb reload the file");

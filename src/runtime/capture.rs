@@ -22,7 +22,7 @@ pub(super) use pump::start;
 use queue::Queue;
 
 /// Number of captures at once; each makes the workers look at every frame.
-const AT_ONCE: usize = 4;
+const CAPTURES_MAX: usize = 4;
 
 /// The captures of one engine.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ struct Capture {
     /// One queue per thread.
     queues: Vec<Queue>,
     /// Set when the capture is to end.
-    ends: AtomicBool,
+    is_ending: AtomicBool,
 }
 
 /// The generation of captures that a thread knows.
@@ -57,7 +57,7 @@ impl Captures {
 
     /// The taps of worker `number`, if they changed since `known`.
     #[inline]
-    pub(super) fn news_for_worker(&self, number: usize, known: &mut SeenGeneration) -> Option<Vec<Tap>> {
+    pub(super) fn changed_taps_for_worker(&self, number: usize, known: &mut SeenGeneration) -> Option<Vec<Tap>> {
         let generation = self.generation.load(Ordering::Relaxed);
         if generation == known.0 {
             return None;
@@ -72,23 +72,24 @@ impl Captures {
     }
 
     /// The taps of the control thread, if they changed since `known`.
-    pub(super) fn news_for_control(&self, known: &mut SeenGeneration) -> Option<Vec<Tap>> {
-        self.news_for_worker(self.workers, known)
+    pub(super) fn changed_taps_for_control(&self, known: &mut SeenGeneration) -> Option<Vec<Tap>> {
+        self.changed_taps_for_worker(self.workers, known)
     }
 
     /// Ends the capture with this id; false if there is none.
     pub(super) fn end(&self, id: &str) -> bool {
         let running = self.running();
         let named = running.iter().filter(|capture| capture.id.as_deref() == Some(id));
-        named.map(|capture| capture.ends.store(true, Ordering::Relaxed)).count() > 0
+        named.map(|capture| capture.is_ending.store(true, Ordering::Relaxed)).count() > 0
     }
 
     /// Registers a capture; `None` if too many run.
     fn begin(&self, id: Option<String>, filter: Filter, snaplen: usize, links: usize) -> Option<Arc<Capture>> {
         let queues = (0..=self.workers).map(|_| Queue::new(links)).collect();
-        let capture = Arc::new(Capture { id, filter: Arc::new(filter), snaplen, queues, ends: AtomicBool::new(false) });
+        let capture =
+            Arc::new(Capture { id, filter: Arc::new(filter), snaplen, queues, is_ending: AtomicBool::new(false) });
         let mut running = self.running();
-        if running.len() >= AT_ONCE {
+        if running.len() >= CAPTURES_MAX {
             return None;
         }
         running.push(Arc::clone(&capture));

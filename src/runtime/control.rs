@@ -10,10 +10,10 @@ use tokio::time::MissedTickBehavior;
 
 use super::capture::SeenGeneration;
 use super::devices::{DeviceChange, Devices};
+use super::overrides_file::OverridesFile;
 use super::punts::PuntReceiver;
 use super::rings::RingLosses;
 use super::shared::Shared;
-use super::state::OverridesFile;
 use super::transmit::{BURST, LinkSenders};
 use super::worker::WorkerHandle;
 use crate::config::is_removed;
@@ -28,14 +28,14 @@ use crate::time::{Duration, Instant};
 /// Punted frames that are handled before timers and requests have their turn.
 const PUNT_BATCH: usize = 64;
 /// How often periodic work is done, and how often the watchdog sees the thread turn.
-const TICK: Duration = Duration::from_secs(1);
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
 /// Devices are looked at after this many ticks even without notifications, and at every tick while one is missing, so
 /// that a device that failed to open is tried again.
 const DEVICE_TICKS: u32 = 5;
 /// Number of replaced snapshots that are kept for workers that still use them.
-const RETIRED: usize = 64;
+const RETIRED_MAX: usize = 64;
 /// Number of requests that may wait for the control thread.
-const COMMANDS: usize = 64;
+const COMMANDS_MAX: usize = 64;
 
 /// A function to run on the control thread.
 pub(super) type Command = Box<dyn FnOnce(&mut Control) + Send>;
@@ -52,15 +52,15 @@ pub(super) struct Control {
     /// The overrides, kept over a restart.
     pub state: Arc<OverridesFile>,
     pub(super) devices: Devices,
-    pub(super) outlets: LinkSenders,
+    pub(super) senders: LinkSenders,
     pub(super) workers: Vec<WorkerHandle>,
     /// Shows sent frames to the captures.
-    watch: FrameTracer,
-    captures: SeenGeneration,
+    tracer: FrameTracer,
+    seen_captures: SeenGeneration,
     /// How late timers were served.
-    pub lag: DurationHistogram,
+    pub timer_lag: DurationHistogram,
     /// Who waits for the outcome of a probe or ping, by the controller's number of the request.
-    waiting: BTreeMap<u64, oneshot::Sender<ExchangeView>>,
+    pending_exchanges: BTreeMap<u64, oneshot::Sender<ExchangeView>>,
     /// Replaced snapshots, oldest first; they are freed here and not by a worker.
     retired: VecDeque<Arc<Snapshot>>,
     ring_losses: RingLosses,
@@ -78,7 +78,7 @@ pub(super) struct Sources {
 
 /// Makes the bounded queue of requests.
 pub(super) fn commands() -> (Commands, mpsc::Receiver<Command>) {
-    mpsc::channel(COMMANDS)
+    mpsc::channel(COMMANDS_MAX)
 }
 
 impl Control {
@@ -98,12 +98,12 @@ impl Control {
             shared,
             state,
             devices,
-            outlets,
+            senders: outlets,
             workers,
-            watch,
-            captures,
-            lag,
-            waiting,
+            tracer: watch,
+            seen_captures: captures,
+            timer_lag: lag,
+            pending_exchanges: waiting,
             retired,
             ring_losses,
             ring_dropped: Vec::new(),
@@ -126,8 +126,8 @@ impl Control {
     /// Registers for the outcome of a probe or ping. Requests whose client has disconnected are forgotten.
     pub(super) fn outcome_of(&mut self, request: u64) -> oneshot::Receiver<ExchangeView> {
         let (sender, receiver) = oneshot::channel();
-        self.waiting.retain(|_, asker| !asker.is_closed());
-        self.waiting.insert(request, sender);
+        self.pending_exchanges.retain(|_, asker| !asker.is_closed());
+        self.pending_exchanges.insert(request, sender);
         receiver
     }
 
@@ -143,13 +143,13 @@ impl Control {
             reason = "its successor asks for a promise, that a monitor keeps its one descriptor while it lives, in a form that only io may give"
         )]
         let mut monitor = AsyncFd::new(sources.monitor)?;
-        let mut tick = tokio::time::interval(TICK);
+        let mut tick = tokio::time::interval(TICK_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut punts = Vec::with_capacity(PUNT_BATCH);
         let mut ticks = 0_u32;
         loop {
-            self.shared.control_beat.turn();
-            self.settle(&sources.punts);
+            self.shared.control_turns.turn();
+            self.apply_decisions(&sources.punts);
             let deadline = self.controller.poll_timeout();
             let due = deadline.map(|due| due.since(self.now()));
             tokio::select! {
@@ -163,26 +163,26 @@ impl Control {
                 // The delay of this timer is the delay of the whole engine: the controller takes it into account.
                 () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {
                     let now = self.now();
-                    self.lag.observe(deadline.map_or(Duration::ZERO, |deadline| now.since(deadline)));
-                    self.note_ring_losses(now);
+                    self.timer_lag.observe(deadline.map_or(Duration::ZERO, |deadline| now.since(deadline)));
+                    self.report_ring_losses(now);
                     self.controller.handle_timeout(now);
                 }
                 Some(command) = sources.commands.recv() => command(self),
                 ready = monitor.readable_mut() => {
                     let mut ready = ready?;
-                    let news = ready.get_inner_mut().take()?;
+                    let news = ready.get_inner_mut().read_changes()?;
                     ready.clear_ready();
-                    self.follow(&news);
+                    self.apply_link_changes(&news);
                 }
                 _ = tick.tick() => {
-                    self.shared.tell_suppressed();
-                    self.tell_ring_losses();
+                    self.shared.log_suppressed();
+                    self.log_ring_losses();
                     let now = self.now();
                     self.controller.handle_refusals(self.shared.sessions.sources().take_refusals(), now);
                     self.controller.watch_returns(&self.shared.counters(), now);
                     ticks = ticks.wrapping_add(1);
-                    if ticks.is_multiple_of(DEVICE_TICKS) || self.devices.is_missing_one() {
-                        self.follow(&LinkChanges::Anything);
+                    if ticks.is_multiple_of(DEVICE_TICKS) || self.devices.has_missing() {
+                        self.apply_link_changes(&LinkChanges::All);
                     }
                 }
             }
@@ -190,11 +190,11 @@ impl Control {
     }
 
     /// Tells the controller of the links whose workers' rings lost frames since it was told before.
-    fn note_ring_losses(&mut self, now: Instant) {
+    fn report_ring_losses(&mut self, now: Instant) {
         let config = self.shared.config();
         self.ring_dropped.resize(config.devices.len(), 0);
         for (index, known) in self.ring_dropped.iter_mut().enumerate() {
-            let dropped = self.shared.traffic.ring_dropped_on(index.into());
+            let dropped = self.shared.socket_counters.ring_dropped_on(index.into());
             if std::mem::replace(known, dropped) < dropped {
                 let on_device = |link: &LinkId| config.links[link.index()].device.index() == index;
                 self.controller.handle_ring_loss(config.link_ids().filter(on_device), now);
@@ -203,14 +203,14 @@ impl Control {
     }
 
     /// Logs which rings lose frames, and what to do about it.
-    fn tell_ring_losses(&mut self) {
+    fn log_ring_losses(&mut self) {
         let (config, now) = (self.shared.config(), self.now());
         for (device, worker) in
             (0..config.devices.len()).flat_map(|device| (0..self.workers.len()).map(move |worker| (device, worker)))
         {
             let id = DeviceId::from(device);
-            let lost = self.shared.traffic.ring_dropped_of(worker, id);
-            let Some(lost) = self.ring_losses.observe((id, worker), lost, now) else { continue };
+            let lost = self.shared.socket_counters.ring_dropped_of(worker, id);
+            let Some(lost) = self.ring_losses.report_due((id, worker), lost, now) else { continue };
             let links = config.links.iter().filter(|link| link.device == id && !is_removed(&link.name));
             let links: Vec<_> = links.map(|link| link.name.as_str()).collect();
             tracing::warn!(
@@ -226,28 +226,28 @@ impl Control {
     }
 
     /// Passes sent frames to the captures.
-    fn show(&mut self, made: &[Transmit]) {
-        if let Some(taps) = self.shared.captures.news_for_control(&mut self.captures) {
-            self.watch.set(taps);
+    fn capture_sent(&mut self, made: &[Transmit]) {
+        if let Some(taps) = self.shared.captures.changed_taps_for_control(&mut self.seen_captures) {
+            self.tracer.set_taps(taps);
         }
-        if made.is_empty() || !self.watch.is_on() {
+        if made.is_empty() || !self.tracer.is_on() {
             return;
         }
         let snapshot = self.shared.snapshot.load();
-        self.watch.begin(&snapshot, self.shared.clock.now());
+        self.tracer.begin_batch(&snapshot, self.shared.clock.now());
         for frame in made {
-            self.watch.controller_sent(frame, &self.shared.sessions, &snapshot);
+            self.tracer.controller_frame_sent(frame, &self.shared.sessions, &snapshot);
         }
     }
 
-    fn follow(&mut self, news: &LinkChanges) {
-        let changes = self.devices.follow(news, &mut self.outlets);
+    fn apply_link_changes(&mut self, news: &LinkChanges) {
+        let changes = self.devices.apply_link_changes(news, &mut self.senders);
         self.devices_changed(changes);
     }
 
     /// Carries out what the controller wants done. The workers get its snapshot before its frames are sent, because an
     /// answer may arrive at once and the snapshot before would not know it.
-    fn settle(&mut self, punts: &PuntReceiver) {
+    fn apply_decisions(&mut self, punts: &PuntReceiver) {
         let refused = punts.take_refused();
         if refused > 0 {
             let now = self.now();
@@ -256,9 +256,9 @@ impl Control {
         self.publish_now();
         loop {
             let made: ArrayVec<_, BURST> = std::iter::from_fn(|| self.controller.poll_transmit()).take(BURST).collect();
-            self.show(&made);
-            made.iter().for_each(|frame| self.shared.traffic.made(frame.link, frame.bytes.len()));
-            self.outlets.send_made(&made, &self.shared.traffic);
+            self.capture_sent(&made);
+            made.iter().for_each(|frame| self.shared.socket_counters.count_sent(frame.link, frame.bytes.len()));
+            self.senders.send_own(&made, &self.shared.socket_counters);
             if !made.is_full() {
                 break;
             }
@@ -269,7 +269,7 @@ impl Control {
     /// Keeps a snapshot that the workers are about to leave: a worker that freed thousands of servers would carry
     /// nothing meanwhile.
     fn retire(&mut self, snapshot: Arc<Snapshot>) {
-        if self.retired.len() == RETIRED {
+        if self.retired.len() == RETIRED_MAX {
             self.retired.pop_front();
         }
         self.retired.push_back(snapshot);
@@ -280,15 +280,15 @@ impl Control {
         while let Some(event) = self.controller.poll_event() {
             match event {
                 Event::Publish(snapshot) => {
-                    self.outlets.follow(&snapshot);
+                    self.senders.set_links(&snapshot);
                     self.retire(self.shared.snapshot.swap(snapshot));
                     // Even an idle worker has to look after the sessions of a failed firewall.
                     self.workers.iter().for_each(WorkerHandle::wake);
                 }
                 Event::Change(change) => self.shared.event(change),
-                Event::Checked(checked) => self.shared.checked(&checked),
+                Event::CheckEnded(checked) => self.shared.checked(&checked),
                 Event::Exchange { request, result } => {
-                    if let Some(asker) = self.waiting.remove(&request) {
+                    if let Some(asker) = self.pending_exchanges.remove(&request) {
                         let _ = asker.send(result);
                     }
                 }

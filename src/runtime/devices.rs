@@ -5,21 +5,21 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::opening::{DeviceEndpoints, LinkKinds, Opener};
-use super::probes::ProbeThreadHandle;
+use super::probe_thread::ProbeThreadHandle;
 use super::shared::{DeviceStatus, Shared};
 use super::transmit::LinkSenders;
 use super::with_sources;
 use super::worker::{WorkerHandle, WorkerMessage};
 use crate::config::{Config, Link, RouteTarget, is_removed};
 use crate::engine::controller::DeviceState;
-use crate::engine::forwarder::Apart;
+use crate::engine::forwarder::ProbeBypass;
 use crate::id::DeviceId;
 use crate::io::af_packet;
 use crate::io::af_xdp::Attachment;
+use crate::io::frame_io::DeviceOpenError;
 use crate::io::isolate::{IsolateError, Isolation};
 use crate::io::lock::{self, LinkLock};
 use crate::io::monitor::LinkChanges;
-use crate::io::ways::DeviceOpenError;
 use crate::io::{netdev, privileges};
 
 /// Why a device could not be attached.
@@ -48,14 +48,14 @@ pub(super) struct Devices {
     ports: Vec<Port>,
     /// The locks of the engine's links, by link name.
     locks: BTreeMap<String, LinkLock>,
-    raised: DevicesSetUp,
+    set_up: DevicesSetUp,
 }
 
 /// A device that is open and not yet in use.
 #[derive(Debug)]
 pub(super) struct Opened {
     found: netdev::Device,
-    ways: DeviceEndpoints,
+    endpoints: DeviceEndpoints,
 }
 
 #[derive(Debug, Default)]
@@ -64,9 +64,9 @@ struct Port {
     attached: Option<Attached>,
     /// Interface index of the device that was attached last. If that is set down later, an operator did it, and it
     /// stays down.
-    taken: Option<u32>,
+    last_index: Option<u32>,
     /// The state that was last reported to the controller.
-    told: Option<DeviceState>,
+    reported: Option<DeviceState>,
     /// The last failure to attach; it is logged only when it changes.
     failure: Option<String>,
 }
@@ -98,7 +98,7 @@ impl Devices {
     ) -> Self {
         let config = shared.config();
         let ports = config.devices.iter().map(|name| Port { name: name.clone(), ..Port::default() }).collect();
-        Self { shared, isolation, opener, workers, probes, ports, locks, raised }
+        Self { shared, isolation, opener, workers, probes, ports, locks, set_up: raised }
     }
 
     /// Opens the devices of `config` that the engine does not have yet, all or none.
@@ -119,7 +119,7 @@ impl Devices {
                     // Releases what the failed attempt holds.
                     if let Some(found) = netdev::find(name) {
                         let _ = self.isolation.release(&found.name);
-                        self.lower(found.index, &found.name);
+                        self.restore_down(found.index, &found.name);
                     }
                     return Err(format!("cannot open device {name}: {}", with_sources(&error)));
                 }
@@ -132,13 +132,13 @@ impl Devices {
     pub(super) fn close_new(&mut self, opened: Vec<Opened>) {
         for one in opened {
             self.release(&one.found.name);
-            self.lower(one.found.index, &one.found.name);
+            self.restore_down(one.found.index, &one.found.name);
         }
     }
 
     /// Applies a configuration that has taken effect: `opened` are its new devices, `locks` its new links. Devices that
     /// are no longer configured go back to the kernel.
-    pub(super) fn follow_config(
+    pub(super) fn apply_config(
         &mut self,
         config: &Config,
         opened: Vec<Opened>,
@@ -155,24 +155,24 @@ impl Devices {
                 self.detach(index.into(), "device is let go", outlets);
                 if let Some((number, name)) = attached {
                     self.release(&name);
-                    self.lower(number, &name);
+                    self.restore_down(number, &name);
                 }
-                (self.ports[index].told, self.ports[index].taken) = (None, None);
+                (self.ports[index].reported, self.ports[index].last_index) = (None, None);
             }
         }
         let mut changes = Vec::new();
         for one in opened {
             let Some(index) = self.ports.iter().position(|port| port.name == one.found.name) else { continue };
             let known = state(&one.found);
-            self.put_to_use(index.into(), one, outlets);
-            changes.extend(self.tell(index.into(), Some(known)));
+            self.activate(index.into(), one, outlets);
+            changes.extend(self.state_change(index.into(), Some(known)));
         }
         changes
     }
 
     /// Sets a device down that the engine set up, unless another engine has links on it.
-    fn lower(&mut self, index: u32, name: &str) {
-        let mut raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
+    fn restore_down(&mut self, index: u32, name: &str) {
+        let mut raised = self.set_up.lock().unwrap_or_else(PoisonError::into_inner);
         if !raised.contains(&index) || lock::is_owned(name) {
             return;
         }
@@ -200,22 +200,22 @@ impl Devices {
             self.attach(device, &found, outlets).map_err(|error| (name.clone(), error))?;
             // Opening may have set it up.
             let found = netdev::find(&name).unwrap_or(found);
-            changes.extend(self.tell(device, Some(state(&found))));
+            changes.extend(self.state_change(device, Some(state(&found))));
         }
         Ok(changes)
     }
 
     /// Whether a configured device is not attached.
-    pub(super) fn is_missing_one(&self) -> bool {
+    pub(super) fn has_missing(&self) -> bool {
         self.ports.iter().any(|port| port.attached.is_none() && !is_removed(&port.name))
     }
 
     /// Looks again at the devices that the notifications are about.
-    pub(super) fn follow(&mut self, news: &LinkChanges, outlets: &mut LinkSenders) -> Vec<DeviceChange> {
+    pub(super) fn apply_link_changes(&mut self, news: &LinkChanges, outlets: &mut LinkSenders) -> Vec<DeviceChange> {
         // A device that is configured by its MAC address may have any name.
         let concerned = |port: &Port| match news {
-            LinkChanges::Anything => true,
-            LinkChanges::Devices(names) => names.contains(&port.name) || port.name.starts_with(netdev::BY_MAC),
+            LinkChanges::All => true,
+            LinkChanges::Devices(names) => names.contains(&port.name) || port.name.starts_with(netdev::MAC_PREFIX),
         };
         if !self.ports.iter().any(concerned) {
             return Vec::new();
@@ -223,11 +223,11 @@ impl Devices {
         let known = |port: &Port| port.attached.as_ref().map(|attached| attached.index);
         let found = netdev::find_all(self.ports.iter().map(|port| (port.name.as_str(), known(port))));
         let devices = (0..self.ports.len()).map(DeviceId::from);
-        devices.zip(found).filter_map(|(device, found)| self.bring_in_line(device, found, outlets)).collect()
+        devices.zip(found).filter_map(|(device, found)| self.reconcile(device, found, outlets)).collect()
     }
 
     /// Attaches, detaches or updates a port so that it matches its device.
-    fn bring_in_line(
+    fn reconcile(
         &mut self,
         device: DeviceId,
         found: Option<netdev::Device>,
@@ -242,7 +242,7 @@ impl Devices {
             (Some(attached), Some(found)) => {
                 let mtu = found.mtu;
                 if attached.index == found.index && std::mem::replace(&mut attached.mtu, mtu) != mtu {
-                    self.workers.iter().for_each(|worker| worker.tell(WorkerMessage::Mtu { device, mtu }));
+                    self.workers.iter().for_each(|worker| worker.send(WorkerMessage::Mtu { device, mtu }));
                 }
                 attached.index == found.index
             }
@@ -254,9 +254,9 @@ impl Devices {
                 attached.as_ref().map(|attached| attached.index) == found.as_ref().map(|found| found.index);
             self.detach(device, if is_same_device { "device has another MTU" } else { "device is gone" }, outlets);
         }
-        let Some(found) = found else { return self.tell(device, None) };
+        let Some(found) = found else { return self.state_change(device, None) };
         if same {
-            self.follow_name(device, &found.name);
+            self.rename(device, &found.name);
         }
         if !same && let Err(error) = self.attach(device, &found, outlets) {
             let port = &mut self.ports[device.index()];
@@ -265,30 +265,30 @@ impl Devices {
                 tracing::warn!(engine = self.shared.engine, device = port.name, error = failure, "device not attached");
                 port.failure = Some(failure);
             }
-            return self.tell(device, None);
+            return self.state_change(device, None);
         }
         let reason = why_down(&found);
-        self.shared.tell_device(device, |words| words.reason = reason);
-        self.tell(device, Some(state(&found)))
+        self.shared.update_device(device, |words| words.reason = reason);
+        self.state_change(device, Some(state(&found)))
     }
 
     /// Follows a device that is configured by its MAC address to a new name, because the kernel's stack is kept off by
     /// name.
-    fn follow_name(&mut self, device: DeviceId, name: &str) {
+    fn rename(&mut self, device: DeviceId, name: &str) {
         let port = &mut self.ports[device.index()];
         let Some(attached) = port.attached.as_mut().filter(|attached| attached.name != name) else { return };
         let before = std::mem::replace(&mut attached.name, name.to_owned());
         let engine = &self.shared.engine;
-        if let Err(error) = self.isolation.hold(name).and_then(|()| self.isolation.release(&before)) {
+        if let Err(error) = self.isolation.isolate(name).and_then(|()| self.isolation.release(&before)) {
             tracing::warn!(engine, device = name, error = with_sources(&error), "the kernel's stack is on the device");
         }
         tracing::info!(engine, device = name, before, "device has another name");
-        self.shared.tell_device(device, |words| words.name = Some(name.to_owned()));
+        self.shared.update_device(device, |words| words.name = Some(name.to_owned()));
     }
 
     /// Returns the change to report if the state differs from the one that was last reported.
-    fn tell(&mut self, device: DeviceId, state: Option<DeviceState>) -> Option<DeviceChange> {
-        let told = &mut self.ports[device.index()].told;
+    fn state_change(&mut self, device: DeviceId, state: Option<DeviceState>) -> Option<DeviceChange> {
+        let told = &mut self.ports[device.index()].reported;
         (*told != state).then(|| {
             *told = state;
             (device, state)
@@ -303,21 +303,21 @@ impl Devices {
     ) -> Result<(), AttachError> {
         let links = links_on(&self.shared.config(), &self.ports[device.index()].name);
         let opened = self.open(found.clone(), links)?;
-        self.put_to_use(device, opened, outlets);
+        self.activate(device, opened, outlets);
         Ok(())
     }
 
     /// Isolates the kernel's stack first, so that it answers nothing that the engine will answer.
     fn open(&mut self, found: netdev::Device, links: LinkKinds) -> Result<Opened, AttachError> {
-        self.isolation.hold(&found.name)?;
-        let found = self.raise(found);
+        self.isolation.isolate(&found.name)?;
+        let found = self.set_up(found);
         let ways = self.opener.open(&self.shared.engine, &found, links)?;
-        Ok(Opened { found, ways })
+        Ok(Opened { found, endpoints: ways })
     }
 
     /// Sets a device up that is down, because the engine's links are up while it runs. Notifications report the result.
-    fn raise(&mut self, found: netdev::Device) -> netdev::Device {
-        if found.enabled || self.ports.iter().any(|port| port.taken == Some(found.index)) {
+    fn set_up(&mut self, found: netdev::Device) -> netdev::Device {
+        if found.admin_up || self.ports.iter().any(|port| port.last_index == Some(found.index)) {
             return found;
         }
         let (engine, device) = (&self.shared.engine, &found.name);
@@ -328,25 +328,26 @@ impl Devices {
                     device,
                     "device was down and is set up; it is set down again when the engine lets it go"
                 );
-                self.raised.lock().unwrap_or_else(PoisonError::into_inner).push(found.index);
+                self.set_up.lock().unwrap_or_else(PoisonError::into_inner).push(found.index);
             }
             Err(error) => tracing::warn!(engine, device, %error, "device is down and cannot be set up"),
         }
         netdev::find(&found.name).filter(|again| again.index == found.index).unwrap_or(found)
     }
 
-    fn put_to_use(&mut self, device: DeviceId, opened: Opened, outlets: &mut LinkSenders) {
-        let Opened { found, ways: DeviceEndpoints { workers, own, probes, attachment, mode } } = opened;
+    fn activate(&mut self, device: DeviceId, opened: Opened, outlets: &mut LinkSenders) {
+        let Opened { found, endpoints: DeviceEndpoints { workers, control_sender: own, probes, attachment, mode } } =
+            opened;
         outlets.attach(device, own);
         let apart = probes.map(|receiver| {
-            let apart = Arc::new(Apart::default());
+            let apart = Arc::new(ProbeBypass::default());
             self.probes.attach(device, receiver, apart.clone());
             apart
         });
         for (worker, (receiver, sender)) in self.workers.iter().zip(workers) {
-            worker.tell(WorkerMessage::Attach { device, receiver, sender, apart: apart.clone() });
+            worker.send(WorkerMessage::Attach { device, receiver, sender, apart: apart.clone() });
         }
-        let io = self.shared.config().engine.io.word();
+        let io = self.shared.config().engine.io.name();
         let port = &mut self.ports[device.index()];
         tracing::info!(
             engine = self.shared.engine,
@@ -357,8 +358,8 @@ impl Devices {
             "device attached"
         );
         let words = DeviceStatus { name: Some(found.name.clone()), io_mode: mode, reason: why_down(&found) };
-        self.shared.tell_device(device, |told| *told = words);
-        port.taken = Some(found.index);
+        self.shared.update_device(device, |told| *told = words);
+        port.last_index = Some(found.index);
         port.attached =
             Some(Attached { index: found.index, name: found.name, mtu: found.mtu, _attachment: attachment });
         port.failure = None;
@@ -369,9 +370,9 @@ impl Devices {
         if port.attached.take().is_some() {
             outlets.detach(device);
             self.probes.detach(device);
-            self.workers.iter().for_each(|worker| worker.tell(WorkerMessage::Detach(device)));
+            self.workers.iter().for_each(|worker| worker.send(WorkerMessage::Detach(device)));
             let reason = Some("the device is missing");
-            self.shared.tell_device(device, |told| *told = DeviceStatus { reason, ..DeviceStatus::default() });
+            self.shared.update_device(device, |told| *told = DeviceStatus { reason, ..DeviceStatus::default() });
             tracing::warn!(engine = self.shared.engine, device = port.name, "{why}");
         }
     }
@@ -379,7 +380,7 @@ impl Devices {
 
 /// Why the links of a device are down; `None` if they are up.
 fn why_down(found: &netdev::Device) -> Option<&'static str> {
-    match (found.up, found.enabled) {
+    match (found.oper_up, found.admin_up) {
         (true, _) => None,
         (false, true) => Some("no carrier"),
         (false, false) => Some("set down"),
@@ -394,11 +395,11 @@ impl Drop for Devices {
     /// Restores the devices as they were before the engine. A killed engine leaves them up.
     fn drop(&mut self) {
         self.locks.clear();
-        let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let raised = self.set_up.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for index in raised {
             // It may be gone or have another name.
             let Some(found) = netdev::list().into_iter().find(|found| found.index == index) else { continue };
-            self.lower(index, &found.name);
+            self.restore_down(index, &found.name);
         }
     }
 }
@@ -408,16 +409,19 @@ fn links_on(config: &Config, device: &str) -> LinkKinds {
     let links = || config.links.iter().enumerate().filter(|(_, link)| config.devices[link.device.index()] == device);
     let is_probed = |link: usize| {
         config.firewalls.iter().any(|firewall| firewall.link.index() == link)
-            || config.servers.iter().any(|server| server.addresses.iter().any(|address| leads(config, *address, link)))
+            || config
+                .servers
+                .iter()
+                .any(|server| server.addresses.iter().any(|address| is_next_hop_link(config, *address, link)))
     };
     LinkKinds {
         tagged: links().any(|(_, link)| link.vlan.is_some()),
-        probed: links().any(|(number, _)| is_probed(number)),
+        has_probes: links().any(|(number, _)| is_probed(number)),
     }
 }
 
 /// Whether the way to an address leads by a link: it is connected there, or connected nowhere and routed there.
-fn leads(config: &Config, address: IpAddr, link: usize) -> bool {
+fn is_next_hop_link(config: &Config, address: IpAddr, link: usize) -> bool {
     let is_connected = |of: &Link| of.addresses.iter().any(|subnet| subnet.contains(&address));
     if config.links.iter().any(is_connected) {
         return is_connected(&config.links[link]);
@@ -429,5 +433,5 @@ fn leads(config: &Config, address: IpAddr, link: usize) -> bool {
 }
 
 fn state(found: &netdev::Device) -> DeviceState {
-    DeviceState { mac: found.mac, mtu: found.mtu, up: found.up }
+    DeviceState { mac: found.mac, mtu: found.mtu, up: found.oper_up }
 }

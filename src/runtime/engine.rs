@@ -7,19 +7,19 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::accounts::WorkerLedger;
 use super::backend::EngineBackend;
-use super::confine;
 use super::control::{Control, Sources, commands};
 use super::devices::{AttachError, Devices, DevicesSetUp};
 use super::events::{self, Archive};
 use super::management::{Served, SocketPath};
 use super::opening::Opener;
-use super::probes::{ProbeThread, ProbeThreadHandle};
+use super::overrides_file::{OverridesFile, ServersFile};
+use super::probe_thread::{ProbeThread, ProbeThreadHandle};
 use super::reload::{ReloadableEngine, Reloader};
+use super::sandbox;
+use super::session_log::WorkerSessionLog;
 use super::shared::{ConfigText, Shared};
 use super::starting::StartState;
-use super::state::{OverridesFile, ServersFile};
 use super::transmit::LinkSenders;
 use super::worker::{Worker, WorkerHandle};
 use super::{EngineFile, Options, RunError, placement, punts};
@@ -37,7 +37,7 @@ use crate::nat::PortPools;
 use crate::session::SessionTable;
 
 /// Number of pairs of a source address and a server for which one worker keeps ports of `full-nat`; each takes 8 KiB.
-const PORT_POOLS: usize = 4096;
+const PORT_POOLS_MAX: usize = 4096;
 
 /// The channel over which a thread reports that it ended.
 pub(super) type ThreadExits = mpsc::UnboundedSender<String>;
@@ -45,13 +45,13 @@ pub(super) type ThreadExits = mpsc::UnboundedSender<String>;
 /// An engine that has its devices and locks and runs no thread yet.
 pub(super) struct PreparedEngine {
     file: EngineFile,
-    beginning: StartState,
+    start_state: StartState,
     clock: Clock,
     socket: SocketPath,
     links: BTreeMap<String, LinkLock>,
     isolation: Isolation,
     monitor: Monitor,
-    raised: DevicesSetUp,
+    devices_set_up: DevicesSetUp,
 }
 
 /// An engine whose threads run.
@@ -68,12 +68,12 @@ pub(super) struct RunningEngine {
 /// Reports the end of its thread to the owner of all threads, also after a panic.
 struct ThreadExitGuard {
     thread: String,
-    endings: ThreadExits,
+    exits: ThreadExits,
 }
 
 impl Drop for ThreadExitGuard {
     fn drop(&mut self) {
-        let _ = self.endings.send(std::mem::take(&mut self.thread));
+        let _ = self.exits.send(std::mem::take(&mut self.thread));
     }
 }
 
@@ -97,7 +97,7 @@ impl PreparedEngine {
         for link in &config.links {
             let designation = &config.devices[link.device.index()];
             let device = netdev::find(designation).map_or_else(|| designation.clone(), |found| found.name);
-            let lock = LinkLock::take(&device, link.vlan).map_err(|source| RunError::LinkTaken {
+            let lock = LinkLock::acquire(&device, link.vlan).map_err(|source| RunError::LinkTaken {
                 engine: engine.clone(),
                 link: link.name.clone(),
                 device: link.vlan.map_or_else(|| device.clone(), |vid| format!("{device} vlan {vid}")),
@@ -105,7 +105,7 @@ impl PreparedEngine {
             })?;
             links.insert(link.name.clone(), lock);
         }
-        let socket = SocketPath::take(engine, &config.engine.control)?;
+        let socket = SocketPath::lock(engine, &config.engine.control)?;
         let isolation = Isolation::new(engine).map_err(|source| RunError::Isolate {
             engine: engine.clone(),
             device: config.devices.join(", "),
@@ -113,12 +113,12 @@ impl PreparedEngine {
         })?;
         // Opened before the devices are looked at, so that no change is missed.
         let monitor = Monitor::open().map_err(system("listen for changes of network devices"))?;
-        Ok(Self { clock, socket, links, isolation, monitor, raised, file, beginning })
+        Ok(Self { clock, socket, links, isolation, monitor, devices_set_up: raised, file, start_state: beginning })
     }
 
     /// The engine's name, and how it begins.
-    pub(super) fn beginning(&self) -> (String, StartState) {
-        (self.file.config.engine.name.clone(), self.beginning.clone())
+    pub(super) fn start_state(&self) -> (String, StartState) {
+        (self.file.config.engine.name.clone(), self.start_state.clone())
     }
 
     /// Starts the threads; to be called within the management runtime. `placed` is how many workers of other engines
@@ -131,13 +131,13 @@ impl PreparedEngine {
     ) -> Result<RunningEngine, RunError> {
         let Self {
             file: EngineFile { path, text, config },
-            beginning,
+            start_state: beginning,
             clock,
             socket,
             links,
             isolation,
             monitor,
-            raised,
+            devices_set_up: raised,
         } = self;
         let engine = config.engine.name.clone();
         let system = |what: &str| {
@@ -165,17 +165,17 @@ impl PreparedEngine {
         };
         // A port rests for as long as the other end may still think that its connection is closing.
         let parts = u16::try_from(count).unwrap_or(u16::MAX);
-        let ports = Arc::new(PortPools::new(parts, PORT_POOLS, config.timeouts.tcp_closing, random()));
+        let ports = Arc::new(PortPools::new(parts, PORT_POOLS_MAX, config.timeouts.tcp_closing, random()));
         let (punt_sender, punt_receiver) = punts::queue(config.limits.punts);
         let source = ConfigText { path, text, since: now };
         let of_file = (config, source);
         let shared = Arc::new(Shared::new(of_file, clock, controller.snapshot(), sessions, ports.clone(), cells));
         let config = shared.config();
-        keep_events(&shared, &config);
+        restore_events(&shared, &config);
 
         if let Some(path) = &config.log.sessions {
             shared
-                .accounts
+                .session_log
                 .open(&engine, path, config.timeouts, clock)
                 .map_err(system(&format!("write the session log {}", path.display())))?;
         }
@@ -184,7 +184,7 @@ impl PreparedEngine {
         for (number, session_worker) in session_workers.into_iter().enumerate() {
             let cell = shared.cells[number].clone();
             let mut forwarder = Forwarder::new(session_worker, limits, ports.clone(), random(), cell);
-            forwarder.account_to(Box::new(WorkerLedger::new(shared.clone())));
+            forwarder.set_session_ledger(Box::new(WorkerSessionLog::new(shared.clone())));
             let cpu = placement::places(&cpus).nth(placed + number);
             let (worker, handle) = Worker::new(number, forwarder, shared.clone(), punt_sender.clone(), cpu)
                 .map_err(system("make the wake-up of a packet worker"))?;
@@ -193,7 +193,7 @@ impl PreparedEngine {
         }
 
         let mut outlets = LinkSenders::new();
-        outlets.follow(&controller.snapshot());
+        outlets.set_links(&controller.snapshot());
         let opener = Opener::new(&config, count).map_err(system("reserve the frames of AF_XDP"))?;
         let (probes, probes_handle) =
             ProbeThread::new(shared.clone(), punt_sender).map_err(system("make the wake-up of the probes' thread"))?;
@@ -205,24 +205,24 @@ impl PreparedEngine {
         })?;
         let mut control = Control::new(controller, shared.clone(), state, devices, outlets, handles.clone());
         control.devices_changed(changes);
-        tell_placement(&config, &cpus, placed);
+        warn_placement(&config, &cpus, placed);
 
         let (commands, todo) = commands();
         let (stop_control, stop) = oneshot::channel();
         let depth = punt_receiver.depth();
         let sources = Sources { punts: punt_receiver, monitor, commands: todo, stop };
-        let StartState { own, history, at_start: _ } = beginning;
+        let StartState { own_file: own, history, at_start: _ } = beginning;
         reloader.add(ReloadableEngine {
-            own,
+            own_file: own,
             shared: shared.clone(),
             commands: commands.clone(),
             history: history.clone(),
         });
         let backend = Arc::new(EngineBackend::new(shared.clone(), commands, depth, reloader.clone(), history));
-        tokio::spawn(servers.keep(backend.clone()));
+        tokio::spawn(servers.run(backend.clone()));
         let served = socket.serve(backend.clone(), config.api.socket_group.as_deref())?;
         let spawn = |name: String, body: Box<dyn FnOnce() + Send>| {
-            let ending = ThreadExitGuard { thread: format!("engine {engine}: {name}"), endings: endings.clone() };
+            let ending = ThreadExitGuard { thread: format!("engine {engine}: {name}"), exits: endings.clone() };
             std::thread::Builder::new()
                 .name(format!("fwlb-{name}"))
                 .spawn(move || {
@@ -238,8 +238,8 @@ impl PreparedEngine {
             "control".to_owned(),
             Box::new(move || {
                 leave_workers_alone(&beside_workers);
-                control.shared.go_at_once();
-                confine::limit(ThreadPrivileges::Devices { xdp });
+                control.shared.set_realtime_priority();
+                sandbox::drop_capabilities(ThreadPrivileges::Devices { xdp });
                 if let Err(error) = control.run(sources) {
                     tracing::error!(engine = failing, %error, "the control thread failed");
                 }
@@ -311,7 +311,7 @@ impl RunningEngine {
             }
             let _ = probes.1.join();
             let _ = control.join();
-            ending.accounts.close(&ending.sessions, &ending.snapshot.load_full(), ending.clock);
+            ending.session_log.close(&ending.sessions, &ending.snapshot.load_full(), ending.clock);
         });
         let _ = joined.await;
         shared.event(EventView {
@@ -333,14 +333,14 @@ impl RunningEngine {
 }
 
 /// Continues the events that earlier starts kept. If they cannot be read, the engine starts without them.
-fn keep_events(shared: &Shared, config: &Config) {
+fn restore_events(shared: &Shared, config: &Config) {
     let path = config.engine.state.join("events.jsonl");
     let earlier = events::load(&path).unwrap_or_else(|error| {
         tracing::warn!(engine = shared.engine, path = %path.display(), %error, "earlier events are not shown");
         Vec::new()
     });
     match Archive::open(&shared.engine, &path) {
-        Ok(archive) => shared.events().go_on(earlier, archive),
+        Ok(archive) => shared.events().restore(earlier, archive),
         Err(error) => tracing::warn!(engine = shared.engine, %error, "events are not kept on disk"),
     }
 }
@@ -356,17 +356,20 @@ fn leave_workers_alone(beside: &[usize]) {
 }
 
 /// Logs what on this machine hampers the engine, whose workers come after `placed` others.
-fn tell_placement(config: &Config, cpus: &[usize], placed: usize) {
+fn warn_placement(config: &Config, cpus: &[usize], placed: usize) {
     let workers = placement::Workers::of(config, cpus, placed);
-    for placement::Warning { what, cure } in
-        placement::judge(&workers, &machine::look(config.devices.iter().map(String::as_str)))
+    for placement::Warning { what, help: cure } in
+        placement::warnings(&workers, &machine::inspect(config.devices.iter().map(String::as_str)))
     {
         tracing::warn!(engine = config.engine.name, help = cure, "{what}");
     }
 }
 
 /// Checks that all devices exist, and that none is the operator's way into the machine.
-fn check_devices(file: &EngineFile, Options { take, confine: _ }: Options) -> Result<(), RunError> {
+fn check_devices(
+    file: &EngineFile,
+    Options { allow_default_route: take, drop_privileges: _ }: Options,
+) -> Result<(), RunError> {
     let engine = &file.config.engine.name;
     let defaults = if take {
         Vec::new()

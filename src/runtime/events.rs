@@ -5,47 +5,47 @@
 //! restart too.
 
 mod archive;
-mod choice;
+mod filter;
 mod limit;
-mod words;
+mod text;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::SystemTime;
 
 use crate::api::{ApiError, EventFilter};
-use crate::engine::view::{CheckedView, EventView};
+use crate::engine::view::{CheckLogView, EventView};
 use crate::time::Instant;
 
-use super::logging::CHANGE;
+use super::logging::CHANGE_TARGET;
 pub(super) use archive::{Archive, load};
 use limit::{LineLimiter, LineVerdict};
 
 /// Events that are remembered in memory, of each of the two sorts.
-const CAPACITY: usize = 1000;
+const EVENTS_MAX: usize = 1000;
 /// Subjects whose last change is remembered; a farm has fewer. The events of further ones lack the age of the old
 /// state.
-const SUBJECTS: usize = 100_000;
+const SUBJECTS_MAX: usize = 100_000;
 /// Kinds of events that somebody caused: they are kept apart and on disk.
-const KEPT: [&str; 4] = ["admin", "config", "engine", "kill"];
+const KEPT_KINDS: [&str; 4] = ["admin", "config", "engine", "kill"];
 /// The event numbers of a start begin at a multiple of this which no earlier start has reached; events that were not
 /// kept had numbers too.
-const NUMBERS_OF_A_START: u64 = 1_000_000;
+const SEQ_BLOCK: u64 = 1_000_000;
 
 /// The events of one engine.
 #[derive(Debug)]
 pub(super) struct EventLog {
     engine: String,
     started: Instant,
-    last: u64,
+    last_seq: u64,
     /// What happened by itself.
     events: VecDeque<EventView>,
     /// What somebody did, in earlier starts too.
     kept: VecDeque<EventView>,
     archive: Option<Archive>,
     /// When each kind and subject changed last.
-    since: BTreeMap<(String, String), Instant>,
+    last_changes: BTreeMap<(String, String), Instant>,
     /// When a reload added a name. All other names are as old as the engine.
-    born: BTreeMap<String, Instant>,
+    added_at: BTreeMap<String, Instant>,
     limiter: LineLimiter,
 }
 
@@ -55,42 +55,41 @@ impl EventLog {
         Self {
             engine: engine.to_owned(),
             started: now,
-            last: 0,
+            last_seq: 0,
             events: VecDeque::new(),
             kept: VecDeque::new(),
             archive: None,
-            since: BTreeMap::new(),
-            born: BTreeMap::new(),
+            last_changes: BTreeMap::new(),
+            added_at: BTreeMap::new(),
             limiter: LineLimiter::default(),
         }
     }
 
     /// Continues with the events that earlier starts kept, and keeps new ones in the same archive.
-    pub(super) fn go_on(&mut self, earlier: Vec<EventView>, archive: Archive) {
+    pub(super) fn restore(&mut self, earlier: Vec<EventView>, archive: Archive) {
         if let Some(last) = earlier.iter().map(|event| event.seq).max() {
-            self.last =
-                self.last.max(last.saturating_add(NUMBERS_OF_A_START) / NUMBERS_OF_A_START * NUMBERS_OF_A_START);
+            self.last_seq = self.last_seq.max(last.saturating_add(SEQ_BLOCK) / SEQ_BLOCK * SEQ_BLOCK);
         }
         self.kept.extend(earlier);
-        let excess = self.kept.len().saturating_sub(CAPACITY);
+        let excess = self.kept.len().saturating_sub(EVENTS_MAX);
         self.kept.drain(..excess);
         self.archive = Some(archive);
     }
 
     /// Numbers, dates, remembers and logs a change.
     pub(super) fn add(&mut self, at: String, event: EventView, now: Instant) {
-        self.last += 1;
+        self.last_seq += 1;
         let lasted_ms = self.lasted_ms(&event, now);
-        let event = EventView { seq: self.last, at, lasted_ms: event.lasted_ms.or(lasted_ms), ..event };
+        let event = EventView { seq: self.last_seq, at, lasted_ms: event.lasted_ms.or(lasted_ms), ..event };
         if self.may_log(&event.kind, now) {
             log(&self.engine, &event);
         }
-        let is_kept = KEPT.contains(&event.kind.as_str());
+        let is_kept = KEPT_KINDS.contains(&event.kind.as_str());
         if let Some(archive) = self.archive.as_ref().filter(|_| is_kept) {
-            archive.keep(&event);
+            archive.append(&event);
         }
         let ring = if is_kept { &mut self.kept } else { &mut self.events };
-        if ring.len() == CAPACITY {
+        if ring.len() == EVENTS_MAX {
             ring.pop_front();
         }
         ring.push_back(event);
@@ -99,9 +98,9 @@ impl EventLog {
     /// The events that match the filter, in order of their numbers; `now` is wall-clock time.
     pub(super) fn select(&self, filter: &EventFilter, now: SystemTime) -> Result<Vec<EventView>, ApiError> {
         let all = self.kept.iter().chain(&self.events);
-        choice::check_kinds(&filter.kinds, all.clone().map(|event| event.kind.as_str()))?;
-        let choice = choice::ResolvedFilter::new(filter, self.last, now);
-        let mut chosen: Vec<&EventView> = all.filter(|event| choice.takes(event)).collect();
+        filter::check_kinds(&filter.kinds, all.clone().map(|event| event.kind.as_str()))?;
+        let choice = filter::ResolvedFilter::new(filter, self.last_seq, now);
+        let mut chosen: Vec<&EventView> = all.filter(|event| choice.matches(event)).collect();
         chosen.sort_by_key(|event| event.seq);
         let excess = filter.limit.map_or(0, |limit| chosen.len().saturating_sub(limit));
         Ok(chosen.into_iter().skip(excess).cloned().collect())
@@ -118,21 +117,21 @@ impl EventLog {
     }
 
     /// Logs the result of a health check.
-    pub(super) fn checked(&mut self, checked: &CheckedView, now: Instant) {
+    pub(super) fn checked(&mut self, checked: &CheckLogView, now: Instant) {
         if !self.may_log("result", now) {
             return;
         }
         let (engine, kind) = (self.engine.as_str(), "check");
-        let CheckedView { subject, result, state, reason, rtt_us } = checked;
-        let (reason, message) = (reason.as_deref(), words::checked(subject, result, reason.as_deref()));
-        tracing::info!(target: CHANGE, engine, kind, subject, result, state, reason, rtt_us, "{message}");
+        let CheckLogView { subject, result, state, reason, rtt_us } = checked;
+        let (reason, message) = (reason.as_deref(), text::checked(subject, result, reason.as_deref()));
+        tracing::info!(target: CHANGE_TARGET, engine, kind, subject, result, state, reason, rtt_us, "{message}");
     }
 
     /// Logs how many lines were held back, where that is due. To be called periodically, because a flood may end with
     /// silence.
-    pub(super) fn tell_suppressed(&mut self, now: Instant) {
+    pub(super) fn log_suppressed(&mut self, now: Instant) {
         for (kind, suppressed) in self.limiter.due(now) {
-            tell_suppressed(&self.engine, &kind, suppressed);
+            log_suppressed(&self.engine, &kind, suppressed);
         }
     }
 
@@ -140,7 +139,7 @@ impl EventLog {
         match self.limiter.admit(kind, now) {
             LineVerdict::Line { suppressed: 0 } => true,
             LineVerdict::Line { suppressed } => {
-                tell_suppressed(&self.engine, kind, suppressed);
+                log_suppressed(&self.engine, kind, suppressed);
                 true
             }
             LineVerdict::Suppressed => false,
@@ -149,10 +148,10 @@ impl EventLog {
 
     /// Notes that a reload removed the names `gone` from the configuration and added the names `new`.
     pub(super) fn reloaded(&mut self, gone: &BTreeSet<String>, new: &BTreeSet<String>, now: Instant) {
-        self.born.retain(|name, _| !gone.contains(name));
-        self.since.retain(|(_, subject), _| !subject.split(' ').any(|word| gone.contains(word)));
-        let room = SUBJECTS.saturating_sub(self.born.len());
-        self.born.extend(new.iter().take(room).map(|name| (name.clone(), now)));
+        self.added_at.retain(|name, _| !gone.contains(name));
+        self.last_changes.retain(|(_, subject), _| !subject.split(' ').any(|word| gone.contains(word)));
+        let room = SUBJECTS_MAX.saturating_sub(self.added_at.len());
+        self.added_at.extend(new.iter().take(room).map(|name| (name.clone(), now)));
     }
 
     /// How long the subject's old state lasted. Without an earlier change, it is as old as the youngest name in the
@@ -160,12 +159,12 @@ impl EventLog {
     fn lasted_ms(&mut self, event: &EventView, now: Instant) -> Option<u64> {
         event.from.as_ref()?;
         let key = (event.kind.clone(), event.subject.clone());
-        if self.since.len() >= SUBJECTS && !self.since.contains_key(&key) {
+        if self.last_changes.len() >= SUBJECTS_MAX && !self.last_changes.contains_key(&key) {
             return None;
         }
-        let born = || event.subject.split(' ').filter_map(|word| self.born.get(word)).max().copied();
-        let before = self.since.get(&key).copied().or_else(born).unwrap_or(self.started);
-        self.since.insert(key, now);
+        let born = || event.subject.split(' ').filter_map(|word| self.added_at.get(word)).max().copied();
+        let before = self.last_changes.get(&key).copied().or_else(born).unwrap_or(self.started);
+        self.last_changes.insert(key, now);
         Some(u64::try_from(now.since(before).as_millis()).unwrap_or(u64::MAX))
     }
 }
@@ -174,16 +173,16 @@ impl EventLog {
 fn log(engine: &str, event: &EventView) {
     let EventView { seq, at: _, kind, subject, from, to, reason, by, lasted_ms } = event;
     let (from, to, reason, by) = (from.as_deref(), to.as_deref(), reason.as_deref(), by.as_deref());
-    let message = words::change(event);
+    let message = text::change(event);
     let bad = matches!(to, Some("down" | "lost" | "degraded" | "raised" | "refused"));
     if bad {
-        tracing::warn!(target: CHANGE, engine, seq, kind, subject, from, to, reason, by, lasted_ms, "{message}");
+        tracing::warn!(target: CHANGE_TARGET, engine, seq, kind, subject, from, to, reason, by, lasted_ms, "{message}");
     } else {
-        tracing::info!(target: CHANGE, engine, seq, kind, subject, from, to, reason, by, lasted_ms, "{message}");
+        tracing::info!(target: CHANGE_TARGET, engine, seq, kind, subject, from, to, reason, by, lasted_ms, "{message}");
     }
 }
 
-fn tell_suppressed(engine: &str, kind: &str, suppressed: u64) {
+fn log_suppressed(engine: &str, kind: &str, suppressed: u64) {
     tracing::warn!(
         engine,
         kind,
@@ -255,7 +254,7 @@ mod tests {
         let mut log = EventLog::new("outer", Instant::ZERO);
         let kept =
             EventView { kind: "admin".into(), seq: 1_234_567, at: at(), ..change("perimeter/fw1", None, "drain") };
-        log.go_on(vec![kept], Archive::open("outer", &path).unwrap());
+        log.restore(vec![kept], Archive::open("outer", &path).unwrap());
         log.add(at(), change("perimeter/fw1", Some("up"), "drain"), Instant::ZERO);
 
         assert_eq!(after(&log, 0).iter().map(|event| event.seq).collect::<Vec<_>>(), [1_234_567, 2_000_001]);
@@ -318,9 +317,9 @@ mod tests {
             for number in 0..10_000_u64 {
                 let now = Instant::from_millis(number);
                 log.add(at(), change(&format!("perimeter/fw{}", number % 50), Some("up"), "down"), now);
-                log.tell_suppressed(now);
+                log.log_suppressed(now);
             }
-            log.tell_suppressed(Instant::from_millis(10_000) + Duration::from_secs(1));
+            log.log_suppressed(Instant::from_millis(10_000) + Duration::from_secs(1));
         });
 
         let told: u64 = lines.iter().filter_map(|(line, _)| line["suppressed"].as_u64()).sum();

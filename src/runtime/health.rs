@@ -2,18 +2,18 @@
 
 use super::backend::EngineBackend;
 use super::shared::Shared;
-use super::watchdog::TURN;
+use super::watchdog::TURN_MAX;
 use super::worker::WorkerHandle;
 use crate::api::ApiError;
 use crate::engine::view::{AlarmView, HealthView, LinkView, ProblemView};
 use crate::time::Duration;
 
 /// Time between two looks at a thread that was woken.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Kinds of alarms that say that packets are stopped. All others are warnings: they concern work beside the packets, or a
 /// replacement for something that failed. So does a claim of one of the engine's addresses, as packets of neighbours that do not
 /// listen to it go on.
-const STOPS: [&str; 2] = ["below_min", "service_down"];
+const BLOCKING_ALARMS: [&str; 2] = ["below_min", "service_down"];
 /// Reported with the state of the link.
 const LINK_DOWN: &str = "link_down";
 
@@ -38,17 +38,17 @@ impl EngineBackend {
         loop {
             let now = turns(&self.shared);
             let stuck: Vec<usize> = (0..now.len()).filter(|worker| now[*worker] == before[*worker]).collect();
-            if stuck.is_empty() || waited >= TURN {
+            if stuck.is_empty() || waited >= TURN_MAX {
                 return stuck;
             }
-            tokio::time::sleep(LOOK).await;
-            waited += LOOK;
+            tokio::time::sleep(POLL_INTERVAL).await;
+            waited += POLL_INTERVAL;
         }
     }
 }
 
 fn turns(shared: &Shared) -> Vec<u64> {
-    shared.worker_beats.iter().map(|beat| beat.count()).collect()
+    shared.worker_turns.iter().map(|beat| beat.count()).collect()
 }
 
 fn judge(engine: &str, stuck: &[usize], links: &[LinkView], alarms: &[AlarmView]) -> HealthView {
@@ -69,7 +69,7 @@ fn judge(engine: &str, stuck: &[usize], links: &[LinkView], alarms: &[AlarmView]
         problem(&alarm.kind, &alarm.subject, format!("{} {}: {}", alarm.kind, alarm.subject, alarm.reason))
     };
     let others = alarms.iter().filter(|alarm| alarm.kind != LINK_DOWN);
-    let (stop, warn): (Vec<_>, Vec<_>) = others.partition(|alarm| STOPS.contains(&alarm.kind.as_str()));
+    let (stop, warn): (Vec<_>, Vec<_>) = others.partition(|alarm| BLOCKING_ALARMS.contains(&alarm.kind.as_str()));
     let problems: Vec<_> = workers.chain(down).chain(stop.into_iter().map(told)).collect();
     let warnings = warn.into_iter().map(told).collect();
     HealthView { engine: engine.to_owned(), healthy: problems.is_empty(), problems, warnings }

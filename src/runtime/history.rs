@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::time::Duration;
 
 /// Number of configurations that are kept.
-const KEPT: usize = 10;
+const CONFIGS_MAX: usize = 10;
 
 /// ConfigOrigin a configuration took effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub(super) enum ConfigOrigin {
 }
 
 impl ConfigOrigin {
-    pub(super) const fn word(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
             Self::Reload => "reload",
@@ -81,7 +81,7 @@ pub(super) struct Unconfirmed {
 impl Unconfirmed {
     /// The time that is left at `now_ms` (milliseconds since 1970). It never exceeds the time that was given, whatever
     /// the wall clock did.
-    pub(super) fn left(&self, now_ms: u64) -> Duration {
+    pub(super) fn remaining(&self, now_ms: u64) -> Duration {
         Duration::from_millis(self.until_ms.saturating_sub(now_ms).min(self.within_ms))
     }
 }
@@ -108,13 +108,13 @@ struct Kept {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StartConfig {
     /// Its file.
-    Own,
+    File,
     /// Its file, which still has to be confirmed.
-    Unconfirmed(Unconfirmed),
+    FileUnconfirmed(Unconfirmed),
     /// Its file; the configuration that had to be confirmed was another one and is forgotten.
-    Forgotten(Unconfirmed),
+    FileOtherPending(Unconfirmed),
     /// The configuration with this number, because the file was not confirmed.
-    Former(u64),
+    Previous(u64),
 }
 
 /// The kept configurations of one engine.
@@ -144,13 +144,13 @@ impl History {
     pub(super) fn at_start(&self, digest: &str, now_ms: u64) -> StartConfig {
         let kept = self.lock();
         match (&kept.unconfirmed, &kept.refused) {
-            (Some(waits), _) if waits.digest == digest && waits.left(now_ms) > Duration::ZERO => {
-                StartConfig::Unconfirmed(waits.clone())
+            (Some(waits), _) if waits.digest == digest && waits.remaining(now_ms) > Duration::ZERO => {
+                StartConfig::FileUnconfirmed(waits.clone())
             }
-            (Some(waits), _) if waits.digest == digest => StartConfig::Former(waits.back_to),
-            (_, Some(refused)) if refused.digest == digest => StartConfig::Former(refused.back_to),
-            (Some(waits), _) => StartConfig::Forgotten(waits.clone()),
-            (None, _) => StartConfig::Own,
+            (Some(waits), _) if waits.digest == digest => StartConfig::Previous(waits.back_to),
+            (_, Some(refused)) if refused.digest == digest => StartConfig::Previous(refused.back_to),
+            (Some(waits), _) => StartConfig::FileOtherPending(waits.clone()),
+            (None, _) => StartConfig::File,
         }
     }
 
@@ -180,12 +180,12 @@ impl History {
     }
 
     /// The configuration that was not confirmed, and that a restart would not take.
-    pub(super) fn refused(&self) -> Option<UnconfirmedExpired> {
+    pub(super) fn expired(&self) -> Option<UnconfirmedExpired> {
         self.lock().refused.clone()
     }
 
     /// Keeps a configuration as the newest, unless it is the newest already; returns its number.
-    pub(super) fn keep(&self, record: ConfigRecord, text: &str) -> io::Result<u64> {
+    pub(super) fn add(&self, record: ConfigRecord, text: &str) -> io::Result<u64> {
         self.change(|kept| {
             if let Some(newest) = kept.configs.last()
                 && newest.digest == record.digest
@@ -200,7 +200,7 @@ impl History {
     }
 
     /// Records which configuration has to be confirmed; `None` if none has to.
-    pub(super) fn set_waiting(&self, waits: Option<Unconfirmed>) -> io::Result<()> {
+    pub(super) fn set_unconfirmed(&self, waits: Option<Unconfirmed>) -> io::Result<()> {
         self.change(|kept| {
             kept.unconfirmed = waits;
             Ok(())
@@ -208,7 +208,7 @@ impl History {
     }
 
     /// Forgets what had to be confirmed and what was refused.
-    pub(super) fn settle(&self) -> io::Result<()> {
+    pub(super) fn clear_pending(&self) -> io::Result<()> {
         let kept = self.lock().clone();
         if kept.unconfirmed.is_none() && kept.refused.is_none() {
             return Ok(());
@@ -220,7 +220,7 @@ impl History {
     }
 
     /// Records that a configuration was not confirmed.
-    pub(super) fn refuse(&self, waited: &Unconfirmed) -> io::Result<()> {
+    pub(super) fn expire_unconfirmed(&self, waited: &Unconfirmed) -> io::Result<()> {
         self.change(|kept| {
             kept.unconfirmed = None;
             kept.refused = Some(UnconfirmedExpired { digest: waited.digest.clone(), back_to: waited.back_to });
@@ -235,7 +235,7 @@ impl History {
         fs::create_dir_all(&self.directory)?;
         let done = change(&mut next)?;
         let needed = [next.unconfirmed.as_ref().map(|waits| waits.back_to), next.refused.as_ref().map(|of| of.back_to)];
-        let old = next.configs.len().saturating_sub(KEPT);
+        let old = next.configs.len().saturating_sub(CONFIGS_MAX);
         let mut index = 0;
         next.configs.retain(|config| {
             index += 1;
@@ -299,9 +299,9 @@ mod tests {
         let state = directory.path().join("outer");
         let history = History::open(&state).unwrap();
         for number in 1..=13 {
-            assert_eq!(history.keep(record(&format!("d{number}")), &format!("# {number}\n")).unwrap(), number);
+            assert_eq!(history.add(record(&format!("d{number}")), &format!("# {number}\n")).unwrap(), number);
         }
-        assert_eq!(history.keep(record("d13"), "# 13\n").unwrap(), 13, "the newest is not kept twice");
+        assert_eq!(history.add(record("d13"), "# 13\n").unwrap(), 13, "the newest is not kept twice");
 
         let again = History::open(&state).unwrap();
         let numbers: Vec<u64> = again.list().iter().map(|record| record.number).collect();
@@ -320,44 +320,44 @@ mod tests {
     fn a_restart_goes_on_waiting_or_returns() {
         let directory = tempfile::tempdir().unwrap();
         let history = History::open(directory.path()).unwrap();
-        let good = history.keep(record("good"), "good").unwrap();
-        history.keep(record("new"), "new").unwrap();
-        assert_eq!(history.at_start("new", 0), StartConfig::Own);
+        let good = history.add(record("good"), "good").unwrap();
+        history.add(record("new"), "new").unwrap();
+        assert_eq!(history.at_start("new", 0), StartConfig::File);
 
-        history.set_waiting(Some(waits("new", good))).unwrap();
+        history.set_unconfirmed(Some(waits("new", good))).unwrap();
         let again = History::open(directory.path()).unwrap();
-        assert_eq!(again.at_start("new", 9_999), StartConfig::Unconfirmed(waits("new", good)));
-        assert_eq!(again.at_start("new", 10_000), StartConfig::Former(good));
-        assert_eq!(again.at_start("other", 9_999), StartConfig::Forgotten(waits("new", good)));
+        assert_eq!(again.at_start("new", 9_999), StartConfig::FileUnconfirmed(waits("new", good)));
+        assert_eq!(again.at_start("new", 10_000), StartConfig::Previous(good));
+        assert_eq!(again.at_start("other", 9_999), StartConfig::FileOtherPending(waits("new", good)));
 
-        again.refuse(&waits("new", good)).unwrap();
+        again.expire_unconfirmed(&waits("new", good)).unwrap();
         let again = History::open(directory.path()).unwrap();
         assert_eq!(
             (again.at_start("new", 0), again.at_start("other", 0)),
-            (StartConfig::Former(good), StartConfig::Own)
+            (StartConfig::Previous(good), StartConfig::File)
         );
-        assert_eq!(again.refused().unwrap().digest, "new");
-        again.settle().unwrap();
-        assert_eq!(History::open(directory.path()).unwrap().at_start("new", 0), StartConfig::Own);
+        assert_eq!(again.expired().unwrap().digest, "new");
+        again.clear_pending().unwrap();
+        assert_eq!(History::open(directory.path()).unwrap().at_start("new", 0), StartConfig::File);
     }
 
     #[test]
     fn what_an_engine_may_have_to_return_to_is_not_thrown_away() {
         let directory = tempfile::tempdir().unwrap();
         let history = History::open(directory.path()).unwrap();
-        let good = history.keep(record("good"), "good").unwrap();
-        history.set_waiting(Some(waits("new", good))).unwrap();
+        let good = history.add(record("good"), "good").unwrap();
+        history.set_unconfirmed(Some(waits("new", good))).unwrap();
         for number in 0..20 {
-            history.keep(record(&format!("d{number}")), "x").unwrap();
+            history.add(record(&format!("d{number}")), "x").unwrap();
         }
         assert_eq!(fs::read_to_string(history.path(good)).unwrap(), "good");
     }
 
     #[test]
     fn a_step_of_the_wall_clock_lengthens_no_wait() {
-        assert_eq!(waits("new", 1).left(8_000), Duration::from_millis(2_000));
-        assert_eq!(waits("new", 1).left(0), Duration::from_millis(5_000));
-        assert_eq!(waits("new", 1).left(u64::MAX), Duration::ZERO);
+        assert_eq!(waits("new", 1).remaining(8_000), Duration::from_millis(2_000));
+        assert_eq!(waits("new", 1).remaining(0), Duration::from_millis(5_000));
+        assert_eq!(waits("new", 1).remaining(u64::MAX), Duration::ZERO);
     }
 
     #[test]
@@ -367,6 +367,6 @@ mod tests {
         assert!(History::open(directory.path()).is_ok());
         fs::write(directory.path().join("configs.json"), "{ torn").unwrap();
         assert!(History::open(directory.path()).is_err());
-        assert_eq!(History::empty(directory.path()).keep(record("a"), "new").unwrap(), 42);
+        assert_eq!(History::empty(directory.path()).add(record("a"), "new").unwrap(), 42);
     }
 }

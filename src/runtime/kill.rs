@@ -15,10 +15,10 @@ use crate::engine::view::{EventView, KillView};
 use crate::time::Duration;
 
 /// How often it is checked whether the workers are done.
-const LOOK: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Limits an engine to one order at a time, because each makes the workers look at every session.
-pub(super) fn at_once() -> Arc<Semaphore> {
+pub(super) fn kill_slots() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(1))
 }
 
@@ -38,7 +38,7 @@ impl EngineBackend {
         let order = self
             .on_control(move |control| {
                 let order = Arc::new(KillOrder::new(selection, reset, control.workers.len(), control.now()));
-                control.workers.iter().for_each(|worker| worker.tell(WorkerMessage::Kill(Arc::clone(&order))));
+                control.workers.iter().for_each(|worker| worker.send(WorkerMessage::Kill(Arc::clone(&order))));
                 order
             })
             .await?;
@@ -46,7 +46,7 @@ impl EngineBackend {
         let work = tokio::spawn(async move {
             let _turn = turn;
             while !order.is_done() && !shared.stop.load(Ordering::Relaxed) {
-                sleep(LOOK).await;
+                sleep(POLL_INTERVAL).await;
             }
             let (killed, resets) = order.counts();
             shared.event(EventView {

@@ -23,7 +23,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
-use super::confine;
+use super::sandbox;
 use crate::config::Log;
 use crate::io::clock::Clock;
 use crate::io::privileges::ThreadPrivileges;
@@ -33,12 +33,12 @@ use line::Line;
 use syslog::Collector;
 
 /// The tracing target of state changes. Their message already contains some of their fields.
-pub(super) const CHANGE: &str = "fwlb::change";
+pub(super) const CHANGE_TARGET: &str = "fwlb::change";
 
 /// Number of lines that may wait to be written.
-const QUEUE: usize = 4096;
+const QUEUE_LINES: usize = 4096;
 /// How long an ending process waits for its last lines.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The log of the process, once it is started.
 static LOGGING: OnceLock<Logging> = OnceLock::new();
@@ -51,13 +51,13 @@ struct Logging {
     /// The level of each engine of the process; the most verbose one holds.
     levels: Mutex<BTreeMap<String, LevelFilter>>,
     filter: reload::Handle<LevelFilter, Registry>,
-    queue: Sender<Job>,
+    queue: Sender<WriterMessage>,
 }
 
-enum Job {
+enum WriterMessage {
     Write(Line),
     /// Gives up every capability.
-    Limit,
+    DropCapabilities,
     /// Confirms that all lines before it are written.
     Flush(Sender<()>),
 }
@@ -76,9 +76,9 @@ pub(super) fn start<'a>(engines: impl Iterator<Item = (&'a str, &'a Log)>) {
     }
     let highest = levels.values().copied().max().unwrap_or(LevelFilter::INFO);
     let (filter, handle) = reload::Layer::new(highest);
-    let (queue, jobs) = bounded(QUEUE);
+    let (queue, jobs) = bounded(QUEUE_LINES);
     let to_journal = is_journal().then(journal).flatten();
-    let out = Out {
+    let out = LogWriter {
         stream: if to_journal.is_some() {
             Stream::None
         } else if json {
@@ -89,7 +89,7 @@ pub(super) fn start<'a>(engines: impl Iterator<Item = (&'a str, &'a Log)>) {
         collectors: collectors.into_iter().map(|(to, facility, host)| Collector::new(to, facility, host)).collect(),
         json,
     };
-    let lines = Lines { clock: Clock::new(), queue: queue.clone() };
+    let lines = LineLayer { clock: Clock::new(), queue: queue.clone() };
     let started = tracing_subscriber::registry().with(filter).with(to_journal).with(lines).try_init();
     if started.is_err() {
         return;
@@ -111,9 +111,9 @@ pub(super) fn set_level(engine: &str, log: &Log) {
 
 /// Has the writing thread give up every capability. Not to be called before the process has changed its user: the C
 /// library changes the user of all threads, and aborts the process if one of them may not.
-pub(super) fn limit() {
+pub(super) fn drop_capabilities() {
     if let Some(logging) = LOGGING.get() {
-        let _ = logging.queue.send_timeout(Job::Limit, LAST_WORDS);
+        let _ = logging.queue.send_timeout(WriterMessage::DropCapabilities, FLUSH_TIMEOUT);
     }
 }
 
@@ -121,8 +121,8 @@ pub(super) fn limit() {
 pub(super) fn flush() {
     let Some(logging) = LOGGING.get() else { return };
     let (done, written) = bounded(1);
-    if logging.queue.send_timeout(Job::Flush(done), LAST_WORDS).is_ok() {
-        let _ = written.recv_timeout(LAST_WORDS);
+    if logging.queue.send_timeout(WriterMessage::Flush(done), FLUSH_TIMEOUT).is_ok() {
+        let _ = written.recv_timeout(FLUSH_TIMEOUT);
     }
 }
 
@@ -167,22 +167,22 @@ fn journal() -> Option<tracing_journald::Layer> {
 
 /// Turns tracing events into lines for the writing thread.
 #[derive(Debug)]
-struct Lines {
+struct LineLayer {
     clock: Clock,
-    queue: Sender<Job>,
+    queue: Sender<WriterMessage>,
 }
 
-impl<S: Subscriber> Layer<S> for Lines {
+impl<S: Subscriber> Layer<S> for LineLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let line = Line::of(event, self.clock.wall());
-        if self.queue.try_send(Job::Write(line)).is_err() {
+        if self.queue.try_send(WriterMessage::Write(line)).is_err() {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
 /// The state of the writing thread.
-struct Out {
+struct LogWriter {
     stream: Stream,
     collectors: Vec<Collector>,
     /// Whether collectors get JSON.
@@ -195,13 +195,13 @@ enum Stream {
     None,
 }
 
-impl Out {
-    fn run(&self, jobs: &Receiver<Job>) {
+impl LogWriter {
+    fn run(&self, jobs: &Receiver<WriterMessage>) {
         for job in jobs {
             match job {
-                Job::Write(line) => self.write(&line),
-                Job::Limit => confine::limit(ThreadPrivileges::None),
-                Job::Flush(done) => {
+                WriterMessage::Write(line) => self.write(&line),
+                WriterMessage::DropCapabilities => sandbox::drop_capabilities(ThreadPrivileges::None),
+                WriterMessage::Flush(done) => {
                     let _ = done.send(());
                 }
             }

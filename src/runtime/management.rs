@@ -13,8 +13,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use super::RunError;
-use super::accounts::reopen_all;
 use super::reload::Reloader;
+use super::session_log::reopen_all;
 use super::users;
 use crate::api::listen::{Limits, serve_socket};
 use crate::api::{self, Backend};
@@ -41,13 +41,13 @@ pub(super) struct Served {
 
 impl SocketPath {
     /// Locks the path; creates its directory, and removes a socket on which nobody listens any more.
-    pub(super) fn take(engine: &str, path: &Path) -> Result<Self, RunError> {
+    pub(super) fn lock(engine: &str, path: &Path) -> Result<Self, RunError> {
         let system = |what: String| move |source| RunError::System { engine: engine.to_owned(), what, source };
         let taken = |owner| RunError::SocketTaken { engine: engine.to_owned(), path: path.to_owned(), owner };
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory).map_err(system(format!("make the directory {}", directory.display())))?;
         }
-        let lock = PathLock::take(path).map_err(|error| match error {
+        let lock = PathLock::acquire(path).map_err(|error| match error {
             LockError::Held { .. } => taken(error.to_string()),
             LockError::System(source) => system(format!("lock {}", path.display()))(source),
         })?;
@@ -76,7 +76,7 @@ impl SocketPath {
             let give = group_id(group).and_then(|id| chown(&self.path, None, Some(id)));
             give.map_err(system(format!("give the control socket to the group {group:?} (`socket-group` in [api])")))?;
         }
-        let task = tokio::spawn(serve_socket(listener, api::router(backend), users::opener, Limits::of_socket()));
+        let task = tokio::spawn(serve_socket(listener, api::router(backend), users::peer_user, Limits::of_socket()));
         Ok(Served { task, path: self })
     }
 }
@@ -100,7 +100,7 @@ pub(super) fn hangups() -> Signal {
 }
 
 /// Reloads all engines at each SIGHUP.
-pub(super) async fn reload_at(mut hangups: Signal, reloader: Arc<Reloader>) {
+pub(super) async fn reload_on_hangup(mut hangups: Signal, reloader: Arc<Reloader>) {
     while hangups.recv().await.is_some() {
         Arc::clone(&reloader).reload_all("SIGHUP").await;
     }
@@ -157,13 +157,13 @@ mod tests {
 
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("outer.sock");
-        let refusal = SocketPath::take("outer", &path).unwrap().serve(Arc::new(Nobody), Some("no-such-group-here"));
+        let refusal = SocketPath::lock("outer", &path).unwrap().serve(Arc::new(Nobody), Some("no-such-group-here"));
         let line = super::super::with_sources(&refusal.unwrap_err());
         assert!(line.contains("no-such-group-here") && line.contains("groupadd"), "{line}");
 
         // The test's own group, which any user may assign.
         let own = fs::metadata(directory.path()).unwrap().gid();
-        let served = SocketPath::take("outer", &path).unwrap().serve(Arc::new(Nobody), Some(&own.to_string())).unwrap();
+        let served = SocketPath::lock("outer", &path).unwrap().serve(Arc::new(Nobody), Some(&own.to_string())).unwrap();
 
         let socket = fs::metadata(&path).unwrap();
         assert_eq!((socket.gid(), socket.mode() & 0o777), (own, 0o660));
@@ -174,7 +174,7 @@ mod tests {
     fn a_stale_socket_is_removed_and_a_live_one_or_a_file_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("made/outer.sock");
-        let take = || SocketPath::take("outer", &path);
+        let take = || SocketPath::lock("outer", &path);
 
         let first = take().unwrap();
         let refusal = take().unwrap_err().to_string();

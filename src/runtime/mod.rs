@@ -15,10 +15,9 @@
 //! tokio runtime of its own, so that no request over HTTP can delay a probe. Packet logic is in [`crate::engine`] and
 //! never here.
 
-mod accounts;
+mod api_listeners;
 mod backend;
 mod capture;
-mod confine;
 mod control;
 mod counters;
 mod devices;
@@ -26,29 +25,30 @@ mod engine;
 mod events;
 mod health;
 mod history;
+mod idle;
 mod kill;
 mod logging;
 mod management;
-mod measures;
+mod metrics;
 mod opening;
-mod orders;
-mod pace;
+mod overrides;
+mod overrides_file;
 pub mod placement;
-mod probes;
+mod probe_thread;
 mod process;
 mod punts;
 mod reload;
 mod rings;
+mod sandbox;
+mod session_log;
 pub mod sessions;
 mod shared;
 mod starting;
-mod state;
 #[cfg(test)]
 mod tests;
 mod transmit;
 mod users;
 mod watchdog;
-mod web;
 mod worker;
 
 use std::future::Future;
@@ -63,12 +63,12 @@ use reload::Reloader;
 use crate::api::tls::TlsError;
 use crate::config::{Config, Io};
 use crate::io::clock::Clock;
+use crate::io::frame_io::DeviceOpenError;
 use crate::io::isolate::IsolateError;
 use crate::io::lock::LockError;
 use crate::io::netdev::ResolveError;
 use crate::io::privileges::ThreadPrivileges;
 use crate::io::user;
-use crate::io::ways::DeviceOpenError;
 
 /// A configuration file, read and validated.
 #[derive(Debug, Clone)]
@@ -85,10 +85,10 @@ pub struct EngineFile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
     /// Take a device even if the kernel's default route leads over it.
-    pub take: bool,
+    pub allow_default_route: bool,
     /// The process belongs to the engines alone: it changes to their user and gives up the privileges that they do not
     /// need.
-    pub confine: bool,
+    pub drop_privileges: bool,
 }
 
 /// Why engines did not start, or stopped. Together with its sources, it makes one line that says what to do.
@@ -224,22 +224,23 @@ fn run_until(
     let (ended, mut endings) = mpsc::unbounded_channel();
     let sandbox = files.iter().all(|file| file.config.engine.sandbox);
     let xdp = files.iter().any(|file| file.config.engine.io == Io::AfXdp);
-    let (files, beginnings): (Vec<_>, Vec<_>) = files.into_iter().map(|file| starting::choose(file, &clock)).unzip();
-    let identity = if options.confine { confine::Identity::of(&files)? } else { None };
+    let (files, beginnings): (Vec<_>, Vec<_>) =
+        files.into_iter().map(|file| starting::choose_config(file, &clock)).unzip();
+    let identity = if options.drop_privileges { sandbox::Identity::of(&files)? } else { None };
     if let Some(identity) = &identity {
-        identity.take_directories(&files)?;
+        identity.chown_directories(&files)?;
     }
     // All engines start or none: every engine is prepared, which may fail, before any thread runs.
     let mut prepared = Vec::new();
-    let web = web::SharedApiListeners::default();
+    let web = api_listeners::SharedApiListeners::default();
     let raised = devices::DevicesSetUp::default();
     for (file, beginning) in files.into_iter().zip(beginnings) {
-        web::lock(&web).apply(&file.config.engine.name, file.config.api.clone())?;
+        api_listeners::lock(&web).apply(&file.config.engine.name, file.config.api.clone())?;
         prepared.push(engine::PreparedEngine::new(file, beginning, options, clock, raised.clone())?);
     }
     match &identity {
-        Some(identity) => identity.become_it(xdp)?,
-        None if options.confine && user::is_root() => {
+        Some(identity) => identity.switch_user(xdp)?,
+        None if options.drop_privileges && user::is_root() => {
             tracing::info!(
                 "the process stays root's, without its privileges: make a user fwlb, or set `user` in [engine]"
             );
@@ -249,37 +250,37 @@ fn run_until(
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("fwlb-manage")
-        .on_thread_start(|| confine::limit(ThreadPrivileges::None))
+        .on_thread_start(|| sandbox::drop_capabilities(ThreadPrivileges::None))
         .enable_all()
         .build()
         .map_err(|error| system("start the management threads", error))?;
-    let waited_for = prepared.iter().map(engine::PreparedEngine::beginning).collect::<Vec<_>>();
+    let waited_for = prepared.iter().map(engine::PreparedEngine::start_state).collect::<Vec<_>>();
     runtime.block_on(async {
         let mut running = Vec::new();
         let reloader = Arc::new(Reloader::new(options, Arc::clone(&web)));
         let hangups = management::hangups();
         let outcome = match start_all(prepared, &ended, &reloader, &mut running) {
             Ok(()) => {
-                web::lock(&web).serve(running.iter().map(engine::RunningEngine::backend).collect());
-                if options.confine {
-                    confine::close(sandbox, xdp);
+                api_listeners::lock(&web).serve(running.iter().map(engine::RunningEngine::backend).collect());
+                if options.drop_privileges {
+                    sandbox::enter_sandbox(sandbox, xdp);
                 }
                 ready();
                 for (engine, beginning) in waited_for {
-                    starting::tell(&reloader, engine, beginning).await;
+                    starting::report_choice(&reloader, engine, beginning).await;
                 }
                 let watched = running.iter().map(engine::RunningEngine::shared).collect();
                 tokio::select! {
                     () = watchdog::feed(watched) => Ok(()),
                     () = stop => Ok(()),
-                    () = management::reload_at(hangups, reloader) => Ok(()),
+                    () = management::reload_on_hangup(hangups, reloader) => Ok(()),
                     Some(thread) = endings.recv() => Err(RunError::ThreadEnded(thread)),
                 }
             }
             Err(error) => Err(error),
         };
         management::notify(sd_notify::NotifyState::Stopping);
-        web::lock(&web).stop();
+        api_listeners::lock(&web).stop();
         for engine in running {
             engine.stop().await;
         }

@@ -5,7 +5,7 @@ use std::{io, thread};
 use crate::config::{Config, Io};
 use crate::io::af_packet::{self, RingOptions};
 use crate::io::af_xdp::{self, Attachment, SendSocket, Umem, XdpDevice};
-use crate::io::ways::{DeviceOpenError, Receiver, Sender};
+use crate::io::frame_io::{DeviceOpenError, Receiver, Sender};
 use crate::io::{ethtool, netdev};
 use crate::time::Duration;
 
@@ -38,7 +38,7 @@ pub(super) struct LinkKinds {
     /// Whether one of them is on a VLAN.
     pub tagged: bool,
     /// One with firewalls, or with servers that are checked.
-    pub probed: bool,
+    pub has_probes: bool,
 }
 
 /// The receivers and senders of an open device.
@@ -48,7 +48,7 @@ pub(super) struct DeviceEndpoints {
     pub workers: Vec<WorkerEndpoints>,
     /// The control thread's sender. It is a packet socket always, because an AF_XDP socket belongs to one thread and
     /// the control thread sends little.
-    pub own: Sender,
+    pub control_sender: Sender,
     /// The way in of what verdicts hang on, where the device has firewalls or checked servers. Frames of AF_XDP do not come by
     /// packet sockets.
     pub probes: Option<Box<Receiver>>,
@@ -90,7 +90,7 @@ impl Opener {
         found: &netdev::Device,
         links: LinkKinds,
     ) -> Result<DeviceEndpoints, DeviceOpenError> {
-        let LinkKinds { tagged, probed } = links;
+        let LinkKinds { tagged, has_probes: probed } = links;
         let sender = || af_packet::Sender::open(found.index).map(Sender::from);
         let target = XdpDevice { name: &found.name, index: found.index, mtu: found.mtu, tagged };
         match self {
@@ -109,11 +109,11 @@ impl Opener {
                     let sender = Sender::Packet { socket, xdp: sockets.next() };
                     ways.push((Some(Box::new(Receiver::Packet(receiver))), sender));
                 }
-                Ok(DeviceEndpoints { workers: ways, own: sender()?, probes, attachment: None, mode })
+                Ok(DeviceEndpoints { workers: ways, control_sender: sender()?, probes, attachment: None, mode })
             }
             Self::Xdp { umems } => {
                 let opened = af_xdp::open(target, umems)?;
-                tell(engine, &found.name, tagged, &opened);
+                warn(engine, &found.name, tagged, &opened);
                 let way = |way: Option<(af_xdp::Receiver, Option<af_xdp::Sender>)>| match way {
                     Some((receiver, out)) => {
                         let out = out.map(Sender::Xdp).map_or_else(sender, Ok)?;
@@ -121,11 +121,11 @@ impl Opener {
                     }
                     None => sender().map(|sender| (None, sender)),
                 };
-                let ways = opened.ways.into_iter().map(way).collect::<Result<_, _>>()?;
+                let ways = opened.endpoints.into_iter().map(way).collect::<Result<_, _>>()?;
                 let mode = Some(opened.attachment.mode().to_string());
                 Ok(DeviceEndpoints {
                     workers: ways,
-                    own: sender()?,
+                    control_sender: sender()?,
                     probes: None,
                     attachment: Some(opened.attachment),
                     mode,
@@ -137,7 +137,7 @@ impl Opener {
 
 /// The way in of what verdicts hang on; without it that comes by the workers.
 fn open_for_probes(engine: &str, found: &netdev::Device) -> Option<Box<Receiver>> {
-    match af_packet::Receiver::open_apart(found.index, &super::probes::nothing()) {
+    match af_packet::Receiver::open_filtered(found.index, &super::probe_thread::probes_only()) {
         Ok(receiver) => Some(Box::new(Receiver::Packet(receiver))),
         Err(error) => {
             let (device, error) = (&found.name, super::with_sources(&error));
@@ -202,9 +202,9 @@ fn open_send_sockets(engine: &str, target: XdpDevice<'_>, umems: &[Umem]) -> Vec
 }
 
 /// Logs what an operator should know about a device that was opened by AF_XDP.
-fn tell(engine: &str, device: &str, tagged: bool, opened: &af_xdp::OpenedXdpDevice) {
+fn warn(engine: &str, device: &str, tagged: bool, opened: &af_xdp::OpenedXdpDevice) {
     let mode = opened.attachment.mode();
-    if let Some(refused) = &opened.refused {
+    if let Some(refused) = &opened.better_hook_refusal {
         tracing::warn!(engine, device, %mode, refused, "the driver runs no XDP program: frames pass part of the kernel's stack");
     }
     if ethtool::driver(device).is_ok_and(|driver| driver == "veth") {

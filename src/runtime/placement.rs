@@ -17,12 +17,12 @@ pub struct Warning {
     /// What is wrong, and what it costs.
     pub what: String,
     /// What to do about it.
-    pub cure: String,
+    pub help: String,
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", self.what, self.cure)
+        write!(f, "{}; {}", self.what, self.help)
     }
 }
 
@@ -38,7 +38,7 @@ pub struct Workers {
     /// If the engine receives by AF_XDP: its devices that have links on VLANs.
     pub xdp: Option<Vec<String>>,
     /// Verdicts about firewalls or servers hang on frames that come in.
-    pub judges: bool,
+    pub has_checks: bool,
 }
 
 impl Workers {
@@ -53,7 +53,7 @@ impl Workers {
         let is_checked = |service: &Service| service.check.kind != ServiceCheckKind::None;
         let judges = config.groups.iter().any(|group| group.check.kind != PathCheckKind::None)
             || config.services.iter().any(is_checked);
-        Self { cpus: places.take(count).collect(), placed, busy_poll: config.engine.busy_poll, xdp, judges }
+        Self { cpus: places.take(count).collect(), placed, busy_poll: config.engine.busy_poll, xdp, has_checks: judges }
     }
 
     fn set(&self) -> BTreeSet<usize> {
@@ -74,7 +74,7 @@ pub(super) fn beside(cpus: &[usize], workers: usize) -> Vec<usize> {
 }
 
 /// The warnings about `machine`, the most harmful first.
-pub fn judge(workers: &Workers, machine: &Machine) -> Vec<Warning> {
+pub fn warnings(workers: &Workers, machine: &Machine) -> Vec<Warning> {
     let mut found = Vec::new();
     for device in &machine.devices {
         found.extend(forwarding(device));
@@ -103,7 +103,7 @@ pub fn judge(workers: &Workers, machine: &Machine) -> Vec<Warning> {
             what: "huge pages are off (transparent_hugepage is \"never\"): a lookup among many sessions takes up to half as \
                    long again"
                 .to_owned(),
-            cure: "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled".to_owned(),
+            help: "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled".to_owned(),
         });
     }
     found
@@ -130,25 +130,25 @@ fn forwarding(device: &Device) -> Option<Warning> {
              sending every packet a second time",
             families.join(" and ")
         ),
-        cure: format!("sysctl -w {}", keys.collect::<Vec<_>>().join(" ")),
+        help: format!("sysctl -w {}", keys.collect::<Vec<_>>().join(" ")),
     })
 }
 
 fn merging(device: &Device) -> Option<Warning> {
     let name = &device.name;
-    device.merges_for_good.then(|| Warning {
+    device.lro.then(|| Warning {
         what: format!("{name} merges received segments for good (large receive offload): what the engine forwards is not what came, and may not fit"),
-        cure: format!("ethtool -K {name} lro off (generic receive offload is welcome)"),
+        help: format!("ethtool -K {name} lro off (generic receive offload is welcome)"),
     })
 }
 
 /// Frames of AF_XDP do not come by packet sockets, which sort out what verdicts hang on.
 fn verdicts(workers: &Workers) -> Option<Warning> {
-    (workers.xdp.is_some() && workers.judges).then(|| Warning {
+    (workers.xdp.is_some() && workers.has_checks).then(|| Warning {
         what: "with io = \"af-xdp\" probes and answers to checks have no way of their own: under a flood that fills the queues of \
                a card they are lost with it, and what is well may be taken for dead"
             .to_owned(),
-        cure: "use io = \"af-packet\" where floods may come, or have the card steer probes and answers to a queue of their own \
+        help: "use io = \"af-packet\" where floods may come, or have the card steer probes and answers to a queue of their own \
                (ethtool -N)"
             .to_owned(),
     })
@@ -156,11 +156,11 @@ fn verdicts(workers: &Workers) -> Option<Warning> {
 
 /// The threads that verdicts are made by wait for everything else.
 fn priority(machine: &Machine) -> Option<Warning> {
-    machine.refuses_real_time.then(|| Warning {
+    machine.lacks_realtime.then(|| Warning {
         what: "no thread may run at once when there is something to do (SCHED_FIFO is refused): while the machine is busy, healthy \
                firewalls and servers may be taken for dead"
             .to_owned(),
-        cure: "run as root or with CAP_SYS_NICE (AmbientCapabilities= in the unit), where real time is allowed: a container or \
+        help: "run as root or with CAP_SYS_NICE (AmbientCapabilities= in the unit), where real time is allowed: a container or \
                control group may forbid it (cpu.rt_runtime_us)"
             .to_owned(),
     })
@@ -176,7 +176,7 @@ fn queues_of_xdp(device: &Device, workers: &Workers) -> Option<Warning> {
             if queues == 1 { "" } else { "s" },
             count - queues
         ),
-        cure: format!(
+        help: format!(
             "ethtool -L {name} combined {count}, if it has more (ethtool -l; a veth counts rx and tx), or set \
              `workers = {queues}` in [engine]"
         ),
@@ -187,9 +187,9 @@ fn queues_of_xdp(device: &Device, workers: &Workers) -> Option<Warning> {
 fn untagging(device: &Device, workers: &Workers) -> Option<Warning> {
     let name = &device.name;
     let is_tagged = workers.xdp.as_ref().is_some_and(|tagged| tagged.contains(name));
-    (is_tagged && device.takes_tags_out).then(|| Warning {
+    (is_tagged && device.rx_vlan_offload).then(|| Warning {
         what: format!("{name} takes VLAN tags out of the frames: with io = \"af-xdp\" the engine does not start on it"),
-        cure: format!("ethtool -K {name} rxvlan off"),
+        help: format!("ethtool -K {name} rxvlan off"),
     })
 }
 
@@ -202,12 +202,12 @@ fn crowding(workers: &Workers, machine: &Machine) -> Vec<Warning> {
         let engines = if workers.placed.is_empty() { "" } else { " of this and the engines before it" };
         found.push(Warning {
             what: format!("{all} packet workers{engines} share {}: they wait for each other", cpus(&machine.cpus)),
-            cure: format!("set `workers` in [engine] so that they are {} at most", machine.cpus.len()),
+            help: format!("set `workers` in [engine] so that they are {} at most", machine.cpus.len()),
         });
     } else if workers.busy_poll && all == machine.cpus.len() {
         found.push(Warning {
             what: "with `busy-poll` the packet workers leave no CPU to probes and requests".to_owned(),
-            cure: format!("set `workers = {}` in [engine], or `busy-poll = false`", count.saturating_sub(1).max(1)),
+            help: format!("set `workers = {}` in [engine], or `busy-poll = false`", count.saturating_sub(1).max(1)),
         });
     }
     // The scheduler moves a worker that is not bound to a CPU out of the way.
@@ -218,7 +218,7 @@ fn crowding(workers: &Workers, machine: &Machine) -> Vec<Warning> {
     if let Some((first, pid)) = others.first() {
         found.push(Warning {
             what: format!("a packet worker of another process (pid {pid}) is on CPU {first} as well: they wait for each other"),
-            cure: "run both engines in one process (fwlb run FILE FILE), or keep each to CPUs of its own (CPUAffinity= in its \
+            help: "run both engines in one process (fwlb run FILE FILE), or keep each to CPUs of its own (CPUAffinity= in its \
                    unit, or taskset)"
                 .to_owned(),
         });
@@ -230,7 +230,7 @@ fn crowding(workers: &Workers, machine: &Machine) -> Vec<Warning> {
 fn steering(port: &Port, workers: &Workers) -> Option<Warning> {
     let own = workers.set();
     let hit = |steered: &Vec<usize>| steered.iter().any(|cpu| own.contains(cpu));
-    let queues: Vec<_> = port.steered.iter().enumerate().filter(|(_, steered)| hit(steered)).collect();
+    let queues: Vec<_> = port.rps_cpus.iter().enumerate().filter(|(_, steered)| hit(steered)).collect();
     let (first, steered) = queues.first()?;
     let onto: BTreeSet<usize> =
         queues.iter().flat_map(|(_, steered)| *steered).filter(|cpu| own.contains(cpu)).copied().collect();
@@ -243,7 +243,7 @@ fn steering(port: &Port, workers: &Workers) -> Option<Warning> {
             "received frames of {name} are steered onto {} (rps_cpus), where packet workers run: under load they starve",
             cpus(&onto.into_iter().collect::<Vec<_>>())
         ),
-        cure: format!("echo {} > /sys/class/net/{name}/queues/rx-{first}/rps_cpus{more}", mask(&rest)),
+        help: format!("echo {} > /sys/class/net/{name}/queues/rx-{first}/rps_cpus{more}", mask(&rest)),
     })
 }
 
@@ -251,7 +251,7 @@ fn steering(port: &Port, workers: &Workers) -> Option<Warning> {
 fn kernel_threads(port: &Port, workers: &Workers, machine: &Machine) -> Option<Warning> {
     let own = workers.set();
     let in_the_way = |cpus: &[usize]| !cpus.is_empty() && cpus.iter().all(|cpu| own.contains(cpu));
-    let thread = port.receivers.iter().find(|thread| in_the_way(&thread.cpus))?;
+    let thread = port.napi_threads.iter().find(|thread| in_the_way(&thread.cpus))?;
     let free = free(workers, machine);
     let name = &port.name;
     Some(Warning {
@@ -262,20 +262,20 @@ fn kernel_threads(port: &Port, workers: &Workers, machine: &Machine) -> Option<W
             thread.pid,
             cpus(&thread.cpus)
         ),
-        cure: if free.is_empty() { leave_one(workers) } else { format!("taskset -pc {} {}", list(&free), thread.pid) },
+        help: if free.is_empty() { leave_one(workers) } else { format!("taskset -pc {} {}", list(&free), thread.pid) },
     })
 }
 
 /// All frames of a card pass through one CPU.
 fn queues(port: &Port, workers: &Workers) -> Option<Warning> {
-    let [steered] = &port.steered[..] else { return None };
+    let [steered] = &port.rps_cpus[..] else { return None };
     let count = workers.cpus.len();
     (port.is_card && count > 1 && steered.is_empty()).then(|| Warning {
         what: format!(
             "{} has one receive queue for {count} packet workers: one CPU takes in the frames of all of them",
             port.name
         ),
-        cure: format!("ethtool -L {} combined {count}, if the card has more (ethtool -l)", port.name),
+        help: format!("ethtool -L {} combined {count}, if the card has more (ethtool -l)", port.name),
     })
 }
 
@@ -303,7 +303,7 @@ fn interrupts(ports: &[&Port], workers: &Workers, machine: &Machine) -> Option<W
             names.join(", "),
             numbers.join(", ")
         ),
-        cure: if free.is_empty() {
+        help: if free.is_empty() {
             leave_one(workers)
         } else {
             format!("give them to {}: echo {} > /proc/irq/NUMBER/smp_affinity_list for each", cpus(&free), list(&free))

@@ -5,7 +5,7 @@ use std::fs;
 use crate::api::metrics::Process;
 
 /// Clock ticks per second in /proc (USER_HZ), the same on all architectures of Linux.
-const TICKS: f64 = 100.0;
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Measures the process; `None` if `/proc` cannot be read.
 pub(super) fn measure() -> Option<Process> {
@@ -31,8 +31,8 @@ fn parse(stat: &str, status: &str, machine: &str, limits: &str) -> Option<Proces
         rest.split_ascii_whitespace().next()?.parse::<u64>().ok()
     };
     Some(Process {
-        cpu_seconds: (ticks(14)? + ticks(15)?) / TICKS,
-        start_seconds: line(machine, "btime ")? as f64 + ticks(22)? / TICKS,
+        cpu_seconds: (ticks(14)? + ticks(15)?) / TICKS_PER_SECOND,
+        start_seconds: line(machine, "btime ")? as f64 + ticks(22)? / TICKS_PER_SECOND,
         resident_bytes: line(status, "VmRSS:")? * 1024,
         virtual_bytes: line(status, "VmSize:")? * 1024,
         threads: line(status, "Threads:")?,

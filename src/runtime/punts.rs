@@ -8,12 +8,12 @@ use tokio::sync::mpsc;
 use crate::engine::{Punt, PuntQueue};
 
 /// Urgent frames that may wait; a worker offers no more of one kind at once.
-const FIRST: usize = 1024;
+const URGENT_MAX: usize = 1024;
 
 /// A worker's end of the queue. Offering a frame wakes the control thread and never waits.
 #[derive(Debug, Clone)]
 pub(super) struct PuntSender {
-    first: mpsc::Sender<Punt>,
+    urgent: mpsc::Sender<Punt>,
     queue: mpsc::Sender<Punt>,
     refused: Arc<AtomicU64>,
 }
@@ -21,20 +21,20 @@ pub(super) struct PuntSender {
 /// The control thread's end of the queue.
 #[derive(Debug)]
 pub(super) struct PuntReceiver {
-    first: mpsc::Receiver<Punt>,
+    urgent: mpsc::Receiver<Punt>,
     queue: mpsc::Receiver<Punt>,
     refused: Arc<AtomicU64>,
     /// Keeps the queues open after the last worker has ended, so that receiving still waits.
-    open: PuntSender,
+    sender: PuntSender,
 }
 
 /// A queue for `capacity` ordinary frames, at least one, beside the urgent ones.
 pub(super) fn queue(capacity: usize) -> (PuntSender, PuntReceiver) {
-    let (first, urgent) = mpsc::channel(FIRST);
+    let (first, urgent) = mpsc::channel(URGENT_MAX);
     let (sender, receiver) = mpsc::channel(capacity.max(1));
     let refused = Arc::new(AtomicU64::new(0));
-    let sender = PuntSender { first, queue: sender, refused: refused.clone() };
-    (sender.clone(), PuntReceiver { first: urgent, queue: receiver, refused, open: sender })
+    let sender = PuntSender { urgent: first, queue: sender, refused: refused.clone() };
+    (sender.clone(), PuntReceiver { urgent, queue: receiver, refused, sender })
 }
 
 /// Reads how full the queue is.
@@ -51,7 +51,7 @@ impl PuntDepth {
 
 impl PuntSender {
     /// Counts frames on which the state of a path depends and that were lost before they reached the queue.
-    pub(super) fn lost(&self, frames: u64) {
+    pub(super) fn count_lost(&self, frames: u64) {
         self.refused.fetch_add(frames, Ordering::Relaxed);
     }
 }
@@ -61,8 +61,8 @@ impl PuntQueue for PuntSender {
         self.queue.try_send(punt).is_ok()
     }
 
-    fn offer_first(&mut self, punt: Punt) -> bool {
-        let taken = self.first.try_send(punt).is_ok();
+    fn offer_urgent(&mut self, punt: Punt) -> bool {
+        let taken = self.urgent.try_send(punt).is_ok();
         if !taken {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
@@ -73,7 +73,7 @@ impl PuntQueue for PuntSender {
 impl PuntReceiver {
     /// Waits for frames and appends up to `limit` of them, urgent ones first. Cancelling it loses no frame.
     pub(super) async fn receive(&mut self, punts: &mut Vec<Punt>, limit: usize) {
-        let (first, queue) = (&mut self.first, &mut self.queue);
+        let (first, queue) = (&mut self.urgent, &mut self.queue);
         tokio::select! {
             biased;
             Some(punt) = first.recv() => punts.push(punt),
@@ -88,7 +88,7 @@ impl PuntReceiver {
 
     /// A handle by which other threads read how full the queue is.
     pub(super) fn depth(&self) -> PuntDepth {
-        PuntDepth(self.open.queue.downgrade())
+        PuntDepth(self.sender.queue.downgrade())
     }
 
     /// Number of frames on which the state of a path depends and that were lost since the last call.
@@ -117,8 +117,8 @@ mod tests {
 
         assert_eq!(taken, [true, true, false, false, false]);
         assert_eq!(receiver.take_refused(), 0, "no verdict hangs on them");
-        assert!((0..FIRST).all(|_| sender.offer_first(punt.clone())));
-        assert!(!sender.offer_first(punt));
+        assert!((0..URGENT_MAX).all(|_| sender.offer_urgent(punt.clone())));
+        assert!(!sender.offer_urgent(punt));
         assert_eq!(receiver.take_refused(), 1);
         assert_eq!(receiver.take_refused(), 0, "counted once");
         assert_eq!(receiver.depth().read(), (2, 2));
@@ -130,7 +130,7 @@ mod tests {
         for _ in 0..3 {
             assert!(sender.offer(punt(PuntReason::Local)));
         }
-        assert!(sender.offer_first(punt(PuntReason::Neighbor)));
+        assert!(sender.offer_urgent(punt(PuntReason::Neighbor)));
 
         let mut received = Vec::new();
         receiver.receive(&mut received, 3).await;

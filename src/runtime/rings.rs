@@ -6,7 +6,7 @@ use crate::id::DeviceId;
 use crate::time::{Duration, Instant};
 
 /// Shortest time between two reports about the same ring.
-const INTERVAL: Duration = Duration::from_secs(30);
+const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The ring of one worker on one device.
 pub(super) type Ring = (DeviceId, usize);
@@ -14,7 +14,7 @@ pub(super) type Ring = (DeviceId, usize);
 /// What was reported about each ring.
 #[derive(Debug, Default)]
 pub(super) struct RingLosses {
-    told: BTreeMap<Ring, ReportedLosses>,
+    reported: BTreeMap<Ring, ReportedLosses>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,10 +26,10 @@ struct ReportedLosses {
 impl RingLosses {
     /// Takes the number of frames that a ring has lost since the start; returns how many to report at `now`, if a
     /// report is due: those since the last report.
-    pub(super) fn observe(&mut self, ring: Ring, lost: u64, now: Instant) -> Option<u64> {
-        let told = self.told.entry(ring).or_default();
+    pub(super) fn report_due(&mut self, ring: Ring, lost: u64, now: Instant) -> Option<u64> {
+        let told = self.reported.entry(ring).or_default();
         let more = lost.saturating_sub(told.lost);
-        if more == 0 || told.at.is_some_and(|at| now.since(at) < INTERVAL) {
+        if more == 0 || told.at.is_some_and(|at| now.since(at) < REPORT_INTERVAL) {
             return None;
         }
         *told = ReportedLosses { lost, at: Some(now) };
@@ -46,12 +46,12 @@ mod tests {
         let mut losses = RingLosses::default();
         let (ring, at) = ((DeviceId(0), 1), |seconds: u64| Instant::from_millis(seconds * 1000));
 
-        assert_eq!(losses.observe(ring, 0, at(1)), None);
-        assert_eq!(losses.observe(ring, 7, at(2)), Some(7));
-        assert_eq!(losses.observe(ring, 9, at(3)), None, "told a second ago");
-        assert_eq!(losses.observe(ring, 12, at(32)), Some(5));
-        assert_eq!(losses.observe(ring, 12, at(90)), None, "it has ended");
-        assert_eq!(losses.observe(ring, 13, at(91)), Some(1));
+        assert_eq!(losses.report_due(ring, 0, at(1)), None);
+        assert_eq!(losses.report_due(ring, 7, at(2)), Some(7));
+        assert_eq!(losses.report_due(ring, 9, at(3)), None, "told a second ago");
+        assert_eq!(losses.report_due(ring, 12, at(32)), Some(5));
+        assert_eq!(losses.report_due(ring, 12, at(90)), None, "it has ended");
+        assert_eq!(losses.report_due(ring, 13, at(91)), Some(1));
     }
 
     #[test]
@@ -59,8 +59,8 @@ mod tests {
         let mut losses = RingLosses::default();
         let now = Instant::from_millis(1000);
 
-        assert_eq!(losses.observe((DeviceId(0), 0), 3, now), Some(3));
-        assert_eq!(losses.observe((DeviceId(0), 1), 4, now), Some(4));
-        assert_eq!(losses.observe((DeviceId(1), 0), 5, now), Some(5));
+        assert_eq!(losses.report_due((DeviceId(0), 0), 3, now), Some(3));
+        assert_eq!(losses.report_due((DeviceId(0), 1), 4, now), Some(4));
+        assert_eq!(losses.report_due((DeviceId(1), 0), 5, now), Some(5));
     }
 }

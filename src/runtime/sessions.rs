@@ -6,7 +6,7 @@
 mod rank;
 mod talkers;
 
-use crate::api::sessions::{LIMIT, PAGE_MAX};
+use crate::api::sessions::{DEFAULT_LIMIT, PAGE_MAX};
 use crate::api::{ApiError, Cursor, SessionFilter, SessionPage, SessionRequest, flow_text, names};
 use crate::engine::view::{PinView, SessionView};
 use crate::engine::{SessionMatcher, Snapshot};
@@ -53,7 +53,7 @@ pub fn select(filter: &SessionFilter, snapshot: &Snapshot) -> Result<SessionMatc
 /// One page of the matching sessions in the order of the table; a session keeps its place while it lives. With the
 /// first page, all matching sessions are counted.
 pub fn page(walk: Walk<'_>, selection: &SessionMatcher, question: &SessionRequest) -> SessionPage {
-    let limit = match question.limit.unwrap_or(LIMIT) {
+    let limit = match question.limit.unwrap_or(DEFAULT_LIMIT) {
         0 => PAGE_MAX,
         limit => limit.min(PAGE_MAX),
     };
@@ -77,7 +77,7 @@ pub fn page(walk: Walk<'_>, selection: &SessionMatcher, question: &SessionReques
             }
             matched += 1;
             if rows.len() < limit {
-                let flow = key.oriented(session.opened);
+                let flow = key.in_direction(session.original_direction);
                 rows.push(view(engine, &flow, (session, bound), &table.timeouts(), snapshot, now));
             } else if next.is_none() {
                 next = Some(Cursor::at(engine, id.slot));
@@ -99,14 +99,14 @@ pub(super) fn view(
     snapshot: &Snapshot,
     now: Instant,
 ) -> SessionView {
-    let text = flow_text::show(flow);
+    let text = flow_text::format(flow);
     let mut words = text.split(' ').map(str::to_owned);
     let mut word = || words.next().unwrap_or_default();
     let (protocol, source, destination) = (word(), word(), word());
     let identifier = word().parse().ok();
     let service = bound.and_then(|bound| snapshot.services.get(bound.service));
     let server = bound.zip(service).and_then(|(bound, of)| of.servers.iter().find(|one| one.id == bound.server));
-    let inside = bound.and_then(|bound| bound.inside).map(|inside| flow_text::show(&inside));
+    let inside = bound.and_then(|bound| bound.inside).map(|inside| flow_text::format(&inside));
     let mut inside = inside.iter().flat_map(|text| text.split(' ').skip(1)).map(str::to_owned);
     let translated_source = inside.next().filter(|inside| *inside != source);
     let translated_destination = inside.next().filter(|inside| *inside != destination);
@@ -138,7 +138,7 @@ pub(super) fn view(
 
 /// The pins of the session, each with the end of the flow to which it leads.
 fn pins(session: &Session) -> impl Iterator<Item = (&Pin, &'static str)> {
-    let (low, high) = match session.opened {
+    let (low, high) = match session.original_direction {
         Direction::LowToHigh => ("source", "destination"),
         Direction::HighToLow => ("destination", "source"),
     };

@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use arc_swap::ArcSwap;
 
-use super::accounts::SessionLog;
 use super::capture::Captures;
 use super::events::EventLog;
+use super::session_log::SessionLog;
 use super::watchdog::TurnCounter;
 use crate::config::Config;
-use crate::engine::view::{CheckedView, EventView};
+use crate::engine::view::{CheckLogView, EventView};
 use crate::engine::{Counters, CountersCell, Snapshot};
 use crate::id::{DeviceId, LinkId};
 use crate::io::clock::Clock;
+use crate::io::frame_io::SendError;
 use crate::io::thread;
-use crate::io::ways::SendError;
 use crate::nat::PortPools;
 use crate::session::SessionTable;
 use crate::time::Instant;
@@ -27,7 +27,7 @@ pub(super) struct Shared {
     /// Name of the engine.
     pub engine: String,
     config: ArcSwap<Config>,
-    source: Mutex<ConfigText>,
+    config_text: Mutex<ConfigText>,
     /// The clock of all threads of the process.
     pub clock: Clock,
     /// When the engine started.
@@ -41,7 +41,7 @@ pub(super) struct Shared {
     /// Ports that stand for clients in `full-nat`.
     pub ports: Arc<PortPools>,
     /// What sockets refused or lost.
-    pub traffic: SocketCounters,
+    pub socket_counters: SocketCounters,
     /// What is known of each device, indexed by [`DeviceId`].
     devices: Mutex<Vec<DeviceStatus>>,
     /// Running packet captures.
@@ -49,13 +49,13 @@ pub(super) struct Shared {
     /// Tells the workers to end.
     pub stop: AtomicBool,
     /// Turns of each worker's loop.
-    pub worker_beats: Box<[TurnCounter]>,
+    pub worker_turns: Box<[TurnCounter]>,
     /// Turns of the control thread's loop.
-    pub control_beat: TurnCounter,
+    pub control_turns: TurnCounter,
     /// Whether the engine's threads run without priority over others.
-    is_ordinary: AtomicBool,
+    lacks_priority: AtomicBool,
     /// The session log.
-    pub accounts: SessionLog,
+    pub session_log: SessionLog,
     events: Mutex<EventLog>,
 }
 
@@ -106,17 +106,17 @@ impl Shared {
             sessions,
             captures: Captures::new(cells.len()),
             ports,
-            traffic: SocketCounters::new(config.links.len(), config.devices.len(), cells.len()),
+            socket_counters: SocketCounters::new(config.links.len(), config.devices.len(), cells.len()),
             devices: Mutex::default(),
             cells,
             stop: AtomicBool::new(false),
-            worker_beats,
-            control_beat: TurnCounter::default(),
-            is_ordinary: AtomicBool::new(false),
-            accounts: SessionLog::default(),
+            worker_turns: worker_beats,
+            control_turns: TurnCounter::default(),
+            lacks_priority: AtomicBool::new(false),
+            session_log: SessionLog::default(),
             events: Mutex::new(EventLog::new(&config.engine.name, clock.now())),
             config: ArcSwap::from_pointee(config),
-            source: Mutex::new(source),
+            config_text: Mutex::new(source),
         }
     }
 
@@ -126,13 +126,13 @@ impl Shared {
     }
 
     /// What is known of a device.
-    pub(super) fn device_words(&self, device: DeviceId) -> DeviceStatus {
+    pub(super) fn device_status(&self, device: DeviceId) -> DeviceStatus {
         let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         devices.get(device.index()).cloned().unwrap_or_default()
     }
 
     /// Changes what is known of a device.
-    pub(super) fn tell_device(&self, device: DeviceId, change: impl FnOnce(&mut DeviceStatus)) {
+    pub(super) fn update_device(&self, device: DeviceId, change: impl FnOnce(&mut DeviceStatus)) {
         let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         let length = devices.len().max(device.index() + 1);
         devices.resize_with(length, DeviceStatus::default);
@@ -140,28 +140,28 @@ impl Shared {
     }
 
     /// The source of the configuration in force.
-    pub(super) fn source(&self) -> ConfigText {
-        self.source.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn config_text(&self) -> ConfigText {
+        self.config_text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts another configuration in force.
-    pub(super) fn take_over(&self, config: Arc<Config>, source: ConfigText) {
-        *self.source.lock().unwrap_or_else(PoisonError::into_inner) = source;
+    pub(super) fn set_config(&self, config: Arc<Config>, source: ConfigText) {
+        *self.config_text.lock().unwrap_or_else(PoisonError::into_inner) = source;
         self.config.store(config);
     }
 
     /// Gives the calling thread, a packet worker, priority over ordinary threads of the machine, if that is permitted.
-    pub(super) fn go_first(&self) {
-        if let Err(error) = thread::go_first() {
-            self.has_no_priority(&error);
+    pub(super) fn raise_priority(&self) {
+        if let Err(error) = thread::raise_priority() {
+            self.warn_no_priority(&error);
         }
     }
 
     /// Gives the calling thread real-time priority, if that is permitted; it must have little to do.
-    pub(super) fn go_at_once(&self) {
-        let Err(refused) = thread::go_at_once() else { return };
-        if let Err(error) = thread::go_first() {
-            return self.has_no_priority(&error);
+    pub(super) fn set_realtime_priority(&self) {
+        let Err(refused) = thread::set_realtime_priority() else { return };
+        if let Err(error) = thread::raise_priority() {
+            return self.warn_no_priority(&error);
         }
         tracing::info!(
             engine = self.engine,
@@ -172,8 +172,8 @@ impl Shared {
     }
 
     /// Warns that threads have no priority, once for all of them.
-    fn has_no_priority(&self, error: &std::io::Error) {
-        if !self.is_ordinary.swap(true, Ordering::Relaxed) {
+    fn warn_no_priority(&self, error: &std::io::Error) {
+        if !self.lacks_priority.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 engine = self.engine,
                 %error,
@@ -184,8 +184,8 @@ impl Shared {
     }
 
     /// Whether the engine's threads run without priority over others.
-    pub(super) fn is_ordinary(&self) -> bool {
-        self.is_ordinary.load(Ordering::Relaxed)
+    pub(super) fn lacks_priority(&self) -> bool {
+        self.lacks_priority.load(Ordering::Relaxed)
     }
 
     /// Adds a state change to the event log.
@@ -194,13 +194,13 @@ impl Shared {
     }
 
     /// Logs the result of a health check.
-    pub(super) fn checked(&self, checked: &CheckedView) {
+    pub(super) fn checked(&self, checked: &CheckLogView) {
         self.events().checked(checked, self.clock.now());
     }
 
     /// Logs how many lines were held back, where that is due.
-    pub(super) fn tell_suppressed(&self) {
-        self.events().tell_suppressed(self.clock.now());
+    pub(super) fn log_suppressed(&self) {
+        self.events().log_suppressed(self.clock.now());
     }
 
     /// The event log. To be held briefly, and never across an await.
@@ -218,14 +218,14 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct SocketCounters {
     workers: usize,
-    places: RwLock<Places>,
+    counts: RwLock<SocketCounts>,
     failures: [AtomicU64; SendError::ALL.len()],
 }
 
 /// Counters per link and per device; they grow with a reload.
 #[derive(Debug, Default)]
-struct Places {
-    made_links: Vec<Made>,
+struct SocketCounts {
+    sent_links: Vec<SentCounts>,
     failed_links: Vec<AtomicU64>,
     /// Frames that found a ring full, by device and then by worker.
     ring_dropped: Vec<Vec<AtomicU64>>,
@@ -233,64 +233,64 @@ struct Places {
 
 /// Frames and bytes of the controller that were sent on one link.
 #[derive(Debug, Default)]
-struct Made {
+struct SentCounts {
     frames: AtomicU64,
     bytes: AtomicU64,
 }
 
 impl SocketCounters {
     fn new(links: usize, devices: usize, workers: usize) -> Self {
-        let traffic = Self { workers, places: RwLock::default(), failures: Default::default() };
+        let traffic = Self { workers, counts: RwLock::default(), failures: Default::default() };
         traffic.grow(links, devices);
         traffic
     }
 
     /// Makes room for the links and devices of a reload.
     pub(super) fn grow(&self, links: usize, devices: usize) {
-        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
-        let (links, devices) = (links.max(places.made_links.len()), devices.max(places.ring_dropped.len()));
-        places.made_links.resize_with(links, Made::default);
+        let mut places = self.counts.write().unwrap_or_else(PoisonError::into_inner);
+        let (links, devices) = (links.max(places.sent_links.len()), devices.max(places.ring_dropped.len()));
+        places.sent_links.resize_with(links, SentCounts::default);
         places.failed_links.resize_with(links, AtomicU64::default);
         places.ring_dropped.resize_with(devices, || (0..self.workers).map(|_| AtomicU64::default()).collect());
     }
 
     /// Counts a frame of `bytes` bytes that the controller sends on `link`. The forwarder counts its own frames.
-    pub(super) fn made(&self, link: LinkId, bytes: usize) {
-        if let Some(made) = self.places().made_links.get(link.index()) {
+    pub(super) fn count_sent(&self, link: LinkId, bytes: usize) {
+        if let Some(made) = self.counts().sent_links.get(link.index()) {
             made.frames.fetch_add(1, Ordering::Relaxed);
             made.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         }
     }
 
     /// Frames and bytes that the controller sent on `link`.
-    pub(super) fn made_on(&self, link: LinkId) -> (u64, u64) {
-        let read = |made: &Made| (made.frames.load(Ordering::Relaxed), made.bytes.load(Ordering::Relaxed));
-        self.places().made_links.get(link.index()).map_or((0, 0), read)
+    pub(super) fn sent_on(&self, link: LinkId) -> (u64, u64) {
+        let read = |made: &SentCounts| (made.frames.load(Ordering::Relaxed), made.bytes.load(Ordering::Relaxed));
+        self.counts().sent_links.get(link.index()).map_or((0, 0), read)
     }
 
     /// Counts a frame that the device of `link` did not take.
-    pub(super) fn failed(&self, link: LinkId, error: SendError) {
+    pub(super) fn count_failed(&self, link: LinkId, error: SendError) {
         self.failures[error as usize].fetch_add(1, Ordering::Relaxed);
-        if let Some(count) = self.places().failed_links.get(link.index()) {
+        if let Some(count) = self.counts().failed_links.get(link.index()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Counts frames that found the ring of `worker` on `device` full.
-    pub(super) fn ring_dropped(&self, worker: usize, device: DeviceId, frames: u64) {
-        if let Some(count) = self.places().ring_dropped.get(device.index()).and_then(|rings| rings.get(worker)) {
+    pub(super) fn count_ring_dropped(&self, worker: usize, device: DeviceId, frames: u64) {
+        if let Some(count) = self.counts().ring_dropped.get(device.index()).and_then(|rings| rings.get(worker)) {
             count.fetch_add(frames, Ordering::Relaxed);
         }
     }
 
     /// Counts frames that a device took and did not send; their links are not known any more.
-    pub(super) fn unsent(&self, frames: u64) {
+    pub(super) fn count_unsent(&self, frames: u64) {
         self.failures[SendError::NoBuffers as usize].fetch_add(frames, Ordering::Relaxed);
     }
 
     /// Number of frames that could not be sent on `link`.
     pub(super) fn failed_on(&self, link: LinkId) -> u64 {
-        self.places().failed_links.get(link.index()).map_or(0, |count| count.load(Ordering::Relaxed))
+        self.counts().failed_links.get(link.index()).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// Number of frames on `device` that were lost before the engine saw them.
@@ -300,7 +300,7 @@ impl SocketCounters {
 
     /// Number of frames on `device` that `worker` lost.
     pub(super) fn ring_dropped_of(&self, worker: usize, device: DeviceId) -> u64 {
-        let places = self.places();
+        let places = self.counts();
         let ring = places.ring_dropped.get(device.index()).and_then(|rings| rings.get(worker));
         ring.map_or(0, |count| count.load(Ordering::Relaxed))
     }
@@ -308,12 +308,12 @@ impl SocketCounters {
     /// The counters of the sockets for `show counters`.
     pub(super) fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let failures = SendError::ALL.iter().zip(&self.failures);
-        let rings = self.places().ring_dropped.iter().flatten().map(|count| count.load(Ordering::Relaxed)).sum();
+        let rings = self.counts().ring_dropped.iter().flatten().map(|count| count.load(Ordering::Relaxed)).sum();
         failures.map(|(error, count)| (error.name(), count.load(Ordering::Relaxed))).chain([("ring_dropped", rings)])
     }
 
     /// Locked for one count; it is written only while a reload adds links.
-    fn places(&self) -> RwLockReadGuard<'_, Places> {
-        self.places.read().unwrap_or_else(PoisonError::into_inner)
+    fn counts(&self) -> RwLockReadGuard<'_, SocketCounts> {
+        self.counts.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::EngineFile;
 use super::history::{History, StartConfig};
-use super::reload::{Reloader, begun, load, read_file};
+use super::reload::{Reloader, load, read_file, resume_history};
 use crate::io::clock::Clock;
 
 /// How an engine begins.
 #[derive(Debug, Clone)]
 pub(super) struct StartState {
     /// The file with which it was started.
-    pub own: PathBuf,
+    pub own_file: PathBuf,
     /// Its kept configurations.
     pub history: Arc<History>,
     pub at_start: StartConfig,
@@ -20,7 +20,7 @@ pub(super) struct StartState {
 
 /// Chooses the configuration by what is kept of this engine. What cannot be read is ignored with a warning, because an
 /// engine that does not start would be worse.
-pub(super) fn choose(file: EngineFile, clock: &Clock) -> (EngineFile, StartState) {
+pub(super) fn choose_config(file: EngineFile, clock: &Clock) -> (EngineFile, StartState) {
     let (engine, state) = (&file.config.engine.name, &file.config.engine.state);
     let history = History::open(state).unwrap_or_else(|error| {
         tracing::warn!(engine, path = %state.display(), %error, "the last configurations cannot be read");
@@ -29,20 +29,20 @@ pub(super) fn choose(file: EngineFile, clock: &Clock) -> (EngineFile, StartState
     let own = file.path.clone();
     let mut at_start = history.at_start(&file.config.digest, clock.wall_nanos(clock.now()) / 1_000_000);
     let file = match at_start {
-        StartConfig::Own | StartConfig::Unconfirmed(_) | StartConfig::Forgotten(_) => file,
-        StartConfig::Former(number) => match former(&history, number, engine) {
+        StartConfig::File | StartConfig::FileUnconfirmed(_) | StartConfig::FileOtherPending(_) => file,
+        StartConfig::Previous(number) => match previous_config(&history, number, engine) {
             Ok(former) => former,
             Err(why) => {
                 tracing::error!(engine, "the file was not confirmed, and starts all the same, as {why}");
-                at_start = StartConfig::Own;
+                at_start = StartConfig::File;
                 file
             }
         },
     };
-    (file, StartState { own, history: Arc::new(history), at_start })
+    (file, StartState { own_file: own, history: Arc::new(history), at_start })
 }
 
-fn former(history: &History, number: u64, engine: &str) -> Result<EngineFile, String> {
+fn previous_config(history: &History, number: u64, engine: &str) -> Result<EngineFile, String> {
     let path = history.path(number);
     let text = read_file(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
     let outcome = load(&path, &text);
@@ -54,8 +54,8 @@ fn former(history: &History, number: u64, engine: &str) -> Result<EngineFile, St
 }
 
 /// Reports what was chosen, and waits on for a confirmation if one is due.
-pub(super) async fn tell(reloader: &Arc<Reloader>, engine: String, beginning: StartState) {
-    if let Err(error) = begun(reloader, &engine, beginning.at_start, beginning.own).await {
+pub(super) async fn report_choice(reloader: &Arc<Reloader>, engine: String, beginning: StartState) {
+    if let Err(error) = resume_history(reloader, &engine, beginning.at_start, beginning.own_file).await {
         tracing::warn!(engine, %error, "the configuration is in force and not kept");
     }
 }

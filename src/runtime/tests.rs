@@ -261,7 +261,7 @@ fn two_engines_of_one_process_share_a_device_by_vlan() {
             frame.extend([0, 0, 0, 0, 0, 0, 10, vid, 0, 1]);
             let vlan = Some(crate::wire::vlan::VlanTag::new(vid.into()));
             let offload = crate::wire::offload::Offload::NONE;
-            let outgoing = crate::io::ways::Outgoing { bytes: &frame, vlan, offload };
+            let outgoing = crate::io::frame_io::Outgoing { bytes: &frame, vlan, offload };
             sender.send([outgoing], |_, error| panic!("{error:?}"));
         }
         std::thread::sleep(Duration::from_millis(50));
@@ -303,7 +303,7 @@ fn what_is_in_the_way_is_said_in_one_line_that_tells_what_to_do() {
     ip("route add default via 192.0.2.254 dev ra0");
     let default_route = refusal(router(directory.path()));
     ip("route delete default");
-    let held = LinkLock::take("rb0", None).unwrap();
+    let held = LinkLock::acquire("rb0", None).unwrap();
     let taken = refusal(router(directory.path()));
     drop(held);
     let path = directory.path().join("router.sock");

@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 use super::shared::SocketCounters;
 use crate::engine::{Batch, Snapshot, Transmit, Verdict};
 use crate::id::{DeviceId, LinkId};
-use crate::io::ways::{Outgoing, SendError, Sender};
+use crate::io::frame_io::{Outgoing, SendError, Sender};
 use crate::time::Instant;
 
 /// Number of frames that are sent together.
@@ -28,7 +28,7 @@ impl LinkSenders {
     }
 
     /// Takes the links of a snapshot over.
-    pub(super) fn follow(&mut self, snapshot: &Snapshot) {
+    pub(super) fn set_links(&mut self, snapshot: &Snapshot) {
         if self.generation != Some(snapshot.generation) {
             self.generation = Some(snapshot.generation);
             self.devices.clear();
@@ -62,8 +62,8 @@ impl LinkSenders {
     }
 
     /// Number of frames that were taken since the last call and then not sent. To be called several times a second.
-    pub(super) fn tend(&self, now: Instant) -> u64 {
-        self.senders.iter().flatten().map(|sender| sender.tend(now)).sum()
+    pub(super) fn maintain(&self, now: Instant) -> u64 {
+        self.senders.iter().flatten().map(|sender| sender.maintain(now)).sum()
     }
 
     /// Sends the frames of a batch that have a verdict to forward, from where they lie.
@@ -84,7 +84,7 @@ impl LinkSenders {
     }
 
     /// Sends frames that the engine made.
-    pub(super) fn send_made(&self, made: &ArrayVec<Transmit, BURST>, traffic: &SocketCounters) {
+    pub(super) fn send_own(&self, made: &ArrayVec<Transmit, BURST>, traffic: &SocketCounters) {
         self.send(
             made.len(),
             |position| Some(made[position].link),
@@ -115,10 +115,10 @@ impl LinkSenders {
                 todo.iter().filter(|(_, _, other)| *other == device).map(|(at, link, _)| (*at, *link)).collect();
             match self.senders.get(device.index()).and_then(Option::as_ref) {
                 Some(sender) => {
-                    let failed = |at: usize, error| traffic.failed(here[at].1, error);
+                    let failed = |at: usize, error| traffic.count_failed(here[at].1, error);
                     sender.send(here.iter().map(|(position, _)| frame(*position)), failed);
                 }
-                None => here.iter().for_each(|(_, link)| traffic.failed(*link, SendError::NoDevice)),
+                None => here.iter().for_each(|(_, link)| traffic.count_failed(*link, SendError::NoDevice)),
             }
             todo.retain(|(_, _, other)| *other != device);
         }

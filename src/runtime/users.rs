@@ -12,7 +12,7 @@ use crate::api::guard::User;
 const NO_LOGIN: u32 = u32::MAX;
 
 /// The user whose process connected (SO_PEERCRED, unix(7)). Nothing that this process sends can change it.
-pub(super) fn opener(stream: &UnixStream) -> Option<User> {
+pub(super) fn peer_user(stream: &UnixStream) -> Option<User> {
     let peer = stream.peer_cred().ok()?;
     Some(user(peer.uid(), peer.pid(), Path::new("/proc"), Path::new("/etc/passwd")))
 }

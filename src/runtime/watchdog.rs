@@ -12,7 +12,7 @@ use crate::time::Duration;
 
 /// The longest time that a healthy thread needs for a turn: an idle control thread turns once a second. If the watchdog
 /// is to be fed more often, it is fed between two checks whatever the threads do.
-pub(super) const TURN: Duration = Duration::from_secs(2);
+pub(super) const TURN_MAX: Duration = Duration::from_secs(2);
 
 /// Counts the turns of a thread's loop. It has a cache line of its own, because workers write theirs all the time.
 #[derive(Debug, Default)]
@@ -36,14 +36,14 @@ pub(super) async fn feed(engines: Vec<Arc<Shared>>) {
     let Some(period) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
     let interval = period / 2;
     let mut watch = StuckDetector::default();
-    watch.look(beats(&engines));
+    watch.check(turn_counts(&engines));
     let mut since = Duration::ZERO;
     loop {
         tokio::time::sleep(interval).await;
         since += interval;
-        if since >= TURN {
+        if since >= TURN_MAX {
             since = Duration::ZERO;
-            watch.look(beats(&engines));
+            watch.check(turn_counts(&engines));
         }
         match &watch.stuck {
             None => notify(NotifyState::Watchdog),
@@ -61,7 +61,7 @@ struct StuckDetector {
 }
 
 impl StuckDetector {
-    fn look(&mut self, now: Vec<(String, u64)>) {
+    fn check(&mut self, now: Vec<(String, u64)>) {
         // Threads neither appear nor end while engines run.
         let stuck = now.iter().zip(&self.seen).find(|(now, seen)| now == seen);
         self.stuck = stuck.map(|((thread, _), _)| thread.clone());
@@ -69,11 +69,11 @@ impl StuckDetector {
     }
 }
 
-fn beats(engines: &[Arc<Shared>]) -> Vec<(String, u64)> {
+fn turn_counts(engines: &[Arc<Shared>]) -> Vec<(String, u64)> {
     let of = |shared: &Arc<Shared>| {
         let engine = &shared.engine;
-        let control = (format!("engine {engine}: control"), shared.control_beat.count());
-        let workers = shared.worker_beats.iter().enumerate();
+        let control = (format!("engine {engine}: control"), shared.control_turns.count());
+        let workers = shared.worker_turns.iter().enumerate();
         let workers = workers.map(|(number, beat)| (format!("engine {engine}: worker-{number}"), beat.count()));
         std::iter::once(control).chain(workers).collect::<Vec<_>>()
     };
@@ -94,7 +94,7 @@ mod tests {
         let mut watch = StuckDetector::default();
         let mut look = |turning: [bool; 3]| {
             beats.iter().zip(turning).filter(|(_, turns)| *turns).for_each(|((_, beat), _)| beat.turn());
-            watch.look(beats.iter().map(|(name, beat)| ((*name).to_owned(), beat.count())).collect());
+            watch.check(beats.iter().map(|(name, beat)| ((*name).to_owned(), beat.count())).collect());
             watch.stuck.clone()
         };
 

@@ -8,26 +8,26 @@ use arrayvec::ArrayVec;
 use crossbeam_channel as channel;
 
 use super::capture::SeenGeneration;
-use super::confine;
-use super::pace::{IdleAction, IdlePolicy};
+use super::idle::{IdleAction, IdlePolicy};
 use super::punts::PuntSender;
+use super::sandbox;
 use super::shared::Shared;
 use super::transmit::{BURST, LinkSenders};
-use crate::engine::forwarder::{Apart, KillOrder};
+use crate::engine::forwarder::{KillOrder, ProbeBypass};
 use crate::engine::{Batch, DropReason, Forwarder, Snapshot, Verdict};
 use crate::id::DeviceId;
+use crate::io::frame_io::{Receiver, Sender};
 use crate::io::privileges::ThreadPrivileges;
 use crate::io::thread;
 use crate::io::wait::{Waiter, Wake};
-use crate::io::ways::{Receiver, Sender};
 use crate::time::{Duration, Instant};
 
 /// Sessions that are checked for expiry per turn; they take some tens of microseconds at most.
 const EXPIRE_BUDGET: usize = 256;
 /// How often the losses of the rings are read.
-const RING_COUNTS: Duration = Duration::from_millis(200);
+const RING_COUNT_INTERVAL: Duration = Duration::from_millis(200);
 /// How soon sending is tried again when a device had no room for frames.
-const FULL_DEVICE: Duration = Duration::from_micros(100);
+const SEND_RETRY_DELAY: Duration = Duration::from_micros(100);
 
 /// Messages of the control thread to a worker, which it wakes afterwards.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) enum WorkerMessage {
         receiver: Option<Box<Receiver>>,
         sender: Sender,
         /// What somebody else takes to the control thread of what comes by it.
-        apart: Option<Arc<Apart>>,
+        apart: Option<Arc<ProbeBypass>>,
     },
     /// A device has another MTU.
     Mtu {
@@ -57,7 +57,7 @@ pub(super) enum WorkerMessage {
 /// The control thread's handle of a worker.
 #[derive(Debug, Clone)]
 pub(super) struct WorkerHandle {
-    mail: channel::Sender<WorkerMessage>,
+    messages: channel::Sender<WorkerMessage>,
     wake: Wake,
 }
 
@@ -67,12 +67,12 @@ pub(super) struct Worker {
     number: usize,
     forwarder: Forwarder,
     shared: Arc<Shared>,
-    captures: SeenGeneration,
+    seen_captures: SeenGeneration,
     punts: PuntSender,
     /// Indexed by [`DeviceId`].
     receivers: Vec<Option<Box<Receiver>>>,
-    outlets: LinkSenders,
-    mail: channel::Receiver<WorkerMessage>,
+    senders: LinkSenders,
+    messages: channel::Receiver<WorkerMessage>,
     waiter: Waiter,
     /// Whether the worker spins instead of sleeping (`busy-poll`).
     busy_poll: bool,
@@ -81,9 +81,9 @@ pub(super) struct Worker {
 }
 
 impl WorkerHandle {
-    pub(super) fn tell(&self, mail: WorkerMessage) {
+    pub(super) fn send(&self, mail: WorkerMessage) {
         // If the worker has ended, nobody needs the message.
-        let _ = self.mail.send(mail);
+        let _ = self.messages.send(mail);
         self.wake();
     }
 
@@ -107,17 +107,17 @@ impl Worker {
         let worker = Self {
             number,
             forwarder,
-            captures: SeenGeneration::default(),
+            seen_captures: SeenGeneration::default(),
             punts,
             receivers: Vec::new(),
-            outlets: LinkSenders::new(),
-            mail,
+            senders: LinkSenders::new(),
+            messages: mail,
             waiter: Waiter::new(wake.clone()),
             busy_poll: shared.config().engine.busy_poll,
             shared,
             cpu,
         };
-        Ok((worker, WorkerHandle { mail: tell, wake }))
+        Ok((worker, WorkerHandle { messages: tell, wake }))
     }
 
     /// Runs until the engine stops.
@@ -127,36 +127,36 @@ impl Worker {
         {
             tracing::warn!(engine = self.shared.engine, cpu, %error, "a packet worker runs on any CPU");
         }
-        thread::sleep_exactly();
-        self.shared.go_first();
-        confine::limit(ThreadPrivileges::None);
+        thread::set_timer_slack();
+        self.shared.raise_priority();
+        sandbox::drop_capabilities(ThreadPrivileges::None);
         let shared = self.shared.clone();
         let mut snapshots = Cache::new(shared.snapshot.clone());
         let mut pace = IdlePolicy::default();
         let mut ring_counts = Instant::ZERO;
         while !shared.stop.load(Ordering::Relaxed) {
-            shared.worker_beats[self.number].turn();
-            self.take_mail();
-            if let Some(taps) = shared.captures.news_for_worker(self.number, &mut self.captures) {
-                self.forwarder.watch(taps);
+            shared.worker_turns[self.number].turn();
+            self.handle_messages();
+            if let Some(taps) = shared.captures.changed_taps_for_worker(self.number, &mut self.seen_captures) {
+                self.forwarder.set_taps(taps);
             }
             let now = shared.clock.now();
             let snapshot = snapshots.load();
-            self.outlets.follow(snapshot);
+            self.senders.set_links(snapshot);
             let frames = self.turn(snapshot, now);
             let more = self.forwarder.expire(snapshot, now, EXPIRE_BUDGET);
-            self.send_made();
-            let waits = frames == 0 && self.outlets.flush();
-            if now.since(ring_counts) >= RING_COUNTS {
+            self.send_own();
+            let waits = frames == 0 && self.senders.flush();
+            if now.since(ring_counts) >= RING_COUNT_INTERVAL {
                 ring_counts = now;
-                self.count_rings(now);
+                self.count_ring_losses(now);
             }
             if frames == 0 && !more && !self.busy_poll {
-                match if waits { IdleAction::Nap(FULL_DEVICE) } else { pace.rest(now) } {
+                match if waits { IdleAction::Nap(SEND_RETRY_DELAY) } else { pace.idle_action(now) } {
                     IdleAction::Spin => {
                         let from = shared.clock.now();
                         std::thread::yield_now();
-                        pace.yielded(from, shared.clock.now());
+                        pace.note_yield(from, shared.clock.now());
                     }
                     IdleAction::Nap(length) => std::thread::sleep(length),
                     IdleAction::Sleep(longest) => {
@@ -164,29 +164,29 @@ impl Worker {
                     }
                 }
             }
-            pace.carried(frames, now);
+            pace.note_turn(frames, now);
         }
     }
 
-    fn take_mail(&mut self) {
-        while let Ok(mail) = self.mail.try_recv() {
+    fn handle_messages(&mut self) {
+        while let Ok(mail) = self.messages.try_recv() {
             match mail {
                 WorkerMessage::Attach { device, receiver, sender, apart } => {
-                    self.forwarder.leave_apart(device, apart);
+                    self.forwarder.set_probe_bypass(device, apart);
                     if self.receivers.len() <= device.index() {
                         self.receivers.resize_with(device.index() + 1, || None);
                     }
                     self.receivers[device.index()] = receiver;
-                    self.outlets.attach(device, sender);
+                    self.senders.attach(device, sender);
                 }
                 WorkerMessage::Kill(order) => self.forwarder.kill(order),
-                WorkerMessage::Mtu { device, mtu } => self.outlets.set_mtu(device, mtu),
+                WorkerMessage::Mtu { device, mtu } => self.senders.set_mtu(device, mtu),
                 WorkerMessage::Detach(device) => {
-                    self.count_rings(self.shared.clock.now());
+                    self.count_ring_losses(self.shared.clock.now());
                     if let Some(receiver) = self.receivers.get_mut(device.index()) {
                         *receiver = None;
                     }
-                    self.outlets.detach(device);
+                    self.senders.detach(device);
                 }
             }
         }
@@ -204,7 +204,7 @@ impl Worker {
                 continue;
             }
             self.forwarder.process(&mut batch, snapshot, &mut self.punts, now);
-            self.outlets.send_batch(&batch, &self.shared.traffic);
+            self.senders.send_batch(&batch, &self.shared.socket_counters);
             drop(batch);
             receiver.release();
             frames += received;
@@ -213,10 +213,10 @@ impl Worker {
     }
 
     /// Sends the frames that the forwarder made: fragments, frames that waited for a fragment, resets.
-    fn send_made(&mut self) {
+    fn send_own(&mut self) {
         loop {
             let made: ArrayVec<_, BURST> = std::iter::from_fn(|| self.forwarder.poll_transmit()).take(BURST).collect();
-            self.outlets.send_made(&made, &self.shared.traffic);
+            self.senders.send_own(&made, &self.shared.socket_counters);
             let is_last = !made.is_full();
             for transmit in made {
                 self.forwarder.recycle(transmit.bytes);
@@ -227,14 +227,14 @@ impl Worker {
         }
     }
 
-    fn count_rings(&self, now: Instant) {
+    fn count_ring_losses(&self, now: Instant) {
         for (index, receiver) in self.receivers.iter().enumerate() {
             if let Some(receiver) = receiver {
-                let counts = receiver.tend(now);
-                self.shared.traffic.ring_dropped(self.number, DeviceId::from(index), counts.dropped);
-                self.shared.traffic.unsent(counts.unsent);
+                let counts = receiver.maintain(now);
+                self.shared.socket_counters.count_ring_dropped(self.number, DeviceId::from(index), counts.dropped);
+                self.shared.socket_counters.count_unsent(counts.unsent);
             }
         }
-        self.shared.traffic.unsent(self.outlets.tend(now));
+        self.shared.socket_counters.count_unsent(self.senders.maintain(now));
     }
 }

@@ -16,9 +16,9 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::fence;
 
 /// The number of words of a cell after the first.
-pub(super) const PAYLOAD: usize = 15;
+pub(super) const PAYLOAD_WORDS: usize = 15;
 /// A cell of 128 bytes.
-pub(super) type SessionCell = [AtomicU64; 1 + PAYLOAD];
+pub(super) type SessionCell = [AtomicU64; 1 + PAYLOAD_WORDS];
 
 const LOCKED: u64 = 1;
 const VERSION: u64 = (u32::MAX - 1) as u64;
@@ -37,7 +37,7 @@ const fn generation_of(state: u64) -> u32 {
 /// Runs `f` on the words of a cell and returns its result with the generation. `None` if the generation is not wanted
 /// or changed meanwhile. The words may be in the middle of a change by another worker.
 #[inline]
-pub(super) fn peek<R>(
+pub(super) fn try_read<R>(
     cell: &SessionCell,
     is_wanted: impl Fn(u32) -> bool,
     f: impl Fn(&SessionCell) -> R,
@@ -107,7 +107,7 @@ impl Locked<'_> {
     /// Starts the next generation and returns it. A free cell is in use at once, though still locked; a cell in use
     /// becomes free when it is unlocked.
     #[inline]
-    pub(super) fn turn(&mut self) -> u32 {
+    pub(super) fn next_generation(&mut self) -> u32 {
         let generation = generation_of(self.state).wrapping_add(1);
         self.state = self.state & u64::from(u32::MAX) | u64::from(generation) << 32;
         self.cell[0].store(self.state | LOCKED, Release);
@@ -128,11 +128,11 @@ pub(super) struct Backoff(u32);
 
 impl Backoff {
     /// The number of spins before the processor is yielded to others.
-    const TURNS: u32 = 100;
+    const SPINS_MAX: u32 = 100;
 
     pub(super) fn wait(&mut self) {
         self.0 += 1;
-        if self.0.is_multiple_of(Self::TURNS) {
+        if self.0.is_multiple_of(Self::SPINS_MAX) {
             std::thread::yield_now();
         } else {
             std::hint::spin_loop();

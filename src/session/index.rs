@@ -21,19 +21,19 @@ use crate::session::memory::AlignedRecords;
 use crate::session::record::KeyWords;
 
 /// The number of entries in a bucket.
-const PLACES: usize = 7;
+const ENTRIES_PER_BUCKET: usize = 7;
 /// The word of a bucket that counts the keys which passed over it.
-const OVERFLOW: usize = PLACES;
+const OVERFLOW: usize = ENTRIES_PER_BUCKET;
 /// Set in the overflow word while somebody enters or removes a key with this home bucket.
 const LOCKED: u64 = 1 << 63;
 /// The most buckets in which a key may lie. With two thirds of all places in use, as in a full table of translated
 /// sessions, the probability of so many full buckets in a row is below 1 in 10^20.
-const REACH: u32 = 32;
+const PROBE_MAX: u32 = 32;
 
 /// The index; see the module.
 #[derive(Debug)]
 pub(super) struct Index {
-    lines: AlignedRecords<{ PLACES + 1 }>,
+    lines: AlignedRecords<{ ENTRIES_PER_BUCKET + 1 }>,
     buckets: u32,
     hasher: ahash::RandomState,
 }
@@ -79,25 +79,25 @@ impl Index {
     /// Prefetches the cache line of a key's home bucket. The result has no meaning; it only keeps the read from being
     /// optimised away.
     #[inline]
-    pub(super) fn touch(&self, hash: KeyHash) -> u64 {
+    pub(super) fn prefetch(&self, hash: KeyHash) -> u64 {
         self.bucket(self.home(hash))[OVERFLOW].load(Relaxed)
     }
 
     /// The slot of the first entry with the key's tag in its home bucket, as a guess without comparing keys.
     #[inline]
-    pub(super) fn guess(&self, hash: KeyHash) -> Option<u32> {
-        let home = self.bucket(self.home(hash))[..PLACES].iter().map(|entry| entry.load(Relaxed));
-        home.into_iter().find(|entry| entry >> 32 == hash.mark()).map(|entry| entry as u32)
+    pub(super) fn first_candidate(&self, hash: KeyHash) -> Option<u32> {
+        let home = self.bucket(self.home(hash))[..ENTRIES_PER_BUCKET].iter().map(|entry| entry.load(Relaxed));
+        home.into_iter().find(|entry| entry >> 32 == hash.entry_tag()).map(|entry| entry as u32)
     }
 
     /// Calls `is_it` with each slot to which the key may lead, and returns its first answer.
     #[inline(always)]
     pub(super) fn find<T>(&self, hash: KeyHash, is_it: impl Fn(u32) -> Option<T>) -> Option<T> {
-        let mark = hash.mark();
+        let mark = hash.entry_tag();
         let mut at = self.home(hash);
         for _ in 0..self.reach() {
             let bucket = self.bucket(at);
-            for entry in &bucket[..PLACES] {
+            for entry in &bucket[..ENTRIES_PER_BUCKET] {
                 let entry = entry.load(Acquire);
                 if entry >> 32 == mark
                     && let Some(found) = is_it(entry as u32)
@@ -114,7 +114,7 @@ impl Index {
     }
 
     /// Makes the key lead to `slot`, unless `is_it` recognises another slot to which it leads already.
-    pub(super) fn enter<T>(&self, hash: KeyHash, slot: u32, is_it: impl Fn(u32) -> Option<T>) -> InsertResult<T> {
+    pub(super) fn insert<T>(&self, hash: KeyHash, slot: u32, is_it: impl Fn(u32) -> Option<T>) -> InsertResult<T> {
         let home = self.home(hash);
         let _lock = self.lock(home);
         if let Some(existing) = self.find(hash, is_it) {
@@ -124,27 +124,29 @@ impl Index {
         for _ in 0..self.reach() {
             let bucket = self.bucket(at);
             let is_taken = |place: &AtomicU64| place.compare_exchange(0, hash.entry(slot), AcqRel, Relaxed).is_ok();
-            if bucket[..PLACES].iter().any(|place| place.load(Relaxed) == 0 && is_taken(place)) {
+            if bucket[..ENTRIES_PER_BUCKET].iter().any(|place| place.load(Relaxed) == 0 && is_taken(place)) {
                 return InsertResult::New;
             }
             // Counted before the entry exists, so that no search ends before reaching it.
             bucket[OVERFLOW].fetch_add(1, AcqRel);
             at = self.after(at);
         }
-        self.uncount(home, self.reach());
+        self.decrement_overflow(home, self.reach());
         InsertResult::NoRoom
     }
 
     /// Removes the key, if it leads to `slot`.
-    pub(super) fn leave(&self, hash: KeyHash, slot: u32) {
+    pub(super) fn remove(&self, hash: KeyHash, slot: u32) {
         let home = self.home(hash);
         let _lock = self.lock(home);
         let mut at = home;
         for passed in 0..self.reach() {
             let bucket = self.bucket(at);
-            if let Some(place) = bucket[..PLACES].iter().find(|place| place.load(Relaxed) == hash.entry(slot)) {
+            if let Some(place) =
+                bucket[..ENTRIES_PER_BUCKET].iter().find(|place| place.load(Relaxed) == hash.entry(slot))
+            {
                 place.store(0, Release);
-                self.uncount(home, passed);
+                self.decrement_overflow(home, passed);
                 return;
             }
             if bucket[OVERFLOW].load(Relaxed) & !LOCKED == 0 {
@@ -160,7 +162,7 @@ impl Index {
     }
 
     /// Decrements the overflow counts of the `count` buckets from `home` on.
-    fn uncount(&self, home: u32, count: u32) {
+    fn decrement_overflow(&self, home: u32, count: u32) {
         let mut at = home;
         for _ in 0..count {
             self.bucket(at)[OVERFLOW].fetch_sub(1, AcqRel);
@@ -189,11 +191,11 @@ impl Index {
 
     #[inline]
     fn reach(&self) -> u32 {
-        REACH.min(self.buckets)
+        PROBE_MAX.min(self.buckets)
     }
 
     #[inline]
-    fn bucket(&self, number: u32) -> &[AtomicU64; PLACES + 1] {
+    fn bucket(&self, number: u32) -> &[AtomicU64; ENTRIES_PER_BUCKET + 1] {
         self.lines.get(number)
     }
 }
@@ -201,12 +203,12 @@ impl Index {
 impl KeyHash {
     /// The upper half of an entry. It is never 0, so that a free place is not mistaken for an entry.
     #[inline]
-    const fn mark(self) -> u64 {
+    const fn entry_tag(self) -> u64 {
         self.0 >> 32 | 1 << 31
     }
 
     const fn entry(self, slot: u32) -> u64 {
-        self.mark() << 32 | slot as u64
+        self.entry_tag() << 32 | slot as u64
     }
 }
 

@@ -5,10 +5,11 @@
 //! No lock of the table leaves this module: callers get a copy or an identifier.
 
 mod cell;
-mod hold;
+mod eviction;
+mod eviction_class;
 mod index;
 mod links;
-mod live;
+mod locked_session;
 mod memory;
 mod record;
 mod sources;
@@ -17,7 +18,6 @@ pub mod tcp;
 mod walk;
 pub mod wheel;
 mod worker;
-mod worth;
 
 use crate::flow::{CanonicalKey, Direction, FlowKey};
 use crate::id::{ServerId, ServiceId};
@@ -26,13 +26,13 @@ use crate::path::pinning::Pin;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::{TcpSegment, protocol};
 
-pub use live::LockedSession;
+pub use locked_session::LockedSession;
 pub use sources::{OverLimit, Refusal, SourceLimiter, SourceLimits};
 pub use table::{EndReason, HashedKey, OpenResult, Removed, SessionId, SessionTable, Sweep};
 pub use tcp::TcpState;
 pub use worker::SessionWorker;
 
-use tcp::Seen;
+use tcp::SeenFlags;
 
 /// Idle times after which a session is forgotten (section `[timeouts]` of the configuration).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +115,7 @@ pub struct Placement {
     /// The real server.
     pub server: ServerId,
     /// How often the server had gone down, in the flow's address family, when it was chosen.
-    pub fall: u32,
+    pub server_falls: u32,
     /// The inside leg as the 5-tuple of the first packet after translation; `None` for forwarding modes that do not
     /// translate (`direct`, `tunnel`).
     pub inside: Option<FlowKey>,
@@ -133,13 +133,13 @@ impl Placement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Session {
     /// The direction of the first packet.
-    pub opened: Direction,
+    pub original_direction: Direction,
     /// The protocol class, which selects the timeouts.
     pub class: ProtocolClass,
     /// The state of the conversation.
     pub state: ConversationState,
     /// The flags from which the TCP state is computed.
-    seen: Seen,
+    seen_flags: SeenFlags,
     /// The worker that opened the session and expires it. The table sets this.
     worker: u16,
     /// The firewall for packets to the low end, if that end is behind a group.
@@ -180,7 +180,7 @@ impl ProtocolClass {
 }
 
 impl Session {
-    /// The session of a flow whose first packet goes in `direction`. [`Session::observe`] has to be called for that
+    /// The session of a flow whose first packet goes in `direction`. [`Session::record_packet`] has to be called for that
     /// packet too.
     pub fn new(key: &CanonicalKey, direction: Direction, now: Instant) -> Self {
         let class = ProtocolClass::of(key.protocol());
@@ -189,10 +189,10 @@ impl Session {
             ProtocolClass::Udp | ProtocolClass::Icmp | ProtocolClass::Other => ConversationState::OneWay,
         };
         Self {
-            opened: direction,
+            original_direction: direction,
             class,
             state,
-            seen: Seen::default(),
+            seen_flags: SeenFlags::default(),
             worker: 0,
             toward_low: None,
             toward_high: None,
@@ -211,29 +211,30 @@ impl Session {
     /// Declares, before the first packet, that the engine will not see the replies (direct server return), so that the
     /// packets of one end have to do for both.
     pub fn expect_no_replies(&mut self) {
-        self.seen.expect_no_replies();
+        self.seen_flags.expect_no_replies();
     }
 
     /// True for a TCP connection whose opener has had no credible answer: no segment but resets came from the other end.
     pub fn is_unanswered(&self) -> bool {
-        self.state == ConversationState::Tcp(TcpState::Opening) && !self.seen.has_spoken(self.opened.reversed())
+        self.state == ConversationState::Tcp(TcpState::Opening)
+            && !self.seen_flags.has_sent(self.original_direction.reversed())
     }
 
     /// Counts a packet in `direction` and updates the state. `tcp` is `None` for other protocols and for TCP fragments
     /// after the first. ICMP errors are not packets of the flow that they quote (RFC 5382 REQ-10), and must not be
     /// passed here.
-    pub fn observe(&mut self, direction: Direction, tcp: Option<&TcpSegment>, bytes: usize, now: Instant) {
+    pub fn record_packet(&mut self, direction: Direction, tcp: Option<&TcpSegment>, bytes: usize, now: Instant) {
         self.last_seen = self.last_seen.max(now);
         self.packets += 1;
         self.bytes += bytes as u64;
         self.state = match (self.state, tcp) {
             (ConversationState::Tcp(state), Some(segment)) => {
-                ConversationState::Tcp(self.observe_tcp(state, direction, segment))
+                ConversationState::Tcp(self.update_tcp(state, direction, segment))
             }
             (ConversationState::Tcp(state), None) => ConversationState::Tcp(state),
-            (ConversationState::OneWay, _) if direction != self.opened => ConversationState::TwoWay,
+            (ConversationState::OneWay, _) if direction != self.original_direction => ConversationState::TwoWay,
             // An end that sends again has got a reply that the engine did not see, or needs none.
-            (ConversationState::OneWay, _) if self.packets > 1 && self.seen.expects_no_replies() => {
+            (ConversationState::OneWay, _) if self.packets > 1 && self.seen_flags.expects_no_replies() => {
                 ConversationState::TwoWay
             }
             (state @ (ConversationState::OneWay | ConversationState::TwoWay), _) => state,
@@ -286,14 +287,14 @@ impl Session {
 
     /// True if both ends of a TCP connection have sent FIN. A closing connection without that was reset.
     pub fn was_closed(&self) -> bool {
-        self.seen.saw_both_fins()
+        self.seen_flags.saw_both_fins()
     }
 
     /// True until both ends have sent packets. Such sessions are evicted first, since floods consist of them.
     pub fn is_half_open(&self) -> bool {
         match self.state {
             ConversationState::Tcp(TcpState::Opening) | ConversationState::OneWay => true,
-            ConversationState::Tcp(TcpState::Closing) => !self.seen.was_established(),
+            ConversationState::Tcp(TcpState::Closing) => !self.seen_flags.was_established(),
             ConversationState::Tcp(TcpState::Established) | ConversationState::TwoWay => false,
         }
     }

@@ -22,7 +22,7 @@ use crate::id::{ServerId, ServiceId};
 use crate::path::pinning::Pin;
 use crate::session::cell::SessionCell;
 use crate::session::memory::AlignedRecords;
-use crate::session::tcp::{self, Seen};
+use crate::session::tcp::{self, SeenFlags};
 use crate::session::{ConversationState, Placement, ProtocolClass, Session, TcpState};
 use crate::time::Instant;
 use crate::wire::frame::TcpSegment;
@@ -37,7 +37,7 @@ const TOWARD_LOW: usize = 7;
 const LOW_PIN: usize = 8;
 const HIGH_PIN: usize = 11;
 const INSIDE: usize = 14;
-const PLACED: usize = 15;
+const PLACEMENT: usize = 15;
 
 /// The offset of the inside addresses in the line of IPv6 addresses.
 const WIDE_INSIDE: usize = 4;
@@ -46,28 +46,28 @@ const WIDE_INSIDE: usize = 4;
 pub(super) type Wide = [AtomicU64; 8];
 
 /// The bits of word 2.
-const PORTS: u64 = 0xffff_ffff;
-const PROTOCOL: u32 = 32;
+const PORTS_MASK: u64 = 0xffff_ffff;
+const PROTOCOL_SHIFT: u32 = 32;
 const IS_V6: u64 = 1 << 40;
 /// The bits in which the keys of both legs of a flow agree: protocol and family.
-const KIND: u64 = 0xff << PROTOCOL | IS_V6;
-const IS_BOUND: u64 = 1 << 41;
+const KIND_MASK: u64 = 0xff << PROTOCOL_SHIFT | IS_V6;
+const IS_PLACED: u64 = 1 << 41;
 const HAS_INSIDE: u64 = 1 << 42;
 const INSIDE_FROM_HIGH: u64 = 1 << 43;
 const OPENED_FROM_HIGH: u64 = 1 << 44;
-const STATE: u32 = 45;
-const SEEN: u32 = 48;
+const STATE_SHIFT: u32 = 45;
+const SEEN_SHIFT: u32 = 48;
 const KEY_AND_SHAPE: u64 = (1 << 44) - 1;
 
 /// The bits of word 5 that count packets; the upper bits give the worker.
 const PACKETS_MAX: u64 = (1 << 48) - 1;
 /// The bits of the separate word that give the time of opening in milliseconds (up to 34 years); the upper bits are
 /// [`Session::other_syn`].
-const OPENED_MAX: u64 = (1 << OTHER_SYN_AT) - 1;
-const OTHER_SYN_AT: u32 = 40;
-/// The position in the third word of a pin from which on half of [`Placement::fall`] is stored.
-const SPARE: u32 = 48;
-const PIN_BITS: u64 = (1 << SPARE) - 1;
+const OPENED_MAX: u64 = (1 << OTHER_SYN_SHIFT) - 1;
+const OTHER_SYN_SHIFT: u32 = 40;
+/// The position in the third word of a pin from which on half of [`Placement::server_falls`] is stored.
+const FALLS_SHIFT: u32 = 48;
+const PIN_MASK: u64 = (1 << FALLS_SHIFT) - 1;
 
 /// A canonical key in the form in which it is stored, compared and hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl KeyWords {
     #[inline]
     pub(super) fn of(key: &CanonicalKey) -> Self {
         let rest = |low: u16, high: u16, protocol: u8| {
-            u64::from(low) | u64::from(high) << 16 | u64::from(protocol) << PROTOCOL
+            u64::from(low) | u64::from(high) << 16 | u64::from(protocol) << PROTOCOL_SHIFT
         };
         match key {
             CanonicalKey::V4(key) => Self {
@@ -109,7 +109,7 @@ impl KeyWords {
     #[inline]
     fn key(&self) -> CanonicalKey {
         let (low_port, high_port, protocol) =
-            (self.rest as u16, (self.rest >> 16) as u16, (self.rest >> PROTOCOL) as u8);
+            (self.rest as u16, (self.rest >> 16) as u16, (self.rest >> PROTOCOL_SHIFT) as u8);
         match self.wide() {
             None => CanonicalKey::V4(CanonicalV4 {
                 low: (self.addresses as u32).to_ne_bytes(),
@@ -142,11 +142,11 @@ impl Directions {
     }
 
     pub(super) const fn includes(self, direction: Direction) -> bool {
-        self.meets(Self::only(direction))
+        self.overlaps(Self::only(direction))
     }
 
     /// True if both include a common direction.
-    pub(super) const fn meets(self, other: Self) -> bool {
+    pub(super) const fn overlaps(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 }
@@ -163,23 +163,23 @@ pub(super) struct SlotRef<'a> {
 impl SlotRef<'_> {
     /// True if the key is that of the session's flow, or of its inside leg.
     #[inline]
-    pub(super) fn has(&self, key: &KeyWords) -> bool {
+    pub(super) fn has_key(&self, key: &KeyWords) -> bool {
         let rest = self.word(REST);
-        if (rest ^ key.rest) & KIND != 0 {
+        if (rest ^ key.rest) & KIND_MASK != 0 {
             return false;
         }
         let (outside, inside) = match key.wide() {
             None => (self.word(ADDRESSES) == key.addresses, self.word(INSIDE) == key.addresses),
             Some(addresses) => (self.wide_words(0) == addresses, self.wide_words(WIDE_INSIDE) == addresses),
         };
-        let is_inside = || rest & HAS_INSIDE != 0 && (self.word(PLACED) ^ key.rest) & PORTS == 0;
-        (outside && (rest ^ key.rest) & PORTS == 0) || (inside && is_inside())
+        let is_inside = || rest & HAS_INSIDE != 0 && (self.word(PLACEMENT) ^ key.rest) & PORTS_MASK == 0;
+        (outside && (rest ^ key.rest) & PORTS_MASK == 0) || (inside && is_inside())
     }
 
     /// The directions in which packets with this key belong to the session. These are both for a flow that is not
     /// translated; else only that in which packets arrive on the leg with this key.
-    pub(super) fn hears(&self, key: &KeyWords) -> Directions {
-        if !self.has(key) {
+    pub(super) fn owned_directions(&self, key: &KeyWords) -> Directions {
+        if !self.has_key(key) {
             return Directions::NONE;
         }
         let rest = self.word(REST);
@@ -189,7 +189,8 @@ impl SlotRef<'_> {
         let of = |leg: KeyWords, hears: Direction| if leg == *key { Directions::only(hears) } else { Directions::NONE };
         let outside = of(self.key_words(ADDRESSES, 0, rest), direction(rest & OPENED_FROM_HIGH));
         let answers = direction(rest & INSIDE_FROM_HIGH).reversed();
-        let inside = of(self.key_words(INSIDE, WIDE_INSIDE, rest & KIND | self.word(PLACED) & PORTS), answers);
+        let inside =
+            of(self.key_words(INSIDE, WIDE_INSIDE, rest & KIND_MASK | self.word(PLACEMENT) & PORTS_MASK), answers);
         Directions(outside.0 | inside.0)
     }
 
@@ -201,7 +202,7 @@ impl SlotRef<'_> {
 
     #[inline]
     fn key_words(&self, addresses: usize, wide: usize, rest: u64) -> KeyWords {
-        let rest = rest & (KIND | PORTS);
+        let rest = rest & (KIND_MASK | PORTS_MASK);
         let is_wide = rest & IS_V6 != 0;
         KeyWords {
             addresses: if is_wide { 0 } else { self.word(addresses) },
@@ -212,27 +213,27 @@ impl SlotRef<'_> {
 
     /// The service and server of the flow, if it belongs to a virtual service.
     #[inline]
-    pub(super) fn bound(&self) -> Option<Placement> {
+    pub(super) fn placement(&self) -> Option<Placement> {
         let rest = self.word(REST);
-        if rest & IS_BOUND == 0 {
+        if rest & IS_PLACED == 0 {
             return None;
         }
-        let placed = self.word(PLACED);
+        let placed = self.word(PLACEMENT);
         let inside = || {
             let direction = direction(rest & INSIDE_FROM_HIGH);
-            self.key_words(INSIDE, WIDE_INSIDE, rest & KIND | placed & PORTS).key().oriented(direction)
+            self.key_words(INSIDE, WIDE_INSIDE, rest & KIND_MASK | placed & PORTS_MASK).key().in_direction(direction)
         };
         Some(Placement {
             service: ServiceId((placed >> 32) as u16),
             server: ServerId((placed >> 48) as u16),
-            fall: self.fall(),
+            server_falls: self.server_falls(),
             inside: (rest & HAS_INSIDE != 0).then(inside),
         })
     }
 
     #[inline]
-    fn fall(&self) -> u32 {
-        (self.word(LOW_PIN + 2) >> SPARE) as u32 | ((self.word(HIGH_PIN + 2) >> SPARE) as u32) << 16
+    fn server_falls(&self) -> u32 {
+        (self.word(LOW_PIN + 2) >> FALLS_SHIFT) as u32 | ((self.word(HIGH_PIN + 2) >> FALLS_SHIFT) as u32) << 16
     }
 
     /// Everything that is remembered of the flow except its key.
@@ -242,10 +243,10 @@ impl SlotRef<'_> {
         let (to_low, to_high) = (self.word(TOWARD_LOW), self.word(TOWARD_HIGH));
         let opening = self.opening.get(self.slot)[0].load(Relaxed);
         Session {
-            opened: direction(rest & OPENED_FROM_HIGH),
-            class: ProtocolClass::of((rest >> PROTOCOL) as u8),
-            state: state(rest >> STATE & 0b111),
-            seen: Seen::from_bits((rest >> SEEN) as u16),
+            original_direction: direction(rest & OPENED_FROM_HIGH),
+            class: ProtocolClass::of((rest >> PROTOCOL_SHIFT) as u8),
+            state: state(rest >> STATE_SHIFT & 0b111),
+            seen_flags: SeenFlags::from_bits((rest >> SEEN_SHIFT) as u16),
             worker: (packets >> 48) as u16,
             toward_low: self.pin(LOW_PIN),
             toward_high: self.pin(HIGH_PIN),
@@ -257,7 +258,7 @@ impl SlotRef<'_> {
             next_to_high: to_high as u32,
             acked_by_low: (to_high >> 32) as u32,
             acked_by_high: (to_low >> 32) as u32,
-            other_syn: (opening >> OTHER_SYN_AT) as u32,
+            other_syn: (opening >> OTHER_SYN_SHIFT) as u32,
         }
     }
 
@@ -271,25 +272,25 @@ impl SlotRef<'_> {
     #[inline]
     pub(super) fn put_pin_toward(&self, direction: Direction, pin: &Pin) {
         let at = pin_at(direction);
-        self.put_pin(at, Some(pin), (self.word(at + 2) >> SPARE) as u16);
+        self.put_pin(at, Some(pin), (self.word(at + 2) >> FALLS_SHIFT) as u16);
     }
 
     /// The direction of the first packet, and the protocol class.
     #[inline]
-    pub(super) fn opened(&self) -> (Direction, ProtocolClass) {
+    pub(super) fn direction_and_class(&self) -> (Direction, ProtocolClass) {
         let rest = self.word(REST);
-        (direction(rest & OPENED_FROM_HIGH), ProtocolClass::of((rest >> PROTOCOL) as u8))
+        (direction(rest & OPENED_FROM_HIGH), ProtocolClass::of((rest >> PROTOCOL_SHIFT) as u8))
     }
 
-    /// Does what [`Session::observe`] does for a packet that does not change the state of the conversation, and returns
+    /// Does what [`Session::record_packet`] does for a packet that does not change the state of the conversation, and returns
     /// true. If the packet may change the state, it does nothing and returns false.
     #[inline]
-    pub(super) fn note(&self, going: Direction, tcp: Option<&TcpSegment>, bytes: usize, now: Instant) -> bool {
+    pub(super) fn count_packet(&self, going: Direction, tcp: Option<&TcpSegment>, bytes: usize, now: Instant) -> bool {
         let rest = self.word(REST);
-        let seen = Seen::from_bits((rest >> SEEN) as u16);
-        match (state(rest >> STATE & 0b111), tcp) {
+        let seen = SeenFlags::from_bits((rest >> SEEN_SHIFT) as u16);
+        match (state(rest >> STATE_SHIFT & 0b111), tcp) {
             (ConversationState::Tcp(TcpState::Established), Some(segment))
-                if seen.is_settled() && segment.only_speaks() =>
+                if seen.is_stable() && segment.is_plain_ack() =>
             {
                 let (at, back) = match going {
                     Direction::LowToHigh => (TOWARD_HIGH, TOWARD_LOW),
@@ -319,11 +320,11 @@ impl SlotRef<'_> {
 
     #[inline]
     fn pin(&self, at: usize) -> Option<Pin> {
-        Pin::from_words([self.word(at), self.word(at + 1), self.word(at + 2) & PIN_BITS])
+        Pin::from_words([self.word(at), self.word(at + 1), self.word(at + 2) & PIN_MASK])
     }
 
     /// Writes everything: key, service and session.
-    pub(super) fn put(
+    pub(super) fn write(
         &self,
         key: &KeyWords,
         inside: Option<(KeyWords, Direction)>,
@@ -335,32 +336,33 @@ impl SlotRef<'_> {
         self.put_wide(0, key);
         let (mut placed, mut fall) = (0, 0);
         if let Some(bound) = bound {
-            rest |= IS_BOUND;
+            rest |= IS_PLACED;
             placed = u64::from(bound.service.0) << 32 | u64::from(bound.server.0) << 48;
-            fall = bound.fall;
+            fall = bound.server_falls;
         }
         self.set(INSIDE, inside.map_or(0, |(inside, _)| inside.addresses));
         if let Some((inside, direction)) = inside {
             rest |= HAS_INSIDE | if direction == Direction::HighToLow { INSIDE_FROM_HIGH } else { 0 };
-            placed |= inside.rest & PORTS;
+            placed |= inside.rest & PORTS_MASK;
             self.put_wide(WIDE_INSIDE, &inside);
         }
-        self.set(PLACED, placed);
+        self.set(PLACEMENT, placed);
         self.put_rest(session, rest, fall);
     }
 
     /// Writes everything that packets may change.
     #[inline]
     pub(super) fn put_session(&self, session: &Session) {
-        self.put_rest(session, self.word(REST) & KEY_AND_SHAPE, self.fall());
+        self.put_rest(session, self.word(REST) & KEY_AND_SHAPE, self.server_falls());
     }
 
     #[inline]
     fn put_rest(&self, session: &Session, key_and_shape: u64, fall: u32) {
-        let opened = if session.opened == Direction::HighToLow { OPENED_FROM_HIGH } else { 0 };
-        let conversation = state_bits(session.state) << STATE | u64::from(session.seen.bits()) << SEEN;
+        let opened = if session.original_direction == Direction::HighToLow { OPENED_FROM_HIGH } else { 0 };
+        let conversation =
+            state_bits(session.state) << STATE_SHIFT | u64::from(session.seen_flags.bits()) << SEEN_SHIFT;
         self.set(REST, key_and_shape | opened | conversation);
-        let opening = session.created.as_millis().min(OPENED_MAX) | u64::from(session.other_syn) << OTHER_SYN_AT;
+        let opening = session.created.as_millis().min(OPENED_MAX) | u64::from(session.other_syn) << OTHER_SYN_SHIFT;
         self.opening.get(self.slot)[0].store(opening, Relaxed);
         self.set(LAST_SEEN, session.last_seen.as_nanos());
         self.set(PACKETS, session.packets.min(PACKETS_MAX) | u64::from(session.worker) << 48);
@@ -376,7 +378,7 @@ impl SlotRef<'_> {
         let [first, second, third] = pin.map_or([0; 3], Pin::to_words);
         self.set(at, first);
         self.set(at + 1, second);
-        self.set(at + 2, third | u64::from(spare) << SPARE);
+        self.set(at + 2, third | u64::from(spare) << FALLS_SHIFT);
     }
 
     fn put_wide(&self, at: usize, key: &KeyWords) {

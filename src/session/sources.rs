@@ -32,7 +32,7 @@ pub enum OverLimit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
     /// Why.
-    pub why: OverLimit,
+    pub reason: OverLimit,
     /// Who.
     pub source: SourcePrefix,
     /// The sessions that it has.
@@ -106,7 +106,13 @@ impl SourceLimiter {
     }
 
     /// The same, and counts nothing.
-    pub fn foresee(&self, source: IpAddr, limits: &SourceLimits, all: usize, now: Instant) -> Result<(), OverLimit> {
+    pub fn would_admit(
+        &self,
+        source: IpAddr,
+        limits: &SourceLimits,
+        all: usize,
+        now: Instant,
+    ) -> Result<(), OverLimit> {
         let without_rate = SourceLimits { rate: None, ..*limits };
         self.admit(source, &without_rate, all, now)?;
         let is_within = |rate| self.rates.would_take(self.key(source), rate, now);
@@ -121,7 +127,7 @@ impl SourceLimiter {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        refusals[why as usize] = Some(Refusal { why, source: SourcePrefix::of(source), sessions });
+        refusals[why as usize] = Some(Refusal { reason: why, source: SourcePrefix::of(source), sessions });
     }
 
     /// The last refusal of each kind since this was asked before.

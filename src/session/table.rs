@@ -26,10 +26,10 @@ use arc_swap::ArcSwap;
 
 use crate::flow::CanonicalKey;
 use crate::session::cell::{self, SessionCell};
-use crate::session::hold::{LISTS, ListMarks, WorkerLists};
+use crate::session::eviction::{LISTS, ListMarks, WorkerLists};
 use crate::session::index::{Index, KeyHash};
 use crate::session::links::SlotLinks;
-use crate::session::live::LockedSession;
+use crate::session::locked_session::LockedSession;
 use crate::session::memory::AlignedRecords;
 use crate::session::record::{KeyWords, SlotRef};
 use crate::session::sources::SourceLimiter;
@@ -123,14 +123,14 @@ pub struct SessionTable {
     /// Who opened how many.
     sources: SourceLimiter,
     /// The links of the expiry wheels.
-    wheels: Arc<SlotLinks>,
+    wheel_links: Arc<SlotLinks>,
     /// The links of the lists of sessions that may be evicted, one list for each worker and
-    /// [`Worth`](super::worth::EvictionClass).
-    pub(super) worths: SlotLinks,
+    /// [`Worth`](super::eviction_class::EvictionClass).
+    pub(super) eviction_links: SlotLinks,
     /// For each slot, in which of these lists it is.
     pub(super) marks: ListMarks,
     /// The expiry and eviction state of each worker.
-    pub(super) holds: Box<[Mutex<WorkerLists>]>,
+    pub(super) worker_lists: Box<[Mutex<WorkerLists>]>,
     /// The free slots that no worker has taken.
     pub(super) pool: Mutex<Pool>,
     /// For each worker, the slots of its sessions that other workers ended.
@@ -143,7 +143,7 @@ pub(super) struct Pool {
     /// Slots that were used before.
     returned: Vec<u32>,
     /// The first slot that was never used; all slots from here to the capacity are free.
-    fresh: u32,
+    first_unused: u32,
     capacity: u32,
 }
 
@@ -193,11 +193,11 @@ impl SessionTable {
             live: AtomicUsize::new(0),
             timeouts: ArcSwap::from_pointee(timeouts),
             sources: SourceLimiter::new(capacity, hash_seeds[0] ^ hash_seeds[3].rotate_left(32)),
-            holds: (0..workers as u32).map(hold).collect(),
-            worths: SlotLinks::new(slots + LISTS * workers as u32),
+            worker_lists: (0..workers as u32).map(hold).collect(),
+            eviction_links: SlotLinks::new(slots + LISTS * workers as u32),
             marks: ListMarks::new(capacity),
-            wheels,
-            pool: Mutex::new(Pool { returned: Vec::with_capacity(capacity), fresh: 0, capacity: slots }),
+            wheel_links: wheels,
+            pool: Mutex::new(Pool { returned: Vec::with_capacity(capacity), first_unused: 0, capacity: slots }),
             returned: (0..workers).map(|_| Mutex::default()).collect(),
         });
         let workers = (0..workers as u16).map(|worker| SessionWorker::new(Arc::clone(&table), worker)).collect();
@@ -212,7 +212,7 @@ impl SessionTable {
     /// All large blocks of memory, for advice to the operating system.
     pub fn memory(&self) -> [&[AtomicU64]; 6] {
         let (cells, opening, wide) = (self.cells.words(), self.opening.words(), self.wide.words());
-        [cells, opening, wide, self.index.words(), self.wheels.words(), self.worths.words()]
+        [cells, opening, wide, self.index.words(), self.wheel_links.words(), self.eviction_links.words()]
     }
 
     /// The idle timeouts.
@@ -243,7 +243,7 @@ impl SessionTable {
 
     /// Prepares a key for a search.
     #[inline]
-    pub fn wanted(&self, key: &CanonicalKey) -> HashedKey {
+    pub fn hashed(&self, key: &CanonicalKey) -> HashedKey {
         let key = KeyWords::of(key);
         HashedKey { hash: self.index.hash(&key), key }
     }
@@ -252,14 +252,14 @@ impl SessionTable {
     /// optimised away.
     #[inline]
     pub fn prefetch(&self, wanted: &HashedKey) -> u64 {
-        self.index.touch(wanted.hash)
+        self.index.prefetch(wanted.hash)
     }
 
     /// Prefetches the cell in which the session probably lies. Its index line should have been prefetched before. The
     /// result has no meaning; it only keeps the reads from being optimised away.
     #[inline]
     pub fn prefetch_session(&self, wanted: &HashedKey) -> u64 {
-        self.index.guess(wanted.hash).map_or(0, |slot| {
+        self.index.first_candidate(wanted.hash).map_or(0, |slot| {
             let cell = self.cells.get(slot);
             cell[0].load(Ordering::Relaxed) ^ cell[CELL_WORDS / 2].load(Ordering::Relaxed)
         })
@@ -268,7 +268,7 @@ impl SessionTable {
     /// Finds the session of a flow.
     #[inline]
     pub fn find(&self, key: &CanonicalKey) -> Option<SessionId> {
-        self.search(&self.wanted(key))
+        self.search(&self.hashed(key))
     }
 
     /// Finds the session of a prepared key.
@@ -280,20 +280,20 @@ impl SessionTable {
     /// The session in `slot`, if it is live and has this key.
     #[inline(always)]
     fn recognise(&self, slot: u32, key: &KeyWords) -> Option<SessionId> {
-        let place = self.place(slot);
-        let (generation, has_it) = cell::peek(place.cell, is_live, |_| place.has(key))?;
+        let place = self.slot_ref(slot);
+        let (generation, has_it) = cell::try_read(place.cell, is_live, |_| place.has_key(key))?;
         has_it.then_some(SessionId { slot, generation })
     }
 
     /// Runs `f` on the session; `None` if the session has ended.
     #[inline]
     pub fn update<R>(&self, id: SessionId, f: impl FnOnce(&mut Session) -> R) -> Option<R> {
-        self.update_bound(id, |_, session, _| f(session))
+        self.update_with_placement(id, |_, session, _| f(session))
     }
 
     /// Runs `f` on the session, its key, and its service and server; `None` if the session has ended.
     #[inline]
-    pub fn update_bound<R>(
+    pub fn update_with_placement<R>(
         &self,
         id: SessionId,
         f: impl FnOnce(&CanonicalKey, &mut Session, Option<&Placement>) -> R,
@@ -301,10 +301,10 @@ impl SessionTable {
         if !id.is_live() {
             return None;
         }
-        let place = self.place(id.slot);
+        let place = self.slot_ref(id.slot);
         let _locked = cell::lock(place.cell, id.generation)?;
         let mut session = place.session();
-        let result = f(&place.key(), &mut session, place.bound().as_ref());
+        let result = f(&place.key(), &mut session, place.placement().as_ref());
         place.put_session(&session);
         Some(result)
     }
@@ -312,28 +312,28 @@ impl SessionTable {
     /// Runs `f` on the session in place; `None` if the session has ended. Nothing is copied that `f` does not read,
     /// which suits packets that change little.
     #[inline]
-    pub fn with_live<R>(&self, id: SessionId, f: impl FnOnce(&LockedSession<'_>) -> R) -> Option<R> {
+    pub fn with_locked<R>(&self, id: SessionId, f: impl FnOnce(&LockedSession<'_>) -> R) -> Option<R> {
         if !id.is_live() {
             return None;
         }
-        let place = self.place(id.slot);
+        let place = self.slot_ref(id.slot);
         let _locked = cell::lock(place.cell, id.generation)?;
         Some(f(&LockedSession::new(place)))
     }
 
     /// A copy of the session.
     pub fn get(&self, id: SessionId) -> Option<Session> {
-        let place = self.place(id.slot);
+        let place = self.slot_ref(id.slot);
         cell::read(place.cell, id.generation, |_| place.session()).filter(|_| id.is_live())
     }
 
     /// Runs `f` on the session in `slot`, if there is one.
-    pub(super) fn inspect<R>(
+    pub(super) fn update_slot<R>(
         &self,
         slot: u32,
         f: impl FnOnce(&CanonicalKey, &mut Session, Option<&Placement>) -> R,
     ) -> Option<R> {
-        self.update_bound(self.id(slot), f)
+        self.update_with_placement(self.id(slot), f)
     }
 
     /// The identifier of whatever is in `slot`.
@@ -342,12 +342,12 @@ impl SessionTable {
     }
 
     /// The first slot that was never used.
-    pub(super) fn fresh(&self) -> u32 {
-        lock(&self.pool).fresh
+    pub(super) fn first_unused(&self) -> u32 {
+        lock(&self.pool).first_unused
     }
 
     #[inline]
-    pub(super) fn place(&self, slot: u32) -> SlotRef<'_> {
+    pub(super) fn slot_ref(&self, slot: u32) -> SlotRef<'_> {
         SlotRef { cell: self.cells.get(slot), opening: &self.opening, wide: &self.wide, slot }
     }
 
@@ -357,20 +357,20 @@ impl SessionTable {
             return None;
         }
         let removed = {
-            let place = self.place(id.slot);
+            let place = self.slot_ref(id.slot);
             let mut locked = cell::lock(place.cell, id.generation)?;
             let session = place.session();
             if !f(&session) {
                 return None;
             }
-            locked.turn();
-            Removed { key: place.key(), session, bound: place.bound() }
+            locked.next_generation();
+            Removed { key: place.key(), session, placement: place.placement() }
         };
         self.live.fetch_sub(1, Ordering::Relaxed);
         self.sources.ended(removed.source());
-        self.index.leave(self.wanted(&removed.key).hash, id.slot);
-        if let Some((inside, _)) = inside_key(removed.bound.as_ref()) {
-            self.index.leave(self.wanted(&inside).hash, id.slot);
+        self.index.remove(self.hashed(&removed.key).hash, id.slot);
+        if let Some((inside, _)) = inside_key(removed.placement.as_ref()) {
+            self.index.remove(self.hashed(&inside).hash, id.slot);
         }
         Some(removed)
     }
@@ -381,9 +381,9 @@ impl Pool {
     /// popping from the end yields these first, and then the unused ones from the lowest on.
     pub(super) fn take(&mut self, count: usize, slots: &mut Vec<u32>) {
         let from = self.returned.len().saturating_sub(count);
-        let first = self.fresh;
-        self.fresh = self.capacity.min(first + (count - (self.returned.len() - from)) as u32);
-        slots.extend((first..self.fresh).rev());
+        let first = self.first_unused;
+        self.first_unused = self.capacity.min(first + (count - (self.returned.len() - from)) as u32);
+        slots.extend((first..self.first_unused).rev());
         slots.extend(self.returned.drain(from..));
     }
 
@@ -401,13 +401,13 @@ pub struct Removed {
     /// What was remembered of it.
     pub session: Session,
     /// The service and server of its flow, if it belonged to a virtual service.
-    pub bound: Option<Placement>,
+    pub placement: Option<Placement>,
 }
 
 impl Removed {
     /// Who opened it.
     fn source(&self) -> IpAddr {
-        self.key.oriented(self.session.opened).source.address
+        self.key.in_direction(self.session.original_direction).source.address
     }
 }
 

@@ -36,7 +36,7 @@ pub enum TcpState {
 /// True if a segment with these flags may open a session: a SYN, a SYN/ACK, or a segment in mid-stream. Null, FIN and
 /// Xmas scans, SYN with FIN or RST, and resets are forwarded by the hash without a session (rule A9.3 of
 /// `docs/protocols.md`).
-pub const fn opens_session(flags: u8) -> bool {
+pub const fn may_open_session(flags: u8) -> bool {
     match flags & (SYN | FIN | RST | ACK) {
         SYN => true,
         others => others & (RST | ACK) == ACK && !is_invalid(flags),
@@ -58,7 +58,7 @@ const HANDSHAKE_WINDOW: u32 = 1 << 16;
 const WINDOW: u32 = 1 << 24;
 
 /// How far an acknowledgement may lie behind a later one that overtook it.
-const OVERTAKEN: u32 = 1 << 16;
+const REORDER_WINDOW: u32 = 1 << 16;
 
 /// A quick test that a segment is credible: true if it lies as near to the known numbers as nearly all segments do,
 /// within what a device delivers in one piece.
@@ -67,8 +67,8 @@ const OVERTAKEN: u32 = 1 << 16;
 /// and was sent everything up to `sent`.
 #[inline]
 pub(super) const fn is_near(end: u32, next: u32, acked: u32, ack: u32, sent: u32) -> bool {
-    end.wrapping_sub(next).wrapping_add(OVERTAKEN) < 2 * OVERTAKEN
-        && ack.wrapping_sub(acked).wrapping_add(OVERTAKEN) < WINDOW
+    end.wrapping_sub(next).wrapping_add(REORDER_WINDOW) < 2 * REORDER_WINDOW
+        && ack.wrapping_sub(acked).wrapping_add(REORDER_WINDOW) < WINDOW
         && sent.wrapping_sub(ack) < 1 << 30
 }
 
@@ -83,12 +83,12 @@ pub(super) const OTHER_SYN: u32 = (1 << 24) - 1;
 
 /// The flags from which the TCP state is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Seen(u16);
+pub(super) struct SeenFlags(u16);
 
-impl Seen {
-    const LOW_SPOKE: u16 = 1;
-    const HIGH_SPOKE: u16 = 1 << 1;
-    const BOTH_SPOKE: u16 = Self::LOW_SPOKE | Self::HIGH_SPOKE;
+impl SeenFlags {
+    const LOW_SENT: u16 = 1;
+    const HIGH_SENT: u16 = 1 << 1;
+    const BOTH_SENT: u16 = Self::LOW_SENT | Self::HIGH_SENT;
     const LOW_FIN: u16 = 1 << 2;
     const HIGH_FIN: u16 = 1 << 3;
     const BOTH_FIN: u16 = Self::LOW_FIN | Self::HIGH_FIN;
@@ -105,8 +105,8 @@ impl Seen {
 
     /// True if segments with ACK alone cannot change the state any more: both ends have sent and acknowledged, and not
     /// both have sent FIN.
-    pub(super) const fn is_settled(self) -> bool {
-        let needed = Self::BOTH_SPOKE | Self::ESTABLISHED | Self::NEXT_TO_LOW | Self::NEXT_TO_HIGH;
+    pub(super) const fn is_stable(self) -> bool {
+        let needed = Self::BOTH_SENT | Self::ESTABLISHED | Self::NEXT_TO_LOW | Self::NEXT_TO_HIGH;
         self.has(needed) && !self.expects_no_replies() && !self.has(Self::BOTH_FIN)
     }
 
@@ -115,7 +115,7 @@ impl Seen {
         self.0
     }
 
-    /// The flags of a number from [`Seen::bits`].
+    /// The flags of a number from [`SeenFlags::bits`].
     pub(super) const fn from_bits(bits: u16) -> Self {
         Self(bits)
     }
@@ -142,8 +142,8 @@ impl Seen {
         self.has_both(Self::BOTH_FIN)
     }
 
-    pub(super) fn has_spoken(self, from: Direction) -> bool {
-        self.has(Self::spoke(from))
+    pub(super) fn has_sent(self, from: Direction) -> bool {
+        self.has(Self::sent_by(from))
     }
 
     pub(super) const fn was_established(self) -> bool {
@@ -162,10 +162,10 @@ impl Seen {
         self.0 &= !bits;
     }
 
-    fn spoke(from: Direction) -> u16 {
+    fn sent_by(from: Direction) -> u16 {
         match from {
-            Direction::LowToHigh => Self::LOW_SPOKE,
-            Direction::HighToLow => Self::HIGH_SPOKE,
+            Direction::LowToHigh => Self::LOW_SENT,
+            Direction::HighToLow => Self::HIGH_SENT,
         }
     }
 
@@ -236,19 +236,19 @@ impl SegmentKind {
 
 impl Session {
     /// Updates the session for a segment in `direction`, and returns the new state.
-    pub(super) fn observe_tcp(&mut self, state: TcpState, direction: Direction, segment: &TcpSegment) -> TcpState {
+    pub(super) fn update_tcp(&mut self, state: TcpState, direction: Direction, segment: &TcpSegment) -> TcpState {
         match (state, SegmentKind::of(segment.flags)) {
             (_, SegmentKind::Invalid) | (TcpState::Closing, SegmentKind::Reset) => state,
             (TcpState::Established, SegmentKind::Syn) => {
                 self.other_syn = segment.end() & OTHER_SYN;
-                self.seen.set_other_syn(direction);
+                self.seen_flags.set_other_syn(direction);
                 state
             }
             (TcpState::Opening | TcpState::Established, SegmentKind::Reset) => {
                 if !self.obeys_reset(state, direction, segment) {
                     return state;
                 }
-                self.seen.clear(Seen::BOTH_SPOKE);
+                self.seen_flags.clear(SeenFlags::BOTH_SENT);
                 TcpState::Closing
             }
             (TcpState::Opening | TcpState::Closing, SegmentKind::Syn) => {
@@ -258,7 +258,7 @@ impl Session {
             }
             (TcpState::Opening | TcpState::Established | TcpState::Closing, SegmentKind::Fin | SegmentKind::Ack) => {
                 if self.is_credible(state, direction, segment) {
-                    self.seen.clear_other_syn(direction.reversed());
+                    self.seen_flags.clear_other_syn(direction.reversed());
                     self.accept_segment(state, direction, segment)
                 } else {
                     self.renumber(direction, segment);
@@ -273,31 +273,31 @@ impl Session {
             // This is a retransmitted or a simultaneous SYN.
             TcpState::Opening | TcpState::Established => {}
             // This is another connection between the same ends, with new sequence numbers.
-            TcpState::Closing => self.seen = self.seen.renewed(),
+            TcpState::Closing => self.seen_flags = self.seen_flags.renewed(),
         }
-        if !self.seen.has(Seen::spoke(direction)) {
-            self.seen.clear(Seen::next_to(direction));
+        if !self.seen_flags.has(SeenFlags::sent_by(direction)) {
+            self.seen_flags.clear(SeenFlags::next_to(direction));
         }
     }
 
     /// Handles a credible segment with ACK, which may also have FIN or SYN.
     fn accept_segment(&mut self, state: TcpState, direction: Direction, segment: &TcpSegment) -> TcpState {
-        let is_over = state == TcpState::Closing && self.seen.has_both(Seen::BOTH_FIN);
+        let is_over = state == TcpState::Closing && self.seen_flags.has_both(SeenFlags::BOTH_FIN);
         let proves_itself = state == TcpState::Opening && self.acknowledges(direction, segment) == Some(true);
-        if proves_itself && !self.seen.has(Seen::spoke(direction)) {
+        if proves_itself && !self.seen_flags.has(SeenFlags::sent_by(direction)) {
             // The sender knows numbers that only its peer can have told it. What arrived earlier in its name may have
             // been forged.
-            self.seen.clear(Seen::next_to(direction));
+            self.seen_flags.clear(SeenFlags::next_to(direction));
         }
         if !is_over {
             self.record_segment(direction, segment);
         }
         self.advance(direction, segment.end());
-        match (self.seen.has_both(Seen::BOTH_SPOKE), self.seen.has_both(Seen::BOTH_FIN)) {
+        match (self.seen_flags.has_both(SeenFlags::BOTH_SENT), self.seen_flags.has_both(SeenFlags::BOTH_FIN)) {
             _ if is_over => TcpState::Closing,
             (_, true) => TcpState::Closing,
             (true, false) => {
-                self.seen.set(Seen::ESTABLISHED);
+                self.seen_flags.set(SeenFlags::ESTABLISHED);
                 TcpState::Established
             }
             (false, false) => state,
@@ -310,13 +310,13 @@ impl Session {
     fn renumber(&mut self, direction: Direction, segment: &TcpSegment) {
         let opener = direction.reversed();
         let answers = segment.flags & (SYN | ACK) == SYN | ACK
-            && self.seen.has_other_syn(opener)
+            && self.seen_flags.has_other_syn(opener)
             && segment.acknowledgement & OTHER_SYN == self.other_syn;
         if !answers {
             return;
         }
-        self.seen.clear_other_syn(opener);
-        self.seen.clear(Seen::BOTH_FIN | Seen::NEXT_TO_LOW | Seen::NEXT_TO_HIGH);
+        self.seen_flags.clear_other_syn(opener);
+        self.seen_flags.clear(SeenFlags::BOTH_FIN | SeenFlags::NEXT_TO_LOW | SeenFlags::NEXT_TO_HIGH);
         for (from, end, ack) in
             [(direction, segment.end(), segment.acknowledgement), (opener, segment.acknowledgement, segment.end())]
         {
@@ -327,12 +327,12 @@ impl Session {
 
     /// Remembers that an end sent a segment, and what it acknowledged.
     fn record_segment(&mut self, direction: Direction, segment: &TcpSegment) {
-        let known = self.seen.has(Seen::spoke(direction));
+        let known = self.seen_flags.has(SeenFlags::sent_by(direction));
         let acked = self.acked_by_source_mut(direction);
         *acked = if known { later(*acked, segment.acknowledgement) } else { segment.acknowledgement };
-        self.seen.set(Seen::spoke(direction));
+        self.seen_flags.set(SeenFlags::sent_by(direction));
         if segment.flags & FIN != 0 {
-            self.seen.set(Seen::fin(direction));
+            self.seen_flags.set(SeenFlags::fin(direction));
         }
         if self.peer_is_unseen(direction) {
             // The acknowledgement tells what the other end, which the engine does not see, will send next.
@@ -359,19 +359,19 @@ impl Session {
             return false;
         }
         // Nothing is known yet that this sender has certainly sent.
-        if !self.seen.has(Seen::spoke(direction)) {
+        if !self.seen_flags.has(SeenFlags::sent_by(direction)) {
             return true;
         }
         let peer_is_unseen = self.peer_is_unseen(direction);
         // The other end does not confirm what this one sends, so that a FIN has to lie nearer.
-        let reach = if peer_is_unseen && segment.flags & FIN != 0 { OVERTAKEN } else { WINDOW };
+        let reach = if peer_is_unseen && segment.flags & FIN != 0 { REORDER_WINDOW } else { WINDOW };
         let is_in_window = self
             .next_expected(direction)
             .is_none_or(|next| segment.end().wrapping_sub(next).wrapping_add(reach) < 2 * reach);
         let acked = self.acked_by_source(direction);
-        let from_acked = segment.acknowledgement.wrapping_sub(acked).wrapping_add(OVERTAKEN);
+        let from_acked = segment.acknowledgement.wrapping_sub(acked).wrapping_add(REORDER_WINDOW);
         let may_be_acknowledged = match self.next_expected(direction.reversed()) {
-            Some(next) if !peer_is_unseen => later(acked, next).wrapping_sub(acked).wrapping_add(OVERTAKEN),
+            Some(next) if !peer_is_unseen => later(acked, next).wrapping_sub(acked).wrapping_add(REORDER_WINDOW),
             Some(_) | None => WINDOW,
         };
         is_in_window && from_acked <= may_be_acknowledged
@@ -379,7 +379,7 @@ impl Session {
 
     /// True for the end whose peer the engine does not see.
     fn peer_is_unseen(&self, direction: Direction) -> bool {
-        self.seen.expects_no_replies() && direction == self.opened
+        self.seen_flags.expects_no_replies() && direction == self.original_direction
     }
 
     /// True for an RST that its receiver obeys. It must have exactly the sequence number that the receiver expects (RFC
@@ -397,10 +397,11 @@ impl Session {
         };
         let is_next = self.next_expected(direction).is_some_and(|next| {
             segment.sequence == next
-                || (self.seen.has(Seen::fin(direction)) && segment.sequence.wrapping_add(1) == next)
+                || (self.seen_flags.has(SeenFlags::fin(direction)) && segment.sequence.wrapping_add(1) == next)
         });
         let receiver = direction.reversed();
-        let is_acked = || self.seen.has(Seen::spoke(receiver)) && segment.sequence == self.acked_by_source(receiver);
+        let is_acked =
+            || self.seen_flags.has(SeenFlags::sent_by(receiver)) && segment.sequence == self.acked_by_source(receiver);
         is_next || is_acked() || (state == TcpState::Opening && answers_syn())
     }
 
@@ -410,7 +411,7 @@ impl Session {
             Direction::LowToHigh => self.next_to_high,
             Direction::HighToLow => self.next_to_low,
         };
-        self.seen.has(Seen::next_to(direction)).then_some(next)
+        self.seen_flags.has(SeenFlags::next_to(direction)).then_some(next)
     }
 
     /// What the sender of packets in `direction` has acknowledged.
@@ -435,7 +436,7 @@ impl Session {
             Direction::LowToHigh => &mut self.next_to_high,
             Direction::HighToLow => &mut self.next_to_low,
         } = next;
-        self.seen.set(Seen::next_to(direction));
+        self.seen_flags.set(SeenFlags::next_to(direction));
     }
 }
 

@@ -30,9 +30,9 @@ impl SessionTable {
         is_wanted: impl Fn(&CanonicalKey) -> bool,
         mut f: impl FnMut(SessionId, &CanonicalKey, &Session, Option<&Placement>) -> bool,
     ) {
-        for slot in from..self.fresh() {
-            let place = self.place(slot);
-            let Some((generation, key)) = cell::peek(place.cell, is_live, |_| place.key()) else { continue };
+        for slot in from..self.first_unused() {
+            let place = self.slot_ref(slot);
+            let Some((generation, key)) = cell::try_read(place.cell, is_live, |_| place.key()) else { continue };
             if !is_wanted(&key) {
                 continue;
             }
@@ -47,8 +47,8 @@ impl SessionTable {
 
     /// A copy of everything that is known of a session; `None` if it has ended. Writes nothing.
     pub fn copy(&self, id: SessionId) -> Option<(CanonicalKey, Session, Option<Placement>)> {
-        let place = self.place(id.slot);
-        cell::read(place.cell, id.generation, |_| (place.key(), place.session(), place.bound()))
+        let place = self.slot_ref(id.slot);
+        cell::read(place.cell, id.generation, |_| (place.key(), place.session(), place.placement()))
             .filter(|_| id.is_live())
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Wheel {
 
 impl Wheel {
     /// The longest time for which a slot can be scheduled.
-    pub(super) const TURN: Duration = Duration::from_nanos(TICK_NANOS * (BUCKETS as u64 - 1));
+    pub(super) const SPAN: Duration = Duration::from_nanos(TICK_NANOS * (BUCKETS as u64 - 1));
 
     /// An empty wheel whose buckets have their sentinels from `first` on.
     pub(super) fn new(links: Arc<SlotLinks>, first: u32) -> Self {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::flow::CanonicalKey;
-use crate::session::hold::{self, EvictionScope, WorkerLists};
+use crate::session::eviction::{self, EvictionScope, WorkerLists};
 use crate::session::table::lock;
 use crate::session::{EndReason, OpenResult, Placement, Removed, Session, SessionId, SessionTable, Sweep};
 use crate::time::Instant;
@@ -22,7 +22,7 @@ pub struct SessionWorker {
     worker: u16,
     free: Free,
     /// The slot at which the next search for a harmless session continues.
-    hand: u32,
+    harmless_cursor: u32,
 }
 
 /// The free slots of one worker.
@@ -37,7 +37,7 @@ impl SessionWorker {
         let workers = table.returned.len();
         let batch = (table.capacity() / (8 * workers)).clamp(1, BATCH_MAX);
         let hand = part(table.capacity() as u32, workers, worker).start;
-        Self { worker, free: Free { slots: Vec::with_capacity(3 * batch), batch }, hand, table }
+        Self { worker, free: Free { slots: Vec::with_capacity(3 * batch), batch }, harmless_cursor: hand, table }
     }
 
     /// The number of this worker among those that share the table, from 0.
@@ -71,10 +71,10 @@ impl SessionWorker {
         harmless: impl FnMut(&CanonicalKey, &Session) -> bool,
         now: Instant,
     ) -> (OpenResult, Option<Removed>) {
-        if let Some(refusal) = self.table.foresee(key, bound.as_ref(), session.opened) {
+        if let Some(refusal) = self.table.precheck(key, bound.as_ref(), session.original_direction) {
             return (refusal, None);
         }
-        if self.table.is_over_share(key, session.opened) {
+        if self.table.is_over_share(key, session.original_direction) {
             return (OpenResult::OverShare, None);
         }
         let mut evicted = None;
@@ -86,8 +86,8 @@ impl SessionWorker {
         let session = Session { worker: self.worker, ..session };
         let opened = self.table.insert(slot, key, bound, session);
         match opened {
-            OpenResult::Inserted(_) => self.hold(|hold, table, _| hold.schedule(table, slot, &session, now)),
-            OpenResult::Existing(_) | OpenResult::Clash | OpenResult::Full | OpenResult::OverShare => {
+            OpenResult::Inserted(_) => self.with_lists(|hold, table, _| hold.schedule(table, slot, &session, now)),
+            OpenResult::Existing(_) | OpenResult::Conflict | OpenResult::Full | OpenResult::OverShare => {
                 self.free.give(slot, &self.table)
             }
         }
@@ -98,7 +98,7 @@ impl SessionWorker {
     pub fn close(&mut self, id: SessionId) -> Option<Removed> {
         let removed = self.table.remove_if(id, |_| true)?;
         if removed.session.worker == self.worker {
-            self.hold(|hold, table, free| {
+            self.with_lists(|hold, table, free| {
                 hold.forget(table, id.slot);
                 free.give(id.slot, table);
             });
@@ -113,7 +113,7 @@ impl SessionWorker {
     /// may be due.
     pub fn expire(&mut self, now: Instant, budget: usize, mut ended: impl FnMut(&Removed, EndReason)) -> usize {
         self.take_returned();
-        self.hold(|hold, table, free| {
+        self.with_lists(|hold, table, free| {
             for visited in 0..budget {
                 let Some(slot) = hold.pop_due(now) else { return visited };
                 let timeouts = table.timeouts();
@@ -122,7 +122,7 @@ impl SessionWorker {
                     hold.forget(table, slot);
                     free.give(slot, table);
                     ended(&removed, EndReason::Expired);
-                } else if let Some(session) = table.inspect(slot, |_, session, _| *session) {
+                } else if let Some(session) = table.update_slot(slot, |_, session, _| *session) {
                     hold.schedule(table, slot, &session, now);
                 }
                 // Otherwise another worker has ended the session, and the slot is returned by `take_returned`.
@@ -145,7 +145,7 @@ impl SessionWorker {
         mut ended: impl FnMut(Removed),
     ) -> bool {
         let part = part(self.table.capacity() as u32, self.table.returned.len(), self.worker);
-        let end = part.end.min(self.table.fresh());
+        let end = part.end.min(self.table.first_unused());
         for _ in 0..budget {
             let slot = part.start + *cursor as u32;
             if slot >= end {
@@ -153,7 +153,7 @@ impl SessionWorker {
             }
             *cursor += 1;
             let id = self.table.id(slot);
-            if self.table.inspect(slot, &mut visit) == Some(Sweep::Remove)
+            if self.table.update_slot(slot, &mut visit) == Some(Sweep::Remove)
                 && let Some(removed) = self.close(id)
             {
                 ended(removed);
@@ -171,7 +171,7 @@ impl SessionWorker {
     ) -> Option<Removed> {
         let reaches: &[EvictionScope] =
             if protect { &[EvictionScope::Idle, EvictionScope::Everything] } else { &[EvictionScope::HalfOpen] };
-        if let Some((slot, evicted)) = hold::make_room(&self.table, self.worker, reaches, now) {
+        if let Some((slot, evicted)) = eviction::make_room(&self.table, self.worker, reaches, now) {
             self.free.give(slot, &self.table);
             return Some(evicted);
         }
@@ -182,13 +182,13 @@ impl SessionWorker {
     fn evict_harmless(&mut self, mut harmless: impl FnMut(&CanonicalKey, &Session) -> bool) -> Option<Removed> {
         let part = part(self.table.capacity() as u32, self.table.returned.len(), self.worker);
         for _ in 0..HARMLESS_TRIES {
-            let slot = self.hand;
-            self.hand = if slot + 1 < part.end { slot + 1 } else { part.start };
+            let slot = self.harmless_cursor;
+            self.harmless_cursor = if slot + 1 < part.end { slot + 1 } else { part.start };
             let id = self.table.id(slot);
             let judge = |key: &CanonicalKey, session: &mut Session, bound: Option<&Placement>| {
                 session.worker == self.worker && bound.is_none() && harmless(key, session)
             };
-            if self.table.inspect(slot, judge) == Some(true) {
+            if self.table.update_slot(slot, judge) == Some(true) {
                 return self.close(id);
             }
         }
@@ -212,7 +212,7 @@ impl SessionWorker {
         if returned.is_empty() {
             return;
         }
-        self.hold(|hold, table, free| {
+        self.with_lists(|hold, table, free| {
             for slot in returned {
                 hold.forget(table, slot);
                 free.give(slot, table);
@@ -221,9 +221,9 @@ impl SessionWorker {
     }
 
     /// Runs `f` on the locked expiry and eviction state of this worker.
-    fn hold<R>(&mut self, f: impl FnOnce(&mut WorkerLists, &SessionTable, &mut Free) -> R) -> R {
+    fn with_lists<R>(&mut self, f: impl FnOnce(&mut WorkerLists, &SessionTable, &mut Free) -> R) -> R {
         let Self { table, free, worker, .. } = self;
-        f(&mut lock(&table.holds[usize::from(*worker)]), table, free)
+        f(&mut lock(&table.worker_lists[usize::from(*worker)]), table, free)
     }
 }
 

@@ -3,9 +3,9 @@
 use crate::config::AdminState;
 use crate::sim::firewall::FirewallLeg;
 use crate::sim::host::Health;
-use crate::sim::laboratory::Laboratory;
 use crate::sim::rng::Rng;
 use crate::sim::sandwich::{SandwichPlan, Side};
+use crate::sim::scenario::Scenario;
 use crate::sim::world::Cable;
 use crate::time::{Duration, Instant};
 
@@ -13,9 +13,9 @@ use crate::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FaultKind {
     /// Loss, delay, duplication and reordering on all cables.
-    Wires,
+    Cables,
     /// Flipped bits.
-    Flips,
+    BitFlips,
     /// A firewall dies and boots with an empty table.
     Crash,
     /// One leg of a firewall, or one direction of it, is cut.
@@ -49,8 +49,8 @@ pub enum FaultKind {
 impl FaultKind {
     /// All kinds with their names.
     pub const ALL: [(Self, &'static str); 16] = [
-        (Self::Wires, "wires"),
-        (Self::Flips, "flips"),
+        (Self::Cables, "wires"),
+        (Self::BitFlips, "flips"),
         (Self::Crash, "crash"),
         (Self::HalfDead, "half-dead"),
         (Self::Probes, "probes"),
@@ -68,11 +68,11 @@ impl FaultKind {
     ];
 
     /// Whether the fault needs servers.
-    pub const fn is_of_servers(self) -> bool {
+    pub const fn needs_servers(self) -> bool {
         match self {
             Self::Server | Self::ServerCable | Self::ServerAdmin => true,
-            Self::Wires
-            | Self::Flips
+            Self::Cables
+            | Self::BitFlips
             | Self::Crash
             | Self::HalfDead
             | Self::Probes
@@ -88,16 +88,16 @@ impl FaultKind {
     }
 
     /// Whether the fault overloads an engine.
-    pub const fn is_of_overload(self) -> bool {
+    pub const fn overloads(self) -> bool {
         matches!(self, Self::Stall | Self::Punts)
     }
 
     /// Whether the fault needs firewalls.
-    pub const fn is_of_firewalls(self) -> bool {
+    pub const fn needs_firewalls(self) -> bool {
         match self {
             Self::Crash | Self::HalfDead | Self::Probes | Self::Slow | Self::Mac | Self::Admin => true,
-            Self::Wires
-            | Self::Flips
+            Self::Cables
+            | Self::BitFlips
             | Self::Engine
             | Self::Pause
             | Self::Stall
@@ -113,8 +113,8 @@ impl FaultKind {
 /// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// [`FaultKind::Wires`] or [`FaultKind::Flips`], on all cables.
-    Wires(Cable),
+    /// [`FaultKind::Cables`] or [`FaultKind::BitFlips`], on all cables.
+    Cables(Cable),
     /// [`FaultKind::Crash`].
     Crash(usize),
     /// [`FaultKind::HalfDead`]: both directions of a leg.
@@ -151,7 +151,7 @@ pub enum Fault {
 
 /// A fault with its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Planned {
+pub struct PlannedFault {
     /// The fault.
     pub fault: Fault,
     /// When it begins.
@@ -171,7 +171,7 @@ impl Fault {
             (Self::Carrier(a, _), Self::Carrier(b, _)) => a == b,
             (Self::Stall(a, _), Self::Stall(b, _)) | (Self::Punts(a, _), Self::Punts(b, _)) => a == b,
             (Self::Server(a, _), Self::Server(b, _)) => a == b,
-            (Self::ServerCable(..) | Self::Wires(_), Self::ServerCable(..) | Self::Wires(_)) => true,
+            (Self::ServerCable(..) | Self::Cables(_), Self::ServerCable(..) | Self::Cables(_)) => true,
             (Self::ServerAdmin(a, b, _), Self::ServerAdmin(c, d, _)) => (a, b) == (c, d),
             (Self::ServerWeight(a, b, _), Self::ServerWeight(c, d, _)) => (a, b) == (c, d),
             (_, _) => false,
@@ -179,9 +179,9 @@ impl Fault {
     }
 
     /// Begins the fault.
-    pub fn begin(&self, lab: &mut Laboratory) {
+    pub fn begin(&self, lab: &mut Scenario) {
         match *self {
-            Self::Wires(wire) => lab.set_wires(wire),
+            Self::Cables(wire) => lab.set_cables(wire),
             Self::Crash(firewall) => lab.crash_firewall(firewall),
             Self::Leg(firewall, leg) => lab.cut_leg(firewall, leg, true),
             Self::OneWay(firewall, leg, sending) => lab.cut_one_way(firewall, leg, sending, true),
@@ -202,9 +202,9 @@ impl Fault {
     }
 
     /// Ends the fault.
-    pub fn end(&self, lab: &mut Laboratory) {
+    pub fn end(&self, lab: &mut Scenario) {
         match *self {
-            Self::Wires(_) => lab.set_wires(Cable::GOOD),
+            Self::Cables(_) => lab.set_cables(Cable::GOOD),
             Self::Crash(firewall) => lab.boot_firewall(firewall),
             Self::Leg(firewall, leg) => lab.cut_leg(firewall, leg, false),
             Self::OneWay(firewall, leg, sending) => lab.cut_one_way(firewall, leg, sending, false),
@@ -223,8 +223,14 @@ impl Fault {
 }
 
 /// Draws faults of these kinds between `from` and `until`.
-pub fn draw(rng: &mut Rng, plan: &SandwichPlan, sorts: &[FaultKind], from: Instant, until: Instant) -> Vec<Planned> {
-    let mut planned: Vec<Planned> = Vec::new();
+pub fn draw(
+    rng: &mut Rng,
+    plan: &SandwichPlan,
+    sorts: &[FaultKind],
+    from: Instant,
+    until: Instant,
+) -> Vec<PlannedFault> {
+    let mut planned: Vec<PlannedFault> = Vec::new();
     draw_more(rng, plan, sorts, from, until, &mut planned);
     planned
 }
@@ -236,7 +242,7 @@ pub fn draw_more(
     sorts: &[FaultKind],
     from: Instant,
     until: Instant,
-    planned: &mut Vec<Planned>,
+    planned: &mut Vec<PlannedFault>,
 ) {
     if sorts.is_empty() {
         return;
@@ -249,27 +255,27 @@ pub fn draw_more(
         let end = (begin + Duration::from_millis(rng.between(30, 3000))).min(until);
         let clashes = planned.iter().any(|p| p.fault.collides(&fault) && p.from <= end && begin <= p.until);
         if !clashes {
-            planned.push(Planned { fault, from: begin, until: end });
+            planned.push(PlannedFault { fault, from: begin, until: end });
         }
     }
 }
 
 fn draw_one(rng: &mut Rng, plan: &SandwichPlan, sort: FaultKind) -> Fault {
-    if sort.is_of_servers() {
+    if sort.needs_servers() {
         return draw_of_servers(rng, plan, sort);
     }
     let firewall = rng.index(plan.firewalls.max(1));
     let leg = *rng.choose(&[FirewallLeg::Outside, FirewallLeg::Inside]);
     let side = *rng.choose(&Side::BOTH);
     match sort {
-        FaultKind::Wires => Fault::Wires(Cable {
+        FaultKind::Cables => Fault::Cables(Cable {
             delay: Duration::from_micros(rng.between(20, 2000)),
             loss: *rng.choose(&[0, 5, 20, 60]),
             duplicate: *rng.choose(&[0, 0, 10, 100]),
             reorder: *rng.choose(&[0, 10, 100]),
             ..Cable::GOOD
         }),
-        FaultKind::Flips => Fault::Wires(Cable { flip: rng.between(1, 20) as u32, ..Cable::GOOD }),
+        FaultKind::BitFlips => Fault::Cables(Cable { flip: rng.between(1, 20) as u32, ..Cable::GOOD }),
         FaultKind::Crash => Fault::Crash(firewall),
         FaultKind::HalfDead => match rng.below(2) {
             0 => Fault::Leg(firewall, leg),
@@ -304,8 +310,8 @@ fn draw_of_servers(rng: &mut Rng, plan: &SandwichPlan, sort: FaultKind) -> Fault
             }
         }
         FaultKind::Server
-        | FaultKind::Wires
-        | FaultKind::Flips
+        | FaultKind::Cables
+        | FaultKind::BitFlips
         | FaultKind::Crash
         | FaultKind::HalfDead
         | FaultKind::Probes

@@ -13,20 +13,20 @@
 //! directions.
 //!
 //! [`run::run`] runs one seed: a plan, traffic, faults, the end of faults, and what must be true then. The same seed
-//! gives the same run, byte for byte. [`laboratory::Laboratory`] is for scenarios written by hand, as in
+//! gives the same run, byte for byte. [`scenario::Scenario`] is for scenarios written by hand, as in
 //! `tests/simulation.rs`.
 
-pub mod appliance;
 pub mod check;
 pub mod farm;
 pub mod fault;
 pub mod firewall;
 pub mod host;
-pub mod laboratory;
+pub mod interface;
 pub mod packet;
 pub mod reassembly;
 pub mod rng;
 pub mod run;
 pub mod sandwich;
-pub mod station;
+pub mod scenario;
+pub mod sim_engine;
 pub mod world;

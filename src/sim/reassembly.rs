@@ -9,7 +9,7 @@ use crate::time::{Duration, Instant};
 /// Reassembles datagrams; one that is not complete in time is given up and counted.
 #[derive(Debug, Default)]
 pub struct Reassembly {
-    open: BTreeMap<(IpAddr, IpAddr, u8, u32), Datagram>,
+    pending: BTreeMap<(IpAddr, IpAddr, u8, u32), Datagram>,
     /// Number of datagrams given up.
     pub incomplete: u64,
 }
@@ -26,7 +26,7 @@ pub struct Fragmentation {
 #[derive(Debug)]
 struct Datagram {
     since: Instant,
-    pieces: Vec<Packet>,
+    fragments: Vec<Packet>,
 }
 
 impl Reassembly {
@@ -34,49 +34,49 @@ impl Reassembly {
     const TIMEOUT: Duration = Duration::from_secs(3);
 
     /// Takes a packet; returns the datagram when it is complete, and how it was fragmented.
-    pub fn take(&mut self, packet: Packet, now: Instant) -> Option<(Packet, Option<Fragmentation>)> {
-        let Some(piece) = packet.piece else { return Some((packet, None)) };
+    pub fn add(&mut self, packet: Packet, now: Instant) -> Option<(Packet, Option<Fragmentation>)> {
+        let Some(piece) = packet.fragment else { return Some((packet, None)) };
         let key = (packet.source, packet.destination, packet.protocol, piece.id);
-        let datagram = self.open.entry(key).or_insert_with(|| Datagram { since: now, pieces: Vec::new() });
-        if datagram.pieces.iter().all(|other| other.piece != packet.piece) {
-            datagram.pieces.push(packet);
+        let datagram = self.pending.entry(key).or_insert_with(|| Datagram { since: now, fragments: Vec::new() });
+        if datagram.fragments.iter().all(|other| other.fragment != packet.fragment) {
+            datagram.fragments.push(packet);
         }
-        let (whole, largest) = datagram.whole()?;
-        self.open.remove(&key);
+        let (whole, largest) = datagram.assembled()?;
+        self.pending.remove(&key);
         Some((whole, Some(Fragmentation { id: piece.id, largest })))
     }
 
     /// Gives up datagrams that are too old; returns one fragment of each.
     pub fn expire(&mut self, now: Instant) -> Vec<Packet> {
         let old: Vec<_> =
-            self.open.iter().filter(|(_, d)| now.since(d.since) >= Self::TIMEOUT).map(|(key, _)| *key).collect();
+            self.pending.iter().filter(|(_, d)| now.since(d.since) >= Self::TIMEOUT).map(|(key, _)| *key).collect();
         self.incomplete += old.len() as u64;
-        old.into_iter().filter_map(|key| self.open.remove(&key)?.pieces.into_iter().next()).collect()
+        old.into_iter().filter_map(|key| self.pending.remove(&key)?.fragments.into_iter().next()).collect()
     }
 
     /// Forgets everything, as after a restart.
     pub fn clear(&mut self) {
-        self.open.clear();
+        self.pending.clear();
     }
 }
 
 impl Datagram {
-    fn whole(&mut self) -> Option<(Packet, usize)> {
-        self.pieces.sort_by_key(|packet| packet.piece.map(|piece| piece.offset));
+    fn assembled(&mut self) -> Option<(Packet, usize)> {
+        self.fragments.sort_by_key(|packet| packet.fragment.map(|piece| piece.offset));
         let mut end = 0;
-        for packet in &self.pieces {
-            if packet.piece?.offset != end {
+        for packet in &self.fragments {
+            if packet.fragment?.offset != end {
                 return None;
             }
             end += packet.payload.len();
         }
-        if self.pieces.last()?.piece?.more {
+        if self.fragments.last()?.fragment?.more {
             return None;
         }
-        let largest = self.pieces.iter().map(|packet| packet.payload.len()).max()?;
-        let payload = self.pieces.iter().flat_map(|packet| packet.payload.iter().copied()).collect();
-        let first = self.pieces.first()?;
-        Some((Packet { piece: None, payload, ..first.clone() }, largest))
+        let largest = self.fragments.iter().map(|packet| packet.payload.len()).max()?;
+        let payload = self.fragments.iter().flat_map(|packet| packet.payload.iter().copied()).collect();
+        let first = self.fragments.first()?;
+        Some((Packet { fragment: None, payload, ..first.clone() }, largest))
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
             let mut done = None;
             for piece in pieces {
                 assert!(piece.len() <= 1500);
-                done = reassembly.take(Packet::parse(&piece.emit()).unwrap(), Instant::ZERO);
+                done = reassembly.add(Packet::parse(&piece.emit()).unwrap(), Instant::ZERO);
             }
 
             let (packet, cut) = done.unwrap();

@@ -12,13 +12,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
 use crate::config::{BelowMin, OnFailure};
-use crate::sim::appliance::SimEngine;
 use crate::sim::farm::{self, FarmPlan};
 use crate::sim::firewall::conntrack::{Conntrack, Policy};
 use crate::sim::firewall::{Firewall, FirewallLeg, FirewallSettings, SimFirewallKind};
 use crate::sim::host::{Host, HostNetwork};
+use crate::sim::interface::NetworkInterface;
 use crate::sim::rng::Rng;
-use crate::sim::station::NetworkInterface;
+use crate::sim::sim_engine::SimEngine;
 use crate::sim::world::{Node, NodeId, World};
 use crate::time::Instant;
 use crate::wire::MacAddr;
@@ -239,12 +239,12 @@ fn links(plan: &SandwichPlan, side: Side) -> Vec<(String, [String; 2])> {
     for number in 0..count {
         links.push((format!("firewalls{number}"), pair(&|v4| engine_address(plan, side, number, v4))));
     }
-    links.push(("around".to_owned(), pair(&|v4| around(side, v4))));
+    links.push(("around".to_owned(), pair(&|v4| bypass_address(side, v4))));
     links
 }
 
 /// An engine's address on the bypass around the firewalls.
-fn around(side: Side, v4: bool) -> IpAddr {
+fn bypass_address(side: Side, v4: bool) -> IpAddr {
     if v4 {
         Ipv4Addr::new(10, 9, 0, side as u8 + 1).into()
     } else {
@@ -276,7 +276,7 @@ pub fn configuration(plan: &SandwichPlan, side: Side) -> String {
     for (family, pool) in POOLS.iter().enumerate() {
         let v4 = family == 0;
         if plan.firewalls == 0 {
-            let (prefix, via) = (hosts_prefix(side.other(), v4), around(side.other(), v4));
+            let (prefix, via) = (hosts_prefix(side.other(), v4), bypass_address(side.other(), v4));
             let _ = writeln!(text, "[[route]]\nto = \"{prefix}\"\nvia = \"{via}\"\n");
             continue;
         }
@@ -287,7 +287,7 @@ pub fn configuration(plan: &SandwichPlan, side: Side) -> String {
                 side.other().name()
             );
             if plan.below_min == BelowMin::Bypass {
-                let _ = writeln!(text, "via = \"{}\"", around(side.other(), v4));
+                let _ = writeln!(text, "via = \"{}\"", bypass_address(side.other(), v4));
             }
             line(&mut text, "");
         }
@@ -370,7 +370,7 @@ fn add_host(world: &mut World, plan: &SandwichPlan, side: Side, number: usize, r
     let addresses = [true, false].map(|v4| host_address(side, number, v4)).to_vec();
     let mac = MacAddr([0x02, 0xaa, 0, 0, side as u8, number as u8]);
     let station = NetworkInterface::new(mac, addresses, false);
-    let seat = seat(plan, side, Vec::new());
+    let seat = host_network(plan, side, Vec::new());
     let host = Host::new(world.next_node(), station, seat, rng.fork(100 + number as u64), Instant::ZERO);
     world.add(Node::Host(Box::new(host)))
 }
@@ -378,13 +378,13 @@ fn add_host(world: &mut World, plan: &SandwichPlan, side: Side, number: usize, r
 fn add_server(world: &mut World, plan: &SandwichPlan, number: usize, rng: &mut Rng) -> NodeId {
     let addresses = [true, false].map(|v4| farm::server_address(number, v4)).to_vec();
     let station = NetworkInterface::new(farm::server_mac(number), addresses, false);
-    let seat = seat(plan, Side::Inner, plan.farm.loopbacks());
+    let seat = host_network(plan, Side::Inner, plan.farm.loopbacks());
     let host = Host::new(world.next_node(), station, seat, rng.fork(200 + number as u64), Instant::ZERO);
     world.add(Node::Host(Box::new(host)))
 }
 
 /// The place of a host of `side`.
-fn seat(plan: &SandwichPlan, side: Side, loopbacks: Vec<IpAddr>) -> HostNetwork {
+fn host_network(plan: &SandwichPlan, side: Side, loopbacks: Vec<IpAddr>) -> HostNetwork {
     let gateways = [true, false].map(|v4| gateway(side, v4)).to_vec();
     let prefix = |v4| hosts_prefix(side, v4).parse().expect("a prefix");
     // The other hosts of the segment are directly attached only if there are services; otherwise no host talks to a

@@ -7,10 +7,10 @@
 
 pub mod maglev;
 pub mod observe;
+pub mod rotation;
 pub mod scheduler;
 pub mod sticky;
 pub mod tunnel;
-pub mod turns;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -24,9 +24,9 @@ use crate::wire::Family;
 
 pub use maglev::Maglev;
 pub use observe::Observation;
+pub use rotation::RotationMembersByFamily;
 pub use scheduler::{SchedulerState, ServerState, ServiceState};
 pub use tunnel::TunnelPathState;
-pub use turns::Lineups;
 
 /// How a new session is assigned to a server. Weights always count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -104,13 +104,13 @@ pub struct Service {
     /// What happens to all other sessions of a server that went down.
     pub on_failure_udp: OnFailure,
     /// Whether it takes new sessions, which it does unless it is draining or in maintenance.
-    pub takes_new: bool,
+    pub accepts_new_sessions: bool,
     /// Its servers, in the order of the configuration.
     pub servers: Vec<Server>,
     /// The table for [`Scheduler::Hash`], with positions in `servers`; empty for other schedulers.
     pub table: Arc<Maglev>,
     /// The servers that take part in [`Scheduler::RoundRobin`].
-    pub lineups: Lineups,
+    pub rotation_members: RotationMembersByFamily,
     /// Its state, which survives snapshots and reloads.
     pub state: Arc<ServiceState>,
 }
@@ -140,11 +140,11 @@ pub struct Server {
     pub is_starting: [bool; 2],
     /// Whether it is not draining. A draining server gets no sticky clients either, since the drain deadline would cut
     /// their sessions.
-    pub takes_new: bool,
+    pub accepts_new_sessions: bool,
     /// How an operator took it out of service, if it is not up for that reason.
-    pub retired: Option<OutOfService>,
+    pub out_of_service: Option<OutOfService>,
     /// For IPv4 and IPv6: how often it went from up to down.
-    pub falls: [u32; 2],
+    pub failure_counts: [u32; 2],
     /// Whether a reload removed it. Only its remaining sessions refer to it then.
     pub is_removed: bool,
     /// Its state, which survives snapshots and reloads.
@@ -230,7 +230,7 @@ impl Services {
     /// The same services with new states of those in `changed`: which servers are up, weights and so on. Their
     /// addresses, ports and lists of servers must be unchanged.
     #[must_use]
-    pub fn with(&self, changed: Vec<Service>) -> Self {
+    pub fn with_states(&self, changed: Vec<Service>) -> Self {
         let mut services = self.services.to_vec();
         changed.iter().for_each(Service::prepare);
         for service in changed {
@@ -322,13 +322,13 @@ impl Server {
     }
 
     /// True if a conversation of a family that no session knows may have been this server's before the engine started.
-    pub(crate) const fn may_have_had(&self, family: Family) -> bool {
-        (self.is_up(family) || self.is_starting[family_index(family)]) && self.takes_new && self.weight > 0
+    pub(crate) const fn may_own_conversation(&self, family: Family) -> bool {
+        (self.is_up(family) || self.is_starting[family_index(family)]) && self.accepts_new_sessions && self.weight > 0
     }
 
     /// True if the server may get new sessions of a family; for a backup, if it is needed.
     pub(crate) const fn is_candidate(&self, family: Family) -> bool {
-        self.is_up(family) && self.takes_new && self.weight > 0
+        self.is_up(family) && self.accepts_new_sessions && self.weight > 0
     }
 }
 

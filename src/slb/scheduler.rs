@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::flow::FlowKey;
+use crate::slb::rotation::Rotation;
 use crate::slb::sticky::{StickyCapacity, StickyTable};
-use crate::slb::turns::Rotation;
 use crate::slb::{Observation, Scheduler, Server, Service, TunnelPathState, family_index, maglev};
 use crate::time::Instant;
 use crate::wire::Family;
@@ -20,7 +20,7 @@ use crate::wire::Family;
 pub struct ServiceState {
     /// The turns of [`Scheduler::RoundRobin`], shared by all workers. There is one sequence, or two if IPv4 and IPv6
     /// have different servers.
-    turns: Mutex<[Rotation; 2]>,
+    rotations: Mutex<[Rotation; 2]>,
     /// Which client had which server.
     pub sticky: StickyTable,
     /// The number of clients that could not become sticky because there was no room.
@@ -45,7 +45,7 @@ pub struct ServerState {
 /// The state of all services and servers, by name.
 #[derive(Debug)]
 pub struct SchedulerState {
-    room: Arc<StickyCapacity>,
+    sticky_capacity: Arc<StickyCapacity>,
     services: Mutex<HashMap<String, Arc<ServiceState>>>,
     servers: Mutex<HashMap<(String, String), Arc<ServerState>>>,
 }
@@ -64,15 +64,15 @@ enum Purpose {
 impl SchedulerState {
     /// An empty state with room for `sticky` sticky clients.
     pub fn new(sticky: usize) -> Self {
-        Self { room: StickyCapacity::new(sticky), services: Mutex::default(), servers: Mutex::default() }
+        Self { sticky_capacity: StickyCapacity::new(sticky), services: Mutex::default(), servers: Mutex::default() }
     }
 
     /// The state of a service, which is created when it is first asked for.
     pub fn service(&self, name: &str) -> Arc<ServiceState> {
         let mut services = lock(&self.services);
         let make = || {
-            let sticky = StickyTable::new(Arc::clone(&self.room));
-            Arc::new(ServiceState { turns: Mutex::default(), sticky, sticky_full: AtomicU64::new(0) })
+            let sticky = StickyTable::new(Arc::clone(&self.sticky_capacity));
+            Arc::new(ServiceState { rotations: Mutex::default(), sticky, sticky_full: AtomicU64::new(0) })
         };
         Arc::clone(services.entry(name.to_owned()).or_insert_with(make))
     }
@@ -93,7 +93,7 @@ impl SchedulerState {
 
     /// The number of sticky entries in use.
     pub fn sticky_used(&self) -> usize {
-        self.room.used()
+        self.sticky_capacity.used()
     }
 }
 
@@ -101,7 +101,7 @@ impl Clone for SchedulerState {
     /// A second list of the same states. States that it creates later are not in this list.
     fn clone(&self) -> Self {
         Self {
-            room: Arc::clone(&self.room),
+            sticky_capacity: Arc::clone(&self.sticky_capacity),
             services: Mutex::new(lock(&self.services).clone()),
             servers: Mutex::new(lock(&self.servers).clone()),
         }
@@ -156,19 +156,19 @@ impl Service {
     ///
     /// A sticky client gets its previous server as long as that keeps its clients (`Service::keeps`). Otherwise the
     /// scheduler chooses among the servers that take new sessions or, if all others are down, among the backup servers.
-    pub fn choose(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
-        self.give(flow, Purpose::NewSession, now)
+    pub fn choose_server(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
+        self.assign(flow, Purpose::NewSession, now)
     }
 
     /// Chooses the server for a packet in the middle of a conversation that no session knows.
     ///
     /// The hash scheduler finds the server that had the conversation before the engine started, even if its first check
     /// has not ended; if that server is dead, the session falls with it. Other schedulers choose as for a new session.
-    pub fn resume(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
-        self.give(flow, Purpose::Resume, now)
+    pub fn resume_server(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
+        self.assign(flow, Purpose::Resume, now)
     }
 
-    fn give(&self, flow: &FlowKey, purpose: Purpose, now: Instant) -> Option<&Server> {
+    fn assign(&self, flow: &FlowKey, purpose: Purpose, now: Instant) -> Option<&Server> {
         let server = self.pick(flow, purpose, now)?;
         if let Some(by) = &self.sticky
             && !self.state.sticky.remember(flow.source.address, by, &server.state.name, now)
@@ -181,7 +181,7 @@ impl Service {
     /// Computes in advance which servers take part in round robin, so that no worker has to.
     pub(super) fn prepare(&self) {
         if self.scheduler == Scheduler::RoundRobin {
-            self.lineups.of(&self.servers, Family::V4);
+            self.rotation_members.of(&self.servers, Family::V4);
         }
     }
 
@@ -202,23 +202,23 @@ impl Service {
     /// | a backup, another server up | no | it is there for when all others are down |
     ///
     /// A server that one reload removed and another added again under the same name is the same server.
-    fn keeps(&self, server: &Server, family: Family) -> bool {
-        server.is_up(family) && server.takes_new && (!server.backup || self.needs_backups(family))
+    fn accepts_sticky(&self, server: &Server, family: Family) -> bool {
+        server.is_up(family) && server.accepts_new_sessions && (!server.backup || self.needs_backups(family))
     }
 
-    /// The server that [`Service::choose`] would return, without changing any state.
-    pub fn foresee(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
+    /// The server that [`Service::choose_server`] would return, without changing any state.
+    pub fn preview_server(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
         self.pick(flow, Purpose::Preview, now)
     }
 
     fn pick(&self, flow: &FlowKey, purpose: Purpose, now: Instant) -> Option<&Server> {
         let family = flow.family();
-        if !self.takes_new {
+        if !self.accepts_new_sessions {
             return None;
         }
         let known = self.sticky.as_ref().and_then(|by| self.state.sticky.server_of(flow.source.address, by, now));
         let kept = known.and_then(|name| self.servers.iter().find(|server| server.state.name == name));
-        kept.filter(|server| self.keeps(server, family)).or_else(|| self.schedule(flow, family, purpose))
+        kept.filter(|server| self.accepts_sticky(server, family)).or_else(|| self.schedule(flow, family, purpose))
     }
 
     fn schedule(&self, flow: &FlowKey, family: Family, purpose: Purpose) -> Option<&Server> {
@@ -237,7 +237,7 @@ impl Service {
                     !server.backup
                         && match purpose {
                             Purpose::NewSession | Purpose::Preview => server.is_candidate(family),
-                            Purpose::Resume => server.may_have_had(family),
+                            Purpose::Resume => server.may_own_conversation(family),
                         }
                 };
                 let lookup = |is_eligible: &dyn Fn(&Server) -> bool| {
@@ -249,13 +249,13 @@ impl Service {
         }
     }
 
-    /// Chooses by turns that follow the weights exactly and smoothly; see [`crate::slb::turns`].
+    /// Chooses by turns that follow the weights exactly and smoothly; see [`crate::slb::rotation`].
     fn round_robin(&self, family: Family, purpose: Purpose) -> Option<&Server> {
-        let (lineup, sequence) = self.lineups.of(&self.servers, family);
-        let turns = &mut lock(&self.state.turns)[sequence];
+        let (lineup, sequence) = self.rotation_members.of(&self.servers, family);
+        let turns = &mut lock(&self.state.rotations)[sequence];
         let place = match purpose {
             Purpose::NewSession | Purpose::Resume => turns.take(lineup),
-            Purpose::Preview => turns.foresee(lineup),
+            Purpose::Preview => turns.peek(lineup),
         };
         self.servers.get(place?)
     }

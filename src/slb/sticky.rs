@@ -21,12 +21,12 @@ pub struct StickyCapacity {
 /// The sticky clients of one service.
 #[derive(Debug)]
 pub struct StickyTable {
-    room: Arc<StickyCapacity>,
-    entries: DashMap<IpAddr, Remembered, ahash::RandomState>,
+    capacity: Arc<StickyCapacity>,
+    entries: DashMap<IpAddr, StickyEntry, ahash::RandomState>,
 }
 
 #[derive(Debug, Clone)]
-struct Remembered {
+struct StickyEntry {
     server: Arc<str>,
     last_used: Instant,
 }
@@ -42,12 +42,12 @@ impl StickyCapacity {
         self.used.load(Ordering::Relaxed)
     }
 
-    fn take(&self) -> bool {
+    fn reserve(&self) -> bool {
         let grow = |used| (used < self.capacity).then_some(used + 1);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_ok()
     }
 
-    fn give(&self, entries: usize) {
+    fn release(&self, entries: usize) {
         self.used.fetch_sub(entries, Ordering::Relaxed);
     }
 }
@@ -55,7 +55,7 @@ impl StickyCapacity {
 impl StickyTable {
     /// An empty table whose entries use up `room`.
     pub fn new(room: Arc<StickyCapacity>) -> Self {
-        Self { room, entries: DashMap::default() }
+        Self { capacity: room, entries: DashMap::default() }
     }
 
     /// The server that the client had, unless its entry is older than the timeout.
@@ -66,14 +66,14 @@ impl StickyTable {
 
     /// Remembers the server of a client. Returns false if there is no room, so that the client is not sticky.
     pub fn remember(&self, client: IpAddr, by: &StickyBy, server: &Arc<str>, now: Instant) -> bool {
-        let remembered = Remembered { server: Arc::clone(server), last_used: now };
+        let remembered = StickyEntry { server: Arc::clone(server), last_used: now };
         match self.entries.entry(prefix(client, by)) {
             Entry::Occupied(mut entry) => {
                 entry.insert(remembered);
                 true
             }
             Entry::Vacant(entry) => {
-                let has_room = self.room.take();
+                let has_room = self.capacity.reserve();
                 if has_room {
                     entry.insert(remembered);
                 }
@@ -90,7 +90,7 @@ impl StickyTable {
             forgotten += usize::from(!live);
             live
         });
-        self.room.give(forgotten);
+        self.capacity.release(forgotten);
     }
 
     /// The number of clients in the table.
@@ -106,7 +106,7 @@ impl StickyTable {
 
 impl Drop for StickyTable {
     fn drop(&mut self) {
-        self.room.give(self.entries.len());
+        self.capacity.release(self.entries.len());
     }
 }
 

@@ -6,7 +6,7 @@ use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
 /// How long a path MTU is valid before a larger packet is tried again (RFC 1191 section 6.3, RFC 8201 section 4).
-pub const MTU_LIFE: Duration = Duration::from_secs(600);
+pub const MTU_LIFETIME: Duration = Duration::from_secs(600);
 
 /// The path of a tunnel to one server, shared by all workers.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ impl TunnelPathState {
             Family::V6 => 1280,
         });
         if self.mtu(outer, now).is_none_or(|known| mtu <= known) {
-            let until = (seconds(now) + MTU_LIFE.as_secs()) & UNTIL;
+            let until = (seconds(now) + MTU_LIFETIME.as_secs()) & UNTIL;
             self.mtu[super::family_index(outer)].store(u64::from(mtu) << 48 | until, Ordering::Relaxed);
         }
     }

@@ -78,7 +78,7 @@ impl Arp {
             target_mac: MacAddr(target_hardware_addr.0),
             target: target_protocol_addr,
         };
-        if arp.sender_mac.is_group() || arp.sender_mac.is_zero() {
+        if arp.sender_mac.is_multicast() || arp.sender_mac.is_zero() {
             return Err(InvalidArp::SenderMac(arp.sender_mac));
         }
         let probe = arp.sender.is_unspecified() && arp.operation == Operation::Request;

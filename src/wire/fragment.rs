@@ -8,9 +8,9 @@ use crate::wire::checksum;
 use crate::wire::frame::{ETHERNET_LEN, Frame, IPV6_LEN, protocol};
 use crate::wire::offload::{self, InvalidPartial, PartialChecksum};
 
-const FIXED_HEADER: usize = 20;
+const IPV4_FIXED_HEADER_LEN: usize = 20;
 /// Length of the IPv6 fragment header in bytes.
-const FRAGMENT_HEADER: usize = 8;
+const FRAGMENT_HEADER_LEN: usize = 8;
 const MORE_FRAGMENTS: u16 = 0x2000;
 
 /// Why a packet cannot be fragmented.
@@ -59,7 +59,7 @@ pub fn split(frame: &Frame<'_>, partial: Option<PartialChecksum>, mtu: u16) -> R
     if usize::from(mtu) < header.len() + 8 {
         return Err(SplitError::MtuTooSmall { mtu, header_len: header.len() });
     }
-    let header_after = [&header[..FIXED_HEADER], &copied_options(&header[FIXED_HEADER..])].concat();
+    let header_after = [&header[..IPV4_FIXED_HEADER_LEN], &copied_options(&header[IPV4_FIXED_HEADER_LEN..])].concat();
     let field = u16::from_be_bytes([header[6], header[7]]);
 
     let mut frames = Vec::new();
@@ -86,11 +86,11 @@ pub fn split(frame: &Frame<'_>, partial: Option<PartialChecksum>, mtu: u16) -> R
 /// `mtu` bytes (RFC 8200 section 4.5). `id` becomes the identification of the fragments.
 pub fn split_v6(frame: &[u8], mtu: u16, id: u32) -> Vec<Vec<u8>> {
     let (header, payload) = frame.split_at(ETHERNET_LEN + IPV6_LEN);
-    let room = usize::from(mtu).saturating_sub(IPV6_LEN + FRAGMENT_HEADER) & !7;
+    let room = usize::from(mtu).saturating_sub(IPV6_LEN + FRAGMENT_HEADER_LEN) & !7;
     let count = payload.len().div_ceil(room.max(8));
     let pieces = payload.chunks(room.max(8)).enumerate().map(|(index, piece)| {
         let mut bytes = header.to_vec();
-        let length = (FRAGMENT_HEADER + piece.len()) as u16;
+        let length = (FRAGMENT_HEADER_LEN + piece.len()) as u16;
         bytes[ETHERNET_LEN + 4..ETHERNET_LEN + 6].copy_from_slice(&length.to_be_bytes());
         let next = std::mem::replace(&mut bytes[ETHERNET_LEN + 6], protocol::FRAGMENT);
         let offset_and_more = (index * room.max(8)) as u16 | u16::from(index + 1 < count);

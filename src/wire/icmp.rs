@@ -14,7 +14,7 @@ use crate::wire::{Family, MacAddr};
 pub const ERROR_MAX_V4: usize = 576;
 /// Largest ICMP error over IPv6, in bytes of IP packet: the minimum MTU (RFC 4443 section 2.4 c).
 pub const ERROR_MAX_V6: usize = 1280;
-const ICMP_HEADER: usize = 8;
+const ICMP_HEADER_LEN: usize = 8;
 /// The most extension headers that are walked to find the upper-layer protocol of a packet.
 const EXTENSIONS_MAX: usize = 8;
 
@@ -43,7 +43,7 @@ pub struct Echo<'a> {
 impl<'a> Echo<'a> {
     /// Reads an ICMP message; `None` if it is not an echo message.
     pub fn parse(family: Family, message: &'a [u8]) -> Option<Self> {
-        let (header, data) = message.split_first_chunk::<ICMP_HEADER>()?;
+        let (header, data) = message.split_first_chunk::<ICMP_HEADER_LEN>()?;
         let kind = match (family, header[0], header[1]) {
             (Family::V4, 8, 0) | (Family::V6, 128, 0) => EchoKind::Request,
             (Family::V4, 0, 0) | (Family::V6, 129, 0) => EchoKind::Reply,
@@ -82,7 +82,7 @@ pub fn reply_in_place(frame: &mut Vec<u8>, mac: MacAddr) -> bool {
     let Some(bytes) = frame.get_mut(ETHERNET_LEN..) else { return false };
     let Ok(packet) = Ipv4Packet::new_checked(&*bytes) else { return false };
     let (header, total) = (usize::from(packet.header_len()), usize::from(packet.total_len()));
-    if packet.version() != 4 || header < IPV4_LEN || total < header + ICMP_HEADER || bytes[header] != 8 {
+    if packet.version() != 4 || header < IPV4_LEN || total < header + ICMP_HEADER_LEN || bytes[header] != 8 {
         return false;
     }
     let mut packet = Ipv4Packet::new_unchecked(&mut bytes[..total]);
@@ -166,7 +166,7 @@ impl ErrorKind {
 
 /// Why no ICMP error may be sent about a packet (RFC 1812 section 4.3.2.7, RFC 4443 section 2.4 e).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum NoError {
+pub enum ErrorSuppressed {
     /// The frame does not hold an IP packet of the right family, or too little of one.
     #[error("not enough of an IP packet")]
     NotIp,
@@ -175,7 +175,7 @@ pub enum NoError {
     AboutError,
     /// The packet was multicast or broadcast, by its IP or its hardware address.
     #[error("about a multicast or broadcast")]
-    Group,
+    MulticastOrBroadcast,
     /// The packet is a fragment after the first.
     #[error("about a later fragment")]
     LaterFragment,
@@ -187,10 +187,10 @@ pub enum NoError {
 /// Builds the ICMP error `kind` about the packet in `frame`, which may be cut short. The error goes from `source` and
 /// `mac` to the sender of the packet, at the hardware address that the frame came from. `source` must be of the
 /// packet's family.
-pub fn error(kind: ErrorKind, frame: &[u8], source: IpAddr, mac: MacAddr) -> Result<Vec<u8>, NoError> {
-    let (header, packet) = frame.split_first_chunk::<ETHERNET_LEN>().ok_or(NoError::NotIp)?;
+pub fn error(kind: ErrorKind, frame: &[u8], source: IpAddr, mac: MacAddr) -> Result<Vec<u8>, ErrorSuppressed> {
+    let (header, packet) = frame.split_first_chunk::<ETHERNET_LEN>().ok_or(ErrorSuppressed::NotIp)?;
     if header[0] & 1 != 0 {
-        return Err(NoError::Group);
+        return Err(ErrorSuppressed::MulticastOrBroadcast);
     }
     let mut sender = [0; 6];
     sender.copy_from_slice(&header[6..12]);
@@ -199,56 +199,56 @@ pub fn error(kind: ErrorKind, frame: &[u8], source: IpAddr, mac: MacAddr) -> Res
         IpAddr::V4(_) => quotable_v4(packet)?,
         IpAddr::V6(_) => quotable_v6(packet)?,
     };
-    let pair = AddressPair::new(source, offender).ok_or(NoError::NotIp)?;
+    let pair = AddressPair::new(source, offender).ok_or(ErrorSuppressed::NotIp)?;
     let family = pair.family();
     let room = match family {
-        Family::V4 => ERROR_MAX_V4 - IPV4_LEN - ICMP_HEADER,
-        Family::V6 => ERROR_MAX_V6 - IPV6_LEN - ICMP_HEADER,
+        Family::V4 => ERROR_MAX_V4 - IPV4_LEN - ICMP_HEADER_LEN,
+        Family::V6 => ERROR_MAX_V6 - IPV6_LEN - ICMP_HEADER_LEN,
     };
     let quoted = &quoted[..quoted.len().min(room)];
     Ok(message(macs, pair, kind.type_and_code(family), kind.words(family), quoted))
 }
 
 /// The source of an IPv4 packet about which an error may be sent, and its bytes without link-layer padding.
-fn quotable_v4(bytes: &[u8]) -> Result<(IpAddr, &[u8]), NoError> {
+fn quotable_v4(bytes: &[u8]) -> Result<(IpAddr, &[u8]), ErrorSuppressed> {
     if bytes.len() < IPV4_LEN || bytes[0] >> 4 != 4 {
-        return Err(NoError::NotIp);
+        return Err(ErrorSuppressed::NotIp);
     }
     let packet = Ipv4Packet::new_unchecked(bytes);
     let header = usize::from(packet.header_len());
     let quoted = &bytes[..bytes.len().min(usize::from(packet.total_len()))];
     if header < IPV4_LEN || quoted.len() < header {
-        return Err(NoError::NotIp);
+        return Err(ErrorSuppressed::NotIp);
     }
     let (source, destination) = (packet.src_addr(), packet.dst_addr());
     if !is_host_v4(source) {
-        return Err(NoError::Source(source.into()));
+        return Err(ErrorSuppressed::Source(source.into()));
     }
     if destination.is_multicast() || destination.is_broadcast() {
-        return Err(NoError::Group);
+        return Err(ErrorSuppressed::MulticastOrBroadcast);
     }
     if packet.frag_offset() != 0 {
-        return Err(NoError::LaterFragment);
+        return Err(ErrorSuppressed::LaterFragment);
     }
     if u8::from(packet.next_header()) == protocol::ICMP && !quoted.get(header).is_some_and(|kind| is_query_v4(*kind)) {
-        return Err(NoError::AboutError);
+        return Err(ErrorSuppressed::AboutError);
     }
     Ok((source.into(), quoted))
 }
 
 /// Does as [`quotable_v4`], for IPv6.
-fn quotable_v6(bytes: &[u8]) -> Result<(IpAddr, &[u8]), NoError> {
+fn quotable_v6(bytes: &[u8]) -> Result<(IpAddr, &[u8]), ErrorSuppressed> {
     if bytes.len() < IPV6_LEN || bytes[0] >> 4 != 6 {
-        return Err(NoError::NotIp);
+        return Err(ErrorSuppressed::NotIp);
     }
     let packet = Ipv6Packet::new_unchecked(bytes);
     let quoted = &bytes[..bytes.len().min(IPV6_LEN + usize::from(packet.payload_len()))];
     let (source, destination) = (packet.src_addr(), packet.dst_addr());
     if source.is_multicast() || source.is_unspecified() || source.is_loopback() {
-        return Err(NoError::Source(source.into()));
+        return Err(ErrorSuppressed::Source(source.into()));
     }
     if destination.is_multicast() {
-        return Err(NoError::Group);
+        return Err(ErrorSuppressed::MulticastOrBroadcast);
     }
     let (mut protocol, mut rest) = (u8::from(packet.next_header()), &quoted[IPV6_LEN..]);
     for _ in 0..EXTENSIONS_MAX {
@@ -258,7 +258,7 @@ fn quotable_v6(bytes: &[u8]) -> Result<(IpAddr, &[u8]), NoError> {
             }
             (protocol::FRAGMENT, [_, _, high, low, ..]) => {
                 if u16::from_be_bytes([*high, *low]) >> 3 != 0 {
-                    return Err(NoError::LaterFragment);
+                    return Err(ErrorSuppressed::LaterFragment);
                 }
                 8
             }
@@ -268,7 +268,7 @@ fn quotable_v6(bytes: &[u8]) -> Result<(IpAddr, &[u8]), NoError> {
         rest = rest.get(len..).unwrap_or_default();
     }
     if protocol == protocol::ICMPV6 && !rest.first().is_some_and(|kind| is_query_v6(*kind)) {
-        return Err(NoError::AboutError);
+        return Err(ErrorSuppressed::AboutError);
     }
     Ok((source.into(), quoted))
 }
@@ -291,7 +291,7 @@ fn is_host_v4(address: Ipv4Addr) -> bool {
 
 fn message(macs: MacPair, pair: AddressPair, type_and_code: [u8; 2], words: [u8; 4], data: &[u8]) -> Vec<u8> {
     let protocol = protocol::icmp(pair.family());
-    emit::ip(macs, pair, protocol, HOP_LIMIT, ICMP_HEADER + data.len(), |bytes| {
+    emit::ip(macs, pair, protocol, HOP_LIMIT, ICMP_HEADER_LEN + data.len(), |bytes| {
         bytes[..2].copy_from_slice(&type_and_code);
         bytes[4..8].copy_from_slice(&words);
         bytes[8..].copy_from_slice(data);

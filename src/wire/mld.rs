@@ -28,7 +28,7 @@ pub enum ReportReason {
     /// The engine has just joined them.
     Joined,
     /// A querier asked for them.
-    Asked,
+    Queried,
 }
 
 /// Builds a version 2 report that the engine listens to the first [`GROUPS_MAX`] of `groups`, from any source.
@@ -36,7 +36,7 @@ pub fn report(mac: MacAddr, link_local: Ipv6Addr, groups: &[Ipv6Addr], report: R
     let groups = &groups[..groups.len().min(GROUPS_MAX)];
     let record_type = match report {
         ReportReason::Joined => 4,
-        ReportReason::Asked => 2,
+        ReportReason::Queried => 2,
     };
     let macs = MacPair { source: mac, destination: multicast_mac(ALL_ROUTERS) };
     let pair = AddressPair::V6(link_local, ALL_ROUTERS);

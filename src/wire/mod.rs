@@ -32,7 +32,7 @@ impl MacAddr {
     pub const BROADCAST: Self = Self([0xff; 6]);
 
     /// True for multicast and broadcast addresses, which have the group bit set (IEEE 802.3 section 3.2.3).
-    pub const fn is_group(self) -> bool {
+    pub const fn is_multicast(self) -> bool {
         self.0[0] & 1 != 0
     }
 

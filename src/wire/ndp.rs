@@ -22,7 +22,7 @@ const NEIGHBOR_ADVERTISEMENT: u8 = 136;
 const OPTION_SOURCE_MAC: u8 = 1;
 const OPTION_TARGET_MAC: u8 = 2;
 /// Length of a message up to its options: type, code, checksum, flags and target.
-const MESSAGE_HEADER: usize = 24;
+const MESSAGE_HEADER_LEN: usize = 24;
 
 /// A valid neighbour solicitation or advertisement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Ndp {
         if kind != NEIGHBOR_SOLICITATION && kind != NEIGHBOR_ADVERTISEMENT {
             return Err(InvalidNdp::Kind);
         }
-        if message.len() < MESSAGE_HEADER {
+        if message.len() < MESSAGE_HEADER_LEN {
             return Err(InvalidNdp::Truncated);
         }
         if packet.hop_limit() != HOP_LIMIT {
@@ -105,7 +105,7 @@ impl Ndp {
         if target.is_multicast() || target.is_unspecified() || source.is_multicast() {
             return Err(InvalidNdp::Address);
         }
-        let options = &message[MESSAGE_HEADER..];
+        let options = &message[MESSAGE_HEADER_LEN..];
         if kind == NEIGHBOR_SOLICITATION {
             let source_mac = mac_option(options, OPTION_SOURCE_MAC)?;
             let detection = source.is_unspecified();
@@ -138,7 +138,7 @@ pub fn solicitation(mac: MacAddr, source: Ipv6Addr, target: Ipv6Addr, known: Opt
 
 /// Builds a solicitation for duplicate address detection of `target`, with an unspecified source (RFC 4862 section
 /// 5.4.2).
-pub fn detection(mac: MacAddr, target: Ipv6Addr) -> Vec<u8> {
+pub fn duplicate_address_probe(mac: MacAddr, target: Ipv6Addr) -> Vec<u8> {
     let destination = solicited_node(target);
     let macs = MacPair { source: mac, destination: multicast_mac(destination) };
     message(macs, Ipv6Addr::UNSPECIFIED, destination, NdiscRepr::NeighborSolicit { target_addr: target, lladdr: None })
@@ -213,7 +213,7 @@ fn mac_option(mut options: &[u8], wanted: u8) -> Result<Option<MacAddr>, Invalid
         if kind == wanted && found.is_none() {
             let (octets, _) = options[2..].split_first_chunk().ok_or(InvalidNdp::Option)?;
             let mac = MacAddr(*octets);
-            if mac.is_group() || mac.is_zero() {
+            if mac.is_multicast() || mac.is_zero() {
                 return Err(InvalidNdp::Option);
             }
             found = Some(mac);

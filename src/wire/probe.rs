@@ -21,28 +21,28 @@
 
 /// The length of the longest payload in bytes: 64 firewalls, the longest names, and notes. With the headers of IPv6 and
 /// of ICMPv6, UDP or TCP it fits the minimum IPv6 MTU (1280 bytes, RFC 8200 section 5).
-pub const PAYLOAD_MAX: usize = HEADER + 3 * (1 + NAME_MAX) + 1 + FIREWALLS_MAX * FIREWALL + NOTES_MAX;
+pub const PAYLOAD_MAX: usize = HEADER_LEN + 3 * (1 + NAME_MAX) + 1 + FIREWALLS_MAX * FIREWALL_LEN + NOTES_MAX;
 /// The longest name in bytes.
 pub const NAME_MAX: usize = 63;
 /// The most firewalls in one payload.
 pub const FIREWALLS_MAX: usize = 64;
 /// The longest name of the user who gave an order, in bytes.
-pub const BY_MAX: usize = 72;
+pub const USER_MAX: usize = 72;
 /// The longest reason of an order, in bytes.
 pub const REASON_MAX: usize = 128;
 /// Room for the notes of one payload in bytes: the longest note, or several short ones.
-const NOTES_MAX: usize = 1 + NOTE + BY_MAX + REASON_MAX;
+const NOTES_MAX: usize = 1 + NOTE_LEN + USER_MAX + REASON_MAX;
 /// Length of a note without its texts, in bytes.
-const NOTE: usize = 8 + 8 + 1 + 1;
+const NOTE_LEN: usize = 8 + 8 + 1 + 1;
 /// The text whose digest is the name of the extra entry that announces that the sender reads notes.
-const READS_NOTES: &[u8] = b"the sender reads notes";
+const NOTES_CAPABILITY: &[u8] = b"the sender reads notes";
 /// The first bytes of every payload.
 pub const MAGIC: [u8; 4] = *b"fwlb";
 const VERSION: u8 = 1;
 /// Length of magic, version and authentication, which the authentication does not cover.
-const PREFIX: usize = 4 + 1 + 8;
-const HEADER: usize = PREFIX + 4 * 8;
-const FIREWALL: usize = 8 + 1 + 1;
+const PREFIX_LEN: usize = 4 + 1 + 8;
+const HEADER_LEN: usize = PREFIX_LEN + 4 * 8;
+const FIREWALL_LEN: usize = 8 + 1 + 1;
 
 /// What the sender's probes say about a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub struct FirewallReport {
     /// State of the path between the two engines through this firewall, in the address family of the probe.
     pub verdict: ReportedPathState,
     /// Administrative state of the firewall.
-    pub standing: WireAdminState,
+    pub admin: WireAdminState,
 }
 
 /// Why a firewall has its administrative state. If all fields but the name are empty, the state comes from the sender's
@@ -112,7 +112,7 @@ pub struct Probe {
     /// The firewalls of the group that lead to the receiver.
     pub firewalls: Vec<FirewallReport>,
     /// Whether the sender reads notes.
-    pub reads_notes: bool,
+    pub supports_notes: bool,
     /// Some of the sender's notes, for a receiver that reads them.
     pub notes: Vec<AdminNote>,
 }
@@ -122,7 +122,7 @@ pub struct Probe {
 pub enum InvalidProbe {
     /// The bytes are not a probe.
     #[error("not a probe of fwlb")]
-    Foreign,
+    NotAProbe,
     /// The probe has a version of this format that the engine does not read.
     #[error("probe format {0}, this engine reads format 1")]
     Version(u8),
@@ -143,7 +143,7 @@ impl Probe {
     /// Writes the payload. `authenticate` computes a digest that is keyed by the group's seed.
     ///
     /// Names are cut to [`NAME_MAX`] bytes and the list of firewalls to [`FIREWALLS_MAX`]. A full list has no room for
-    /// the entry that announces that the sender reads notes. The texts of notes are cut to [`BY_MAX`] and
+    /// the entry that announces that the sender reads notes. The texts of notes are cut to [`USER_MAX`] and
     /// [`REASON_MAX`] bytes; notes beyond [`Probe::notes_that_fit`] are left out.
     pub fn encode(&self, authenticate: impl Fn(&[u8]) -> u64) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(PAYLOAD_MAX);
@@ -157,11 +157,11 @@ impl Probe {
             write_text(&mut bytes, text, NAME_MAX);
         }
         let firewalls = &self.firewalls[..self.firewalls.len().min(FIREWALLS_MAX)];
-        let says_so = self.reads_notes && firewalls.len() < FIREWALLS_MAX;
+        let says_so = self.supports_notes && firewalls.len() < FIREWALLS_MAX;
         let reads_notes = says_so.then(|| FirewallReport {
-            name: authenticate(READS_NOTES),
+            name: authenticate(NOTES_CAPABILITY),
             verdict: ReportedPathState::Starting,
-            standing: WireAdminState::Ready,
+            admin: WireAdminState::Ready,
         });
         bytes.push(u8::try_from(firewalls.len() + usize::from(says_so)).expect("cut to FIREWALLS_MAX"));
         for firewall in firewalls.iter().chain(&reads_notes) {
@@ -171,7 +171,7 @@ impl Probe {
                 ReportedPathState::Up => 1,
                 ReportedPathState::Down => 2,
             });
-            bytes.push(match firewall.standing {
+            bytes.push(match firewall.admin {
                 WireAdminState::Ready => 0,
                 WireAdminState::Drain => 1,
                 WireAdminState::Maint => 2,
@@ -183,18 +183,18 @@ impl Probe {
             for note in notes {
                 bytes.extend_from_slice(&note.name.to_be_bytes());
                 bytes.extend_from_slice(&note.at.to_be_bytes());
-                write_text(&mut bytes, &note.by, BY_MAX);
+                write_text(&mut bytes, &note.by, USER_MAX);
                 write_text(&mut bytes, &note.reason, REASON_MAX);
             }
         }
-        let authentication = authenticate(&bytes[PREFIX..]);
-        bytes[PREFIX - 8..PREFIX].copy_from_slice(&authentication.to_be_bytes());
+        let authentication = authenticate(&bytes[PREFIX_LEN..]);
+        bytes[PREFIX_LEN - 8..PREFIX_LEN].copy_from_slice(&authentication.to_be_bytes());
         bytes
     }
 
     /// The number of notes, counted from the first, that fit one payload; at least one if there are any.
     pub fn notes_that_fit(notes: &[AdminNote]) -> usize {
-        let len = |note: &AdminNote| NOTE + note.by.len().min(BY_MAX) + note.reason.len().min(REASON_MAX);
+        let len = |note: &AdminNote| NOTE_LEN + note.by.len().min(USER_MAX) + note.reason.len().min(REASON_MAX);
         let ends = notes.iter().scan(1, |end, note| {
             *end += len(note);
             Some(*end)
@@ -206,7 +206,7 @@ impl Probe {
     pub fn decode(bytes: &[u8], authenticate: impl Fn(&[u8]) -> u64) -> Result<Self, InvalidProbe> {
         let mut reader = Reader { bytes };
         if reader.array::<4>() != Some(MAGIC) {
-            return Err(InvalidProbe::Foreign);
+            return Err(InvalidProbe::NotAProbe);
         }
         let [version] = reader.array().ok_or(InvalidProbe::Malformed)?;
         if version != VERSION {
@@ -223,10 +223,10 @@ impl Probe {
         if !reader.bytes.is_empty() {
             return Err(InvalidProbe::Malformed);
         }
-        let reads_notes = authenticate(READS_NOTES);
+        let reads_notes = authenticate(NOTES_CAPABILITY);
         let firewalls = probe.firewalls.len();
         probe.firewalls.retain(|firewall| firewall.name != reads_notes);
-        probe.reads_notes = probe.firewalls.len() < firewalls;
+        probe.supports_notes = probe.firewalls.len() < firewalls;
         Ok(probe)
     }
 }
@@ -256,14 +256,14 @@ impl Reader<'_> {
             Some([count]) => (0..count).map(|_| self.note()).collect::<Option<_>>()?,
             None => Vec::new(),
         };
-        Some(Probe { epoch, sequence, nonce, digest, engine, version, group, firewalls, reads_notes: false, notes })
+        Some(Probe { epoch, sequence, nonce, digest, engine, version, group, firewalls, supports_notes: false, notes })
     }
 
     fn note(&mut self) -> Option<AdminNote> {
         Some(AdminNote {
             name: self.number()?,
             at: self.number()?,
-            by: self.text(BY_MAX)?,
+            by: self.text(USER_MAX)?,
             reason: self.text(REASON_MAX)?,
         })
     }
@@ -283,7 +283,7 @@ impl Reader<'_> {
             2 => WireAdminState::Maint,
             _ => return None,
         };
-        Some(FirewallReport { name, verdict, standing })
+        Some(FirewallReport { name, verdict, admin: standing })
     }
 
     fn number(&mut self) -> Option<u64> {
@@ -321,7 +321,7 @@ mod tests {
     }
 
     fn probe(firewalls: usize) -> Probe {
-        let seen = FirewallReport { name: 77, verdict: ReportedPathState::Down, standing: WireAdminState::Drain };
+        let seen = FirewallReport { name: 77, verdict: ReportedPathState::Down, admin: WireAdminState::Drain };
         Probe {
             epoch: 1,
             sequence: u64::MAX,
@@ -331,7 +331,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             group: "perimeter".to_owned(),
             firewalls: vec![seen; firewalls],
-            reads_notes: firewalls < FIREWALLS_MAX,
+            supports_notes: firewalls < FIREWALLS_MAX,
             notes: Vec::new(),
         }
     }
@@ -374,11 +374,11 @@ mod tests {
     #[test]
     fn without_notes_a_payload_is_one_of_before_with_one_firewall_more() {
         let bytes = probe(2).encode(keyed(5));
-        let count = HEADER + 3 + "outer".len() + "0.1.0".len() + "perimeter".len();
-        assert_eq!((bytes[count], bytes.len()), (3, count + 1 + 3 * FIREWALL));
-        let silent = Probe { reads_notes: false, ..probe(2) }.encode(keyed(5));
-        assert_eq!((silent[count], silent.len()), (2, count + 1 + 2 * FIREWALL));
-        assert_eq!(Probe::decode(&silent, keyed(5)), Ok(Probe { reads_notes: false, ..probe(2) }));
+        let count = HEADER_LEN + 3 + "outer".len() + "0.1.0".len() + "perimeter".len();
+        assert_eq!((bytes[count], bytes.len()), (3, count + 1 + 3 * FIREWALL_LEN));
+        let silent = Probe { supports_notes: false, ..probe(2) }.encode(keyed(5));
+        assert_eq!((silent[count], silent.len()), (2, count + 1 + 2 * FIREWALL_LEN));
+        assert_eq!(Probe::decode(&silent, keyed(5)), Ok(Probe { supports_notes: false, ..probe(2) }));
     }
 
     #[test]
@@ -387,8 +387,8 @@ mod tests {
         assert_eq!(Probe::decode(&bytes, keyed(6)), Err(InvalidProbe::Unauthentic));
         bytes[4] = 2;
         assert_eq!(Probe::decode(&bytes, keyed(5)), Err(InvalidProbe::Version(2)));
-        assert_eq!(Probe::decode(b"\x08\x09\x0a\x0b pings of others", keyed(5)), Err(InvalidProbe::Foreign));
-        assert_eq!(Probe::decode(b"", keyed(5)), Err(InvalidProbe::Foreign));
+        assert_eq!(Probe::decode(b"\x08\x09\x0a\x0b pings of others", keyed(5)), Err(InvalidProbe::NotAProbe));
+        assert_eq!(Probe::decode(b"", keyed(5)), Err(InvalidProbe::NotAProbe));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub struct NotSegmentable {
 
 /// True for a super-frame that must be segmented here, because the kernel would refuse it from a packet socket: its
 /// segments are inside a tunnel, or they are UDP whose checksum was not left to the device (`rx-gro-list`).
-pub fn is_ours(frame: &Frame<'_>, offload: &Offload) -> bool {
+pub fn needs_software_segmentation(frame: &Frame<'_>, offload: &Offload) -> bool {
     match (offload.gso.map(|gso| gso.kind), offload.partial) {
         (None | Some(GsoKind::UdpFragments), _) => false,
         (Some(GsoKind::UdpSegments), None) => true,
@@ -42,7 +42,12 @@ pub fn is_ours(frame: &Frame<'_>, offload: &Offload) -> bool {
 }
 
 /// Length of the largest segment in bytes of IP packet; `None` if the frame cannot be segmented.
-pub fn ip_len(frame: &Frame<'_>, partial: Option<PartialChecksum>, kind: GsoKind, size: u16) -> Option<usize> {
+pub fn largest_segment_len(
+    frame: &Frame<'_>,
+    partial: Option<PartialChecksum>,
+    kind: GsoKind,
+    size: u16,
+) -> Option<usize> {
     let template = Template::of(frame, partial, kind, size).ok()?;
     let payload = template.whole.len() - template.headers_len;
     Some(template.headers_len - ETHERNET_LEN + payload.min(usize::from(size)))

@@ -16,7 +16,7 @@ use crate::wire::frame::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, ethertype, protocol};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OuterHeader {
     /// The addresses of the two tunnel ends: the engine, which encapsulates, and the server, which decapsulates.
-    pub pair: AddressPair,
+    pub addresses: AddressPair,
     /// IPv4 identification. It has no meaning in packets with DF (RFC 6864 section 4.1).
     pub ident: u16,
     /// IPv4 DF: routers must not fragment the outer packet.
@@ -37,7 +37,7 @@ pub const fn overhead(outer: Family) -> u16 {
 /// DSCP and ECN are copied from the packet (the uniform model of RFC 2983 section 3.1, the normal mode of RFC 6040
 /// section 4.1), so that congestion marks set inside the tunnel can reach the end points. The IPv6 flow label is 0, as
 /// in IPVS.
-pub fn wrap(frame: &mut Vec<u8>, macs: MacPair, outer: &OuterHeader, packet: &[u8]) {
+pub fn encapsulate(frame: &mut Vec<u8>, macs: MacPair, outer: &OuterHeader, packet: &[u8]) {
     let (number, traffic_class) = match packet.first().map(|first| first >> 4) {
         Some(6) => (protocol::IPV6, (packet[0] << 4) | (packet[1] >> 4)),
         Some(_) | None => (protocol::IPV4, packet.get(1).copied().unwrap_or_default()),
@@ -45,7 +45,7 @@ pub fn wrap(frame: &mut Vec<u8>, macs: MacPair, outer: &OuterHeader, packet: &[u
     frame.clear();
     frame.extend_from_slice(&macs.destination.0);
     frame.extend_from_slice(&macs.source.0);
-    match outer.pair {
+    match outer.addresses {
         AddressPair::V4(source, destination) => {
             frame.extend_from_slice(&ethertype::IPV4.to_be_bytes());
             let mut header = [0; IPV4_LEN];
@@ -90,26 +90,26 @@ pub enum TunnelError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TunnelIcmpError<'a> {
     /// What the error says.
-    pub complaint: TunnelError,
+    pub error: TunnelError,
     /// OuterHeader source: the address of the tunnel end that encapsulated the packet.
-    pub packer: IpAddr,
+    pub outer_source: IpAddr,
     /// OuterHeader destination: the address of the tunnel end that was to decapsulate it.
-    pub unpacker: IpAddr,
+    pub outer_destination: IpAddr,
     /// The part of the inner packet that was quoted. It is often too short to tell the flow (RFC 792 requires 8 bytes
     /// only).
     pub packet: &'a [u8],
 }
 
 /// The MTU that is assumed if a router does not tell its own (RFC 1191 section 5).
-const MTU_UNTOLD: u16 = 576;
+const FALLBACK_MTU: u16 = 576;
 
 /// Reads an ICMP or ICMPv6 message; `None` if it is not an error about an IP-in-IP packet.
-pub fn refused(family: Family, message: &[u8]) -> Option<TunnelIcmpError<'_>> {
+pub fn parse_icmp_error(family: Family, message: &[u8]) -> Option<TunnelIcmpError<'_>> {
     let (header, quote) = message.split_first_chunk::<8>()?;
     let wide = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
     let narrow = u16::from_be_bytes([header[6], header[7]]);
     let complaint = match (family, header[0], header[1]) {
-        (Family::V4, 3, 4) if narrow == 0 => TunnelError::TooBig { mtu: MTU_UNTOLD },
+        (Family::V4, 3, 4) if narrow == 0 => TunnelError::TooBig { mtu: FALLBACK_MTU },
         (Family::V4, 3, 4) => TunnelError::TooBig { mtu: narrow.max(68) },
         (Family::V6, 2, _) => TunnelError::TooBig { mtu: u16::try_from(wide).unwrap_or(u16::MAX).max(68) },
         // Time exceeded means a routing loop inside the tunnel. To the client the server is then unreachable (RFC 2003
@@ -140,12 +140,17 @@ pub fn refused(family: Family, message: &[u8]) -> Option<TunnelIcmpError<'_>> {
             (fixed[6], address(8), address(24), rest)
         }
     };
-    matches!(number, protocol::IPV4 | protocol::IPV6).then_some(TunnelIcmpError { complaint, packer, unpacker, packet })
+    matches!(number, protocol::IPV4 | protocol::IPV6).then_some(TunnelIcmpError {
+        error: complaint,
+        outer_source: packer,
+        outer_destination: unpacker,
+        packet,
+    })
 }
 
 /// Puts an Ethernet header in front of `packet`, so that it can be parsed as a frame. Only the EtherType is set. `None`
 /// if it is not an IP packet.
-pub fn as_frame(packet: &[u8]) -> Option<Vec<u8>> {
+pub fn with_ethernet_header(packet: &[u8]) -> Option<Vec<u8>> {
     let number = match packet.first()? >> 4 {
         4 => ethertype::IPV4,
         6 => ethertype::IPV6,

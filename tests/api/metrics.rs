@@ -263,7 +263,7 @@ fn every_counter() -> BTreeSet<String> {
     let controller = fwlb::engine::Controller::new(config, 1, fwlb::time::Instant::ZERO);
     let workers = fwlb::engine::Counters::default();
     let workers = workers.named().map(|(name, _)| name.to_owned());
-    let sockets = fwlb::io::ways::SendError::ALL.iter().map(|error| error.name().to_owned());
+    let sockets = fwlb::io::frame_io::SendError::ALL.iter().map(|error| error.name().to_owned());
     let others = [
         "event_log_dropped",
         "event_log_written",

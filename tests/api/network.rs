@@ -266,7 +266,7 @@ async fn half_requests_and_silent_connections_delay_nobody() {
 
 #[tokio::test]
 async fn one_address_cannot_take_the_room_of_the_others_and_what_is_being_answered_is_not_cut() {
-    let limits = Limits { connections: 8, of_one: 4, ..Limits::default() };
+    let limits = Limits { connections: 8, per_origin: 4, ..Limits::default() };
     let address = served_within("127.0.0.1:9600", false, limits).await;
     // These requests are never answered, so that their connections stay busy.
     let pending = request("GET", "/api/v1/events?engine=outer", None, "");

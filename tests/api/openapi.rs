@@ -269,7 +269,7 @@ fn examples() -> Vec<(Request, Answer)> {
             done().unwrap(),
         ),
         (set_firewall(), Answer::Done(view(held))),
-        (Request::Measures, Answer::Measures(Box::new(measured))),
+        (Request::Metrics, Answer::Metrics(Box::new(measured))),
     ]
 }
 

@@ -96,7 +96,7 @@ impl Backend for Fake {
             Request::Links => Ok(Answer::Links(vec![])),
             Request::Neighbors => Ok(Answer::Neighbors(vec![])),
             Request::Peers => Ok(Answer::Peers(vec![])),
-            Request::Measures | Request::Explain { .. } => Err(ApiError::Unavailable("stopping".to_owned())),
+            Request::Metrics | Request::Explain { .. } => Err(ApiError::Unavailable("stopping".to_owned())),
         }
     }
 

@@ -107,7 +107,7 @@ pub fn fails_with(
             let established = rig.exec(Station::Server(1), &["ss", "-Htn", "state", "established", "sport", "=", ":7"]);
             assert_eq!(established.trim(), "", "the servers' ends were told as well");
             for firewall in 1..=3 {
-                let drops = rig.lab.drops(firewall).unwrap();
+                let drops = rig.lab.firewall_totals(firewall).unwrap();
                 assert_eq!((drops.invalid, drops.new_not_syn), (0, 0), "fw{firewall}: {drops:?}");
             }
         },

@@ -45,7 +45,7 @@ fn a_syn_flood_breaks_no_established_session_and_lets_new_ones_in() {
                 assert_all_answered(&traffic.flows());
             }
             for firewall in 1..=2 {
-                let drops = rig.lab.drops(firewall).unwrap();
+                let drops = rig.lab.firewall_totals(firewall).unwrap();
                 assert_eq!((drops.invalid, drops.new_not_syn), (0, 0), "fw{firewall}: {drops:?}");
             }
         },

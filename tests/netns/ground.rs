@@ -191,7 +191,7 @@ impl Rig {
     #[track_caller]
     pub fn assert_firewalls_dropped_nothing(&self) {
         for firewall in 1..=self.topology().firewalls {
-            let drops = self.lab.drops(firewall).expect("nft answers");
+            let drops = self.lab.firewall_totals(firewall).expect("nft answers");
             assert_eq!((drops.invalid, drops.new_not_syn), (0, 0), "fw{firewall}: {drops:?}");
             assert!(drops.passed > 0, "fw{firewall} carried nothing");
         }
@@ -217,10 +217,10 @@ impl Rig {
             eprintln!("engine {}: {moved:?}\n{}", side.engine(), self.lab.log(side.engine()));
         }
         for firewall in 1..=self.topology().firewalls {
-            eprintln!("fw{firewall}: {:?}", self.lab.drops(firewall));
+            eprintln!("fw{firewall}: {:?}", self.lab.firewall_totals(firewall));
         }
         // A datagram that a host had no room for is the machine's fault and not that of the engines.
-        for node in self.topology().nodes() {
+        for node in self.topology().stations() {
             let lost =
                 self.output(node, &["sh", "-c", "nstat -s 2>/dev/null | grep -E 'RcvbufErrors|ReasmFails|InErrors'"]);
             if !lost.stdout.is_empty() {

@@ -4,7 +4,7 @@
 
 use fwlb::id::{FirewallId, GroupId, PathSetId};
 use fwlb::path::PathSet;
-use fwlb::path::pinning::{NearDecision, PacketKind, Pin, PinState, PinningView, far, near};
+use fwlb::path::pinning::{NearDecision, PacketKind, Pin, PinState, PinningView, decide_far, decide_near};
 use fwlb::time::{Duration, Instant};
 use fwlb::wire::Family;
 
@@ -128,7 +128,7 @@ impl Engine {
             up,
             selectable: up & !self.draining,
             starting: 0,
-            falls: self.falls[..firewalls].to_vec(),
+            failure_counts: self.falls[..firewalls].to_vec(),
         }
     }
 
@@ -187,7 +187,7 @@ impl World {
         let home = self.home.filter(|_| !self.hurt && self.clean);
         let before = self.engines[side].pin;
         let set = self.engines[side].set(settings.firewalls);
-        let pin = match near(before, kind(segment), &view(settings, side, &set), self.now) {
+        let pin = match decide_near(before, kind(segment), &view(settings, side, &set), self.now) {
             NearDecision::Send { pin, .. } => pin,
             NearDecision::NoPath => {
                 tally.lost += 1;
@@ -237,7 +237,8 @@ impl World {
         let side = 1 - packet.from;
         let set = self.engines[side].set(settings.firewalls);
         let from = FirewallId::from(packet.firewall);
-        let (pin, _) = far(self.engines[side].pin, from, kind(packet.kind), &view(settings, side, &set), self.now);
+        let (pin, _) =
+            decide_far(self.engines[side].pin, from, kind(packet.kind), &view(settings, side, &set), self.now);
         self.store(side, pin, tally);
         tally.received[side] += u32::from(packet.kind >= Segment::Data);
         self.hear(settings, side, packet.kind, tally);

@@ -226,7 +226,7 @@ fn an_engine_that_stood_still_blames_nobody() {
 #[test]
 fn an_engine_whose_workers_stand_still_blames_nobody() {
     let mut lab = ready(SandwichPlan::default());
-    lab.take_probes_apart();
+    lab.set_probe_bypass();
     for stall in [120, 400, 1000] {
         lab.stall_workers(Side::Outer, ms(stall));
         for _ in 0..(stall + 1500) / 10 {
@@ -244,7 +244,7 @@ fn an_engine_whose_workers_stand_still_blames_nobody() {
 #[test]
 fn a_firewall_that_dies_while_workers_stand_still_is_found() {
     let mut lab = ready(SandwichPlan::default());
-    lab.take_probes_apart();
+    lab.set_probe_bypass();
     lab.stall_workers(Side::Outer, ms(1000));
     lab.crash_firewall(0);
     lab.run_for(ms(700));
@@ -283,7 +283,7 @@ fn a_lost_peer_stays_lost_over_a_cut_of_both_cables() {
     lab.run_for(ms(500));
     lab.crash_engine(Side::Inner);
     lab.run_for(ms(1000));
-    let peer = |lab: &Laboratory| lab.engine(Side::Outer).peers(lab.world.now())[0].state.clone();
+    let peer = |lab: &Scenario| lab.engine(Side::Outer).peers(lab.world.now())[0].state.clone();
     assert_eq!(peer(&lab), "lost");
 
     (0..2).for_each(|firewall| lab.cut_leg(firewall, FirewallLeg::Outside, true));

@@ -130,7 +130,7 @@ fn time_exceeded_comes_from_every_hop_through_the_flows_own_firewall() {
         }
 
         let host = lab.world.host(lab.nodes.hosts[0][0]);
-        let hops: Vec<_> = host.complaints.iter().map(|complaint| (complaint.from, complaint.about)).collect();
+        let hops: Vec<_> = host.icmp_errors.iter().map(|complaint| (complaint.from, complaint.about)).collect();
         let firewall = lab.firewalls_of(flow)[0];
         let expected = [
             gateway(Side::Outer, v4),
@@ -156,7 +156,7 @@ fn a_firewall_with_a_smaller_mtu_is_heard_by_the_sender() {
         lab.send_raw(Side::Outer, 0, big);
         lab.run_for(ms(50));
 
-        let complaints = &lab.world.host(lab.nodes.hosts[0][0]).complaints;
+        let complaints = &lab.world.host(lab.nodes.hosts[0][0]).icmp_errors;
         let (kind, code) = if v4 { (3, 4) } else { (2, 0) };
         assert_eq!(complaints.len(), 1, "fragmentation needed, packet too big");
         assert_eq!((complaints[0].kind, complaints[0].code, complaints[0].about), (kind, code, tuple));
@@ -180,7 +180,7 @@ fn an_error_of_the_server_reaches_the_client_through_the_flows_firewall() {
         lab.run_for(ms(20));
     }
 
-    assert_eq!(lab.world.host(lab.nodes.hosts[0][0]).complaints.len(), 16);
+    assert_eq!(lab.world.host(lab.nodes.hosts[0][0]).icmp_errors.len(), 16);
     assert_eq!(lab.oracle(), 0, "an error through another firewall is INVALID there");
     assert_unbroken(&lab);
 }

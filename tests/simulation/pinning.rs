@@ -37,9 +37,9 @@ fn counterexample_2_two_engines_that_both_chose_agree() {
         source: (fwlb::sim::sandwich::host_address(Side::Outer, 0, true), port),
         destination: (fwlb::sim::sandwich::host_address(Side::Inner, 0, true), port + 1),
     };
-    let crossed = (2000..u16::MAX)
-        .step_by(2)
-        .find(|port| lab.choice(Side::Outer, ends(*port)) != lab.choice(Side::Inner, ends(*port).reversed()));
+    let crossed = (2000..u16::MAX).step_by(2).find(|port| {
+        lab.chosen_firewall(Side::Outer, ends(*port)) != lab.chosen_firewall(Side::Inner, ends(*port).reversed())
+    });
     let tuple = ends(crossed.expect("different seeds disagree about half of all flows"));
 
     let left = lab.open_tuple(long(Traffic::TcpEcho), client.from, 0, tuple);
@@ -48,9 +48,9 @@ fn counterexample_2_two_engines_that_both_chose_agree() {
 
     assert_works(&mut lab, left, ms(2000));
     assert_works(&mut lab, right, ms(2000));
-    let moves = lab.checks.story(right).unwrap().moves();
+    let moves = lab.checkers.history(right).unwrap().moves();
     lab.run_for(ms(8000));
-    assert_eq!(lab.checks.story(right).unwrap().moves(), moves, "they agreed and stay so");
+    assert_eq!(lab.checkers.history(right).unwrap().moves(), moves, "they agreed and stay so");
 }
 
 #[test]
@@ -73,10 +73,10 @@ fn counterexample_3_two_engines_that_both_learned_do_not_swap_for_ever() {
     lab.slow_firewall(0, Duration::ZERO);
 
     lab.run_for(ms(6000));
-    let moves = lab.checks.story(flow).unwrap().moves();
+    let moves = lab.checkers.history(flow).unwrap().moves();
 
     assert_works(&mut lab, flow, ms(3000));
-    assert_eq!(lab.checks.story(flow).unwrap().moves(), moves, "the flow has come to rest");
+    assert_eq!(lab.checkers.history(flow).unwrap().moves(), moves, "the flow has come to rest");
     assert!(moves <= 6, "{moves} moves");
 }
 
@@ -90,7 +90,7 @@ fn counterexample_4_a_restart_makes_no_wrong_owner() {
     lab.crash_firewall(0);
     lab.run_for(ms(800));
     let port = (port..).find(|port| {
-        let tuple = fwlb::sim::laboratory::tuple(Traffic::TcpPush, OUT, *port);
+        let tuple = fwlb::sim::scenario::tuple(Traffic::TcpPush, OUT, *port);
         hashes_to(&lab, tuple, 0)
     });
     let flow = lab.open_as(long(Traffic::TcpPush), OUT, port.unwrap());
@@ -110,8 +110,8 @@ fn counterexample_4_a_restart_makes_no_wrong_owner() {
 }
 
 /// True if the flow belongs on `firewall` when all firewalls are up.
-fn hashes_to(lab: &Laboratory, tuple: Tuple, firewall: usize) -> bool {
-    let healthy = Laboratory::new(lab.plan.clone(), 1);
+fn hashes_to(lab: &Scenario, tuple: Tuple, firewall: usize) -> bool {
+    let healthy = Scenario::new(lab.plan.clone(), 1);
     let snapshot = healthy.engine(Side::Outer).snapshot().unwrap();
     let end = |(address, port)| fwlb::flow::Endpoint { address, port };
     let key = fwlb::flow::FlowKey {
@@ -121,7 +121,7 @@ fn hashes_to(lab: &Laboratory, tuple: Tuple, firewall: usize) -> bool {
     };
     let group = &snapshot.groups[0];
     let all = (1 << group.members.len()) - 1;
-    fwlb::path::rendezvous::select(group, all, group.hasher.flow(&key)) == Some(firewall)
+    fwlb::path::rendezvous::select(group, all, group.hasher.flow_hash(&key)) == Some(firewall)
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn counterexample_10_rotation_ends() {
     // No firewall has state for these segments, and their sender keeps retransmitting.
     for firewalls in [2, 3] {
         let mut lab = ready(SandwichPlan { firewalls, ..SandwichPlan::default() });
-        let tuple = fwlb::sim::laboratory::tuple(Traffic::TcpEcho, OUT, 33_333);
+        let tuple = fwlb::sim::scenario::tuple(Traffic::TcpEcho, OUT, 33_333);
         for _ in 0..100 {
             let segment = Packet::tcp(tuple.source, tuple.destination, tcp_flag::ACK, 5, 5, b"hello");
             lab.send_raw(Side::Outer, 0, segment);

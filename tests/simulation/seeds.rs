@@ -61,7 +61,7 @@ fn a_fault_that_nobody_announced_is_seen_by_the_checkers() {
     lab.world.with_firewall(node, |firewall, _| firewall.crash());
     lab.run_for(ms(3000));
 
-    let promises: Vec<_> = lab.checks.violations().iter().map(|violation| violation.promise).collect();
+    let promises: Vec<_> = lab.checkers.violations().iter().map(|violation| violation.promise).collect();
     assert!(promises.contains(&"no false alarm"), "{promises:?}");
     assert!(lab.firewalls_of(flow).len() > 1);
 }

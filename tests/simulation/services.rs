@@ -20,13 +20,13 @@ fn service(traffic: Traffic, mode: ForwardingMode) -> ServicePlan {
 const SORTS: [Traffic; 4] = [Traffic::TcpEcho, Traffic::TcpPush, Traffic::UdpEcho, Traffic::UdpOneWay];
 
 /// Opens `count` flows of ten exchanges to a service, from alternate clients.
-fn ask(lab: &mut Laboratory, service: usize, count: usize, v4: bool) -> Vec<FlowRef> {
-    let open = |number| lab.ask(service, short(Traffic::TcpEcho), Side::Outer, number % 2, v4);
+fn ask(lab: &mut Scenario, service: usize, count: usize, v4: bool) -> Vec<FlowRef> {
+    let open = |number| lab.open_to_service(service, short(Traffic::TcpEcho), Side::Outer, number % 2, v4);
     (0..count).map(open).collect()
 }
 
 /// The number of flows of each server.
-fn shares(lab: &Laboratory, flows: &[FlowRef]) -> [usize; 3] {
+fn shares(lab: &Scenario, flows: &[FlowRef]) -> [usize; 3] {
     let mut shares = [0; 3];
     for flow in flows {
         let servers = lab.servers_of(*flow);
@@ -37,7 +37,7 @@ fn shares(lab: &Laboratory, flows: &[FlowRef]) -> [usize; 3] {
 }
 
 /// Lets clients of both families use the first `services` services in turn, until every flow is done.
-fn serve(lab: &mut Laboratory, flows: usize, services: usize) {
+fn serve(lab: &mut Scenario, flows: usize, services: usize) {
     let flows: Vec<_> = (0..flows).flat_map(|n| ask(lab, n % services, 1, n < flows / 2)).collect();
     lab.run_for(ms(2500));
 
@@ -89,7 +89,7 @@ fn an_engine_without_a_group_is_a_plain_server_load_balancer() {
         let services = [ForwardingMode::Nat, ForwardingMode::FullNat, ForwardingMode::Direct]
             .map(|mode| service(Traffic::TcpEcho, mode))
             .to_vec();
-        let mut lab = Laboratory::new(SandwichPlan { firewalls: 0, one_arm, ..farm(services) }, 42);
+        let mut lab = Scenario::new(SandwichPlan { firewalls: 0, one_arm, ..farm(services) }, 42);
         lab.run_for(ms(1200));
         serve(&mut lab, 18, 3);
         assert_unbroken(&lab);
@@ -104,7 +104,7 @@ fn a_client_beside_the_servers_is_served_by_full_nat_and_direct() {
             .to_vec();
         let mut lab = ready(farm(services));
         let flows: Vec<_> =
-            (0..16).map(|n| lab.ask(n % 4, short(Traffic::TcpEcho), Side::Inner, n % 2, n < 8)).collect();
+            (0..16).map(|n| lab.open_to_service(n % 4, short(Traffic::TcpEcho), Side::Inner, n % 2, n < 8)).collect();
         lab.run_for(ms(2500));
 
         for flow in flows {
@@ -145,7 +145,7 @@ fn a_server_is_down_for_its_own_reason_by_every_kind_of_check() {
         (PlannedCheck::Http, Health::Refusing),
     ] {
         let mut lab = ready(farm(vec![ServicePlan { check, ..service(Traffic::TcpEcho, ForwardingMode::Nat) }]));
-        let state = |lab: &Laboratory| {
+        let state = |lab: &Scenario| {
             let services = lab.engine(Side::Inner).services(lab.world.now());
             services[0].servers.iter().map(|server| server.state.clone()).collect::<Vec<_>>()
         };
@@ -174,7 +174,7 @@ fn sessions_of_a_dead_server_end_as_on_failure_says() {
     ] {
         let plan = ServicePlan { on_failure: Some(on_failure), ..service(traffic, mode) };
         let mut lab = ready(farm(vec![plan]));
-        let flows: Vec<_> = (0..12).map(|n| lab.ask(0, long(traffic), Side::Outer, n % 2, n < 6)).collect();
+        let flows: Vec<_> = (0..12).map(|n| lab.open_to_service(0, long(traffic), Side::Outer, n % 2, n < 6)).collect();
         lab.run_for(ms(1000));
         let hers: Vec<_> = flows.iter().copied().filter(|flow| lab.servers_of(*flow) == [1]).collect();
         assert_eq!(hers.len(), 4);
@@ -202,7 +202,8 @@ fn sessions_of_a_dead_server_end_as_on_failure_says() {
 fn a_server_cut_off_and_its_client_both_hear_of_the_reset() {
     let mut lab =
         ready(farm(vec![ServicePlan { check: PlannedCheck::Http, ..service(Traffic::TcpEcho, ForwardingMode::Nat) }]));
-    let flows: Vec<_> = (0..9).map(|n| lab.ask(0, long(Traffic::TcpEcho), Side::Outer, n % 2, true)).collect();
+    let flows: Vec<_> =
+        (0..9).map(|n| lab.open_to_service(0, long(Traffic::TcpEcho), Side::Outer, n % 2, true)).collect();
     lab.run_for(ms(1000));
     let server = lab.nodes.servers[0];
     assert_eq!(lab.world.host(server).tcp_connections(), 3);
@@ -222,11 +223,13 @@ fn a_server_cut_off_and_its_client_both_hear_of_the_reset() {
 fn a_draining_server_keeps_its_sessions_until_the_deadline_and_gets_no_new_ones() {
     let mut lab =
         ready(farm(vec![ServicePlan { drain_timeout: "2s", ..service(Traffic::TcpEcho, ForwardingMode::Nat) }]));
-    let old: Vec<_> = (0..9).map(|n| lab.ask(0, long(Traffic::TcpEcho), Side::Outer, n % 2, true)).collect();
+    let old: Vec<_> =
+        (0..9).map(|n| lab.open_to_service(0, long(Traffic::TcpEcho), Side::Outer, n % 2, true)).collect();
     lab.run_for(ms(1000));
 
     lab.set_server_admin(0, 1, Some(AdminState::Drain));
-    let new: Vec<_> = (0..8).map(|n| lab.ask(0, long(Traffic::TcpEcho), Side::Outer, n % 2, true)).collect();
+    let new: Vec<_> =
+        (0..8).map(|n| lab.open_to_service(0, long(Traffic::TcpEcho), Side::Outer, n % 2, true)).collect();
     lab.run_for(ms(1500));
     assert_eq!(shares(&lab, &new)[1], 0);
     for flow in &old {
@@ -246,8 +249,8 @@ fn a_draining_server_keeps_its_sessions_until_the_deadline_and_gets_no_new_ones(
 #[test]
 fn sticky_clients_come_back_to_their_server_until_it_dies_and_then_stay_with_the_next() {
     let mut lab = ready(farm(vec![ServicePlan { sticky_s: 60, ..service(Traffic::TcpEcho, ForwardingMode::Nat) }]));
-    let visit = |lab: &mut Laboratory, opener| {
-        let flow = lab.ask(0, FlowSpec { rounds: 2, ..short(Traffic::TcpEcho) }, Side::Outer, opener, true);
+    let visit = |lab: &mut Scenario, opener| {
+        let flow = lab.open_to_service(0, FlowSpec { rounds: 2, ..short(Traffic::TcpEcho) }, Side::Outer, opener, true);
         lab.run_for(ms(600));
         lab.servers_of(flow)
     };
@@ -273,7 +276,8 @@ fn a_firewall_and_a_server_die_at_once_and_each_flow_fares_as_its_own_half() {
         kind: SimFirewallKind::Synced,
         ..farm(vec![service(Traffic::TcpEcho, ForwardingMode::Nat)])
     });
-    let flows: Vec<_> = (0..30).map(|n| lab.ask(0, long(Traffic::TcpEcho), Side::Outer, n % 2, n < 15)).collect();
+    let flows: Vec<_> =
+        (0..30).map(|n| lab.open_to_service(0, long(Traffic::TcpEcho), Side::Outer, n % 2, n < 15)).collect();
     lab.run_for(ms(1000));
 
     lab.set_health(2, Health::Dead);
@@ -294,7 +298,8 @@ fn a_restarted_engine_serves_new_sessions_and_tells_the_old_clients() {
         [(PlannedScheduler::RoundRobin, ForwardingMode::FullNat), (PlannedScheduler::Hash, ForwardingMode::Nat)]
     {
         let mut lab = ready(farm(vec![ServicePlan { scheduler, ..service(Traffic::TcpEcho, mode) }]));
-        let old: Vec<_> = (0..10).map(|n| lab.ask(0, long(Traffic::TcpEcho), Side::Outer, n % 2, true)).collect();
+        let old: Vec<_> =
+            (0..10).map(|n| lab.open_to_service(0, long(Traffic::TcpEcho), Side::Outer, n % 2, true)).collect();
         lab.run_for(ms(1000));
 
         lab.crash_engine(Side::Inner);
@@ -324,7 +329,8 @@ fn a_client_that_the_engine_forgot_is_placed_although_its_server_spoke_first() {
     for mode in [ForwardingMode::Direct, ForwardingMode::Tunnel] {
         let mut lab =
             ready(farm(vec![ServicePlan { scheduler: PlannedScheduler::Hash, ..service(Traffic::TcpPush, mode) }]));
-        let flows: Vec<_> = (0..10).map(|n| lab.ask(0, long(Traffic::TcpPush), Side::Outer, n % 2, n < 5)).collect();
+        let flows: Vec<_> =
+            (0..10).map(|n| lab.open_to_service(0, long(Traffic::TcpPush), Side::Outer, n % 2, n < 5)).collect();
         lab.run_for(ms(1000));
         // The servers keep sending through the engine, which has forgotten their clients.
         lab.crash_engine(Side::Inner);
@@ -346,14 +352,16 @@ fn a_greedy_client_of_a_full_nat_service_leaves_ports_to_the_other() {
     plan.farm.servers = 1;
     plan.farm.ports = 45;
     let mut lab = ready(plan);
-    let greedy: Vec<_> = (0..60).map(|_| lab.ask(0, long(Traffic::TcpEcho), Side::Outer, 0, true)).collect();
+    let greedy: Vec<_> =
+        (0..60).map(|_| lab.open_to_service(0, long(Traffic::TcpEcho), Side::Outer, 0, true)).collect();
     lab.run_for(ms(1000));
     // As long as it has no more than eight for each port that it leaves.
     assert_eq!(greedy.iter().filter(|flow| lab.flow(**flow).state != FlowState::Opening).count(), 41);
     assert!(drops(&lab, Side::Inner, DropReason::SourceShare) > 0);
     assert_eq!(drops(&lab, Side::Inner, DropReason::SnatExhausted), 0);
 
-    let modest: Vec<_> = (0..4).map(|_| lab.ask(0, short(Traffic::TcpEcho), Side::Outer, 1, true)).collect();
+    let modest: Vec<_> =
+        (0..4).map(|_| lab.open_to_service(0, short(Traffic::TcpEcho), Side::Outer, 1, true)).collect();
     lab.run_for(ms(2500));
     for flow in modest {
         assert_done(&lab, flow);
@@ -367,10 +375,11 @@ fn when_the_ports_end_only_new_flows_are_refused_and_ports_come_back_rested() {
     plan.farm.servers = 1;
     plan.farm.ports = 5;
     let mut lab = ready(plan);
-    let held: Vec<_> = (0..5).map(|n| lab.ask(0, long(Traffic::TcpEcho), Side::Outer, n % 2, true)).collect();
+    let held: Vec<_> =
+        (0..5).map(|n| lab.open_to_service(0, long(Traffic::TcpEcho), Side::Outer, n % 2, true)).collect();
     lab.run_for(ms(500));
-    let refused = lab.ask(0, short(Traffic::TcpEcho), Side::Outer, 0, true);
-    let six = lab.ask(0, short(Traffic::TcpEcho), Side::Outer, 0, false);
+    let refused = lab.open_to_service(0, short(Traffic::TcpEcho), Side::Outer, 0, true);
+    let six = lab.open_to_service(0, short(Traffic::TcpEcho), Side::Outer, 0, false);
     lab.run_for(ms(800));
 
     assert_eq!(lab.flow(refused).state, FlowState::Opening);
@@ -405,7 +414,7 @@ fn fragments_and_super_frames_reach_the_servers_whole() {
         let services = vec![service(Traffic::UdpEcho, mode), service(Traffic::TcpEcho, mode)];
         let mut lab = ready(SandwichPlan { gso: true, ..farm(services) });
         let large = FlowSpec { size: 3500, shuffled: true, ..short(Traffic::UdpEcho) };
-        let flows: Vec<_> = (0..8).map(|n| lab.ask(n % 2, large, Side::Outer, n % 2, n < 4)).collect();
+        let flows: Vec<_> = (0..8).map(|n| lab.open_to_service(n % 2, large, Side::Outer, n % 2, n < 4)).collect();
         lab.run_for(ms(2500));
 
         for flow in flows {
@@ -441,7 +450,7 @@ fn what_nobody_announced_is_seen_by_the_checkers_of_services() {
         ..service(Traffic::TcpEcho, ForwardingMode::Nat)
     };
     let mut lab = ready(farm(vec![service(Traffic::TcpEcho, ForwardingMode::Nat), sticky]));
-    let promises = |lab: &Laboratory| lab.checks.violations().iter().map(|v| v.promise).collect::<Vec<_>>();
+    let promises = |lab: &Scenario| lab.checkers.violations().iter().map(|v| v.promise).collect::<Vec<_>>();
     // One turn more or less is allowed, and for clients whose server is remembered.
     ask(&mut lab, 0, 4, true);
     ask(&mut lab, 1, 2, true);
@@ -452,7 +461,7 @@ fn what_nobody_announced_is_seen_by_the_checkers_of_services() {
     // port another server.
     let inner = lab.nodes.engine(Side::Inner);
     lab.world.with_engine(inner, |engine, _| engine.crash());
-    lab.world.with_engine(inner, fwlb::sim::appliance::SimEngine::start);
+    lab.world.with_engine(inner, fwlb::sim::sim_engine::SimEngine::start);
     lab.run_for(ms(1500));
     ask(&mut lab, 0, 3, true);
     ask(&mut lab, 1, 8, true);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use fwlb::engine::testbed::{self, Punts, Side};
+use fwlb::engine::testbed::{self, PuntList, Side};
 use fwlb::engine::{Batch, CountersCell, Forwarder, Packet, Snapshot, Verdict};
 use fwlb::id::{DeviceId, LinkId};
 use fwlb::session::SessionTable;
@@ -33,7 +33,7 @@ pub struct Decision {
 pub struct Member {
     forwarder: Forwarder,
     cell: Arc<CountersCell>,
-    punts: Punts,
+    punts: PuntList,
     /// The frames that it got.
     share: AtomicU64,
 }
@@ -54,7 +54,7 @@ impl World {
     pub fn inner(workers: usize, mode: ForwardingMode, scheduler: Scheduler, is_sticky: bool) -> Self {
         let mut world = Self::new(Side::Inner, workers);
         world.snapshot.services = service(mode, scheduler, is_sticky);
-        world.snapshot.vips = [VIP].into_iter().collect();
+        world.snapshot.service_addresses = [VIP].into_iter().collect();
         world
     }
 
@@ -63,7 +63,7 @@ impl World {
         let member = |(forwarder, cell)| Member {
             forwarder,
             cell,
-            punts: Punts { capacity: usize::MAX, ..Punts::default() },
+            punts: PuntList { capacity: usize::MAX, ..PuntList::default() },
             share: AtomicU64::new(0),
         };
         let snapshot = testbed::snapshot(side, FIREWALLS);

@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 use fwlb::id::DeviceId;
 use fwlb::io::af_packet::{self, RingOptions};
 use fwlb::io::af_xdp::{SendSocket, Umem, XdpDevice};
+use fwlb::io::frame_io::{Outgoing, Receiver, Sender};
 use fwlb::io::isolate::Isolation;
 use fwlb::io::netdev;
 use fwlb::io::wait::{Waiter, Wake};
-use fwlb::io::ways::{Outgoing, Receiver, Sender};
 use fwlb::time::Duration;
 use fwlb::wire::batch::Batch;
 
@@ -58,8 +58,8 @@ pub fn forward(words: &[String]) -> Result<()> {
     let index = |name: &str| Ok::<_, anyhow::Error>(netdev::find(name).context("no such device")?.index);
     let (near_index, far_index) = (index(near)?, index(far)?);
     let mut isolation = Isolation::new("minimal")?;
-    isolation.hold(near)?;
-    isolation.hold(far)?;
+    isolation.isolate(near)?;
+    isolation.isolate(far)?;
     let open =
         |index| Ok::<_, anyhow::Error>(Receiver::Packet(af_packet::Receiver::open(index, RingOptions::default())?));
     let mut receivers = [open(near_index)?, open(far_index)?];

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use fwlb::engine::testbed::{self, Punts, Side};
+use fwlb::engine::testbed::{self, PuntList, Side};
 use fwlb::engine::{Batch, Packet, Verdict};
 use fwlb::id::DeviceId;
 use fwlb::io::clock::Clock;
@@ -84,7 +84,7 @@ fn on_the_core<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T> {
     let pinned = || {
         // On a machine that refuses, the result is worse.
         let _ = thread::pin_to(DUT_CORE);
-        let _ = thread::go_first();
+        let _ = thread::raise_priority();
         f()
     };
     std::thread::scope(|scope| scope.spawn(pinned).join()).map_err(|_| anyhow!("the engine in memory panicked"))
@@ -155,8 +155,8 @@ pub fn fill_and_tell(sessions: u32) -> Result<()> {
     const STATUS: &str = "/proc/self/status";
     let mut snapshot = testbed::snapshot(Side::Inner, 4);
     snapshot.services = service();
-    snapshot.vips = snapshot.services.all()[0].addresses.iter().copied().collect();
-    let mut punts = Punts::default();
+    snapshot.service_addresses = snapshot.services.all()[0].addresses.iter().copied().collect();
+    let mut punts = PuntList::default();
     let macs = MacPair {
         source: testbed::firewall_mac(Side::Inner, 1),
         destination: testbed::engine_mac(Side::Inner, Side::Inner.far()),

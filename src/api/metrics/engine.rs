@@ -40,7 +40,7 @@ pub(super) fn encode(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Resu
         of("config_epoch", "Publications of what the packet workers look at."),
         each().map(|(labels, engine)| (labels, engine.status.epoch)),
     )?;
-    page.measures(
+    page.fractional_gauges(
         seconds("uptime", "Time since the engine started."),
         each().map(|(labels, engine)| (labels, engine.status.uptime_ms as f64 / 1000.0)),
     )?;
@@ -191,5 +191,5 @@ pub(super) fn encode_process(page: &mut Page<'_>, process: &Process) -> fmt::Res
     page.gauges(of("process_max_fds", "File descriptors that the process may use."), one(max_fds))?;
     page.gauges(of("process_threads", "Threads of the process."), one(threads))?;
     let started = [(Labels::new(), start_seconds)];
-    page.measures(seconds("process_start_time", "When the process started, since 1970."), started)
+    page.fractional_gauges(seconds("process_start_time", "When the process started, since 1970."), started)
 }

@@ -85,7 +85,7 @@ impl<'e> Page<'e> {
     }
 
     /// Writes gauges with fractional values.
-    pub(super) fn measures<'a>(
+    pub(super) fn fractional_gauges<'a>(
         &mut self,
         family: Family<'_>,
         samples: impl IntoIterator<Item = (Labels<'a>, f64)>,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::family::{Labels, Page, bytes, of, ratio, seconds};
-use super::members::{and, of_engine};
+use super::members::{of_engine, with_labels};
 use crate::engine::view::{MeasuresView, ServerCheckView, ServerView, ServiceView};
 
 pub(super) fn encode(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
@@ -22,20 +22,20 @@ fn in_seconds(ms: u64) -> f64 {
 
 fn each_service(engines: &[MeasuresView]) -> impl Iterator<Item = (Labels<'_>, &ServiceView)> {
     engines.iter().flat_map(|engine| {
-        engine.services.iter().map(move |one| (and(of_engine(engine), [("service", &one.name)]), one))
+        engine.services.iter().map(move |one| (with_labels(of_engine(engine), [("service", &one.name)]), one))
     })
 }
 
 fn each_server(engines: &[MeasuresView]) -> impl Iterator<Item = (Labels<'_>, &ServerView)> {
     each_service(engines).flat_map(|(labels, service)| {
-        service.servers.iter().map(move |one| (and(labels.clone(), [("server", &one.name)]), one))
+        service.servers.iter().map(move |one| (with_labels(labels.clone(), [("server", &one.name)]), one))
     })
 }
 
 /// Those that are made.
 fn each_check(engines: &[MeasuresView]) -> impl Iterator<Item = (Labels<'_>, &ServerCheckView)> {
     each_server(engines).flat_map(|(labels, server)| {
-        server.checks.iter().map(move |one| (and(labels.clone(), [("family", &one.family)]), one))
+        server.checks.iter().map(move |one| (with_labels(labels.clone(), [("family", &one.family)]), one))
     })
 }
 
@@ -51,7 +51,7 @@ fn services(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
         STATES,
         each().map(|(labels, one)| (labels, one.state.as_str())),
     )?;
-    page.measures(
+    page.fractional_gauges(
         seconds("service_state_age", "How long the virtual service has been in its state."),
         each().map(|(labels, one)| (labels, in_seconds(one.since_ms))),
     )?;
@@ -71,7 +71,7 @@ fn services(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
         of("service_new_sessions", "Sessions that took a server of the virtual service that it has now."),
         each().map(|(labels, one)| (labels, one.servers.iter().map(|server| server.new_sessions).sum())),
     )?;
-    page.measures(
+    page.fractional_gauges(
         ratio("service_imbalance", "Scheduler hash: the busiest server's share of the table over its fair share."),
         each().filter_map(|(labels, one)| Some((labels, one.imbalance?))),
     )
@@ -89,7 +89,7 @@ fn servers(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
         STATES,
         each().map(|(labels, one)| (labels, one.state.as_str())),
     )?;
-    page.measures(
+    page.fractional_gauges(
         seconds("server_state_age", "How long the real server has been in its state."),
         each().map(|(labels, one)| (labels, in_seconds(one.since_ms))),
     )?;
@@ -165,7 +165,7 @@ fn checks(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
         of("server_check_last_passed", "Whether the last check of the real server passed."),
         each().filter_map(|(labels, one)| Some((labels, u64::from(one.last.as_ref()?.result == "passed")))),
     )?;
-    page.measures(
+    page.fractional_gauges(
         seconds(
             "server_check_duration",
             "How long the last check of the real server took; what passed, was answered then.",

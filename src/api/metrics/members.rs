@@ -17,14 +17,17 @@ pub(super) fn of_engine(engine: &MeasuresView) -> Labels<'_> {
 }
 
 /// Appends `more` to `labels`.
-pub(super) fn and<'a, const N: usize>(mut labels: Labels<'a>, more: [(&'static str, &'a str); N]) -> Labels<'a> {
+pub(super) fn with_labels<'a, const N: usize>(
+    mut labels: Labels<'a>,
+    more: [(&'static str, &'a str); N],
+) -> Labels<'a> {
     labels.extend(more);
     labels
 }
 
 fn each_firewall(engines: &[MeasuresView]) -> impl Iterator<Item = (Labels<'_>, &FirewallView)> {
     engines.iter().flat_map(|engine| {
-        let labels = |one| and(of_engine(engine), member_of(one));
+        let labels = |one| with_labels(of_engine(engine), member_of(one));
         engine.firewalls.iter().map(move |one| (labels(one), one))
     })
 }
@@ -46,7 +49,7 @@ fn firewalls(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
         &["up", "degraded", "down", "drain", "maint"],
         each().map(|(labels, one)| (labels, one.state.as_str())),
     )?;
-    page.measures(
+    page.fractional_gauges(
         seconds("firewall_state_age", "How long the firewall has been in its state."),
         each().map(|(labels, one)| (labels, one.since_ms as f64 / 1000.0)),
     )?;
@@ -93,26 +96,26 @@ fn shares(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
                 let part = |of: u64, all: u64| if all == 0 { 0.0 } else { of as f64 / all as f64 };
                 let share = part(one.sessions, sessions);
                 let fair = part(if takes(one) { one.weight.into() } else { 0 }, weights);
-                let labels = and(of_engine(engine), member_of(one));
+                let labels = with_labels(of_engine(engine), member_of(one));
                 has.push((labels.clone(), share));
                 due.push((labels, fair));
                 if fair > 0.0 && sessions > 0 {
                     worst = Some(worst.unwrap_or(0.0).max(share / fair));
                 }
             }
-            imbalances.extend(worst.map(|worst| (and(of_engine(engine), [("group", &firewall.group)]), worst)));
+            imbalances.extend(worst.map(|worst| (with_labels(of_engine(engine), [("group", &firewall.group)]), worst)));
         }
     }
-    page.measures(ratio("firewall_share", "The firewall's part of its group's live sessions."), has)?;
-    page.measures(ratio("firewall_fair_share", "The part that the firewall should have by weight."), due)?;
+    page.fractional_gauges(ratio("firewall_share", "The firewall's part of its group's live sessions."), has)?;
+    page.fractional_gauges(ratio("firewall_fair_share", "The part that the firewall should have by weight."), due)?;
     let help = "The busiest firewall's share over its fair share; 1 is even, absent without sessions.";
-    page.measures(ratio("group_imbalance", help), imbalances)
+    page.fractional_gauges(ratio("group_imbalance", help), imbalances)
 }
 
 fn paths(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     let up = each_firewall(engines).flat_map(|(labels, firewall)| {
         firewall.checks.iter().map(move |check| {
-            let labels = and(labels.clone(), [("peer", &check.peer), ("family", &check.family)]);
+            let labels = with_labels(labels.clone(), [("peer", &check.peer), ("family", &check.family)]);
             (labels, u64::from(check.state == "up"))
         })
     });
@@ -125,7 +128,7 @@ fn paths(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
                 ("peer", &probe.peer),
                 ("family", &probe.family),
             ];
-            (and(of_engine(engine), path), &probe.rtt)
+            (with_labels(of_engine(engine), path), &probe.rtt)
         })
     });
     page.histograms(seconds("probe_rtt", "Round trips of answered probes through the firewall to the peer."), times)
@@ -134,7 +137,7 @@ fn paths(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
 fn peers(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     let each = || {
         engines.iter().flat_map(|engine| {
-            let labels = |peer: [(&'static str, _); 2]| and(of_engine(engine), peer);
+            let labels = |peer: [(&'static str, _); 2]| with_labels(of_engine(engine), peer);
             engine.peers.iter().map(move |one| (labels([("group", one.group.as_str()), ("peer", &one.name)]), one))
         })
     };

@@ -5,7 +5,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{ChangeCall, ReadCall};
 use crate::api::guard::Caller;
-use crate::api::sessions::{FilterWords, PAGE_MAX, word, word_of};
+use crate::api::sessions::{FilterWords, PAGE_MAX, parse_word, word_of};
 use crate::api::{ApiError, Request, SessionFilter, SessionRequest, SessionSort, TalkerRequest, TalkersBy};
 
 /// Which sessions to list; a session has to match every part that is given.
@@ -114,7 +114,7 @@ impl SessionsQuery {
     }
 
     /// The engine, if one is named, and the request to it.
-    pub(in crate::api) fn question(self) -> Result<(Option<String>, SessionRequest), ApiError> {
+    pub(in crate::api) fn session_request(self) -> Result<(Option<String>, SessionRequest), ApiError> {
         let Self {
             source,
             destination,
@@ -131,7 +131,7 @@ impl SessionsQuery {
             engine,
         } = self;
         let words = FilterWords { source, destination, host, port, flow, firewall, service, server, state };
-        let sort = sort.map(|sort| word("sort", &sort, &SessionSort::ALL)).transpose()?;
+        let sort = sort.map(|sort| parse_word("sort", &sort, &SessionSort::ALL)).transpose()?;
         if sort.is_some() && limit.is_some_and(|limit| !(1..=PAGE_MAX).contains(&limit)) {
             return Err(ApiError::BadRequest(format!("with `sort` a `limit` is 1..={PAGE_MAX}")));
         }
@@ -161,14 +161,15 @@ impl ReadCall for TalkersQuery {
         let Self { by, source, destination, host, port, flow, firewall, service, server, state, sort, limit, engine } =
             self;
         let words = FilterWords { source, destination, host, port, flow, firewall, service, server, state };
-        let sort = sort.map(|sort| word("sort", &sort, &SessionSort::ALL)).transpose()?.unwrap_or(SessionSort::Bytes);
+        let sort =
+            sort.map(|sort| parse_word("sort", &sort, &SessionSort::ALL)).transpose()?.unwrap_or(SessionSort::Bytes);
         if matches!(sort, SessionSort::Age | SessionSort::Idle) {
             return Err(ApiError::BadRequest("sums are sorted by bytes, packets, rate or packet-rate".to_owned()));
         }
         if limit.is_some_and(|limit| !(1..=PAGE_MAX).contains(&limit)) {
             return Err(ApiError::BadRequest(format!("`limit` is 1..={PAGE_MAX}")));
         }
-        let by = word("by", &by, &TalkersBy::ALL)?;
+        let by = parse_word("by", &by, &TalkersBy::ALL)?;
         Ok((engine, Request::Talkers(TalkerRequest { filter: words.read()?, by, sort, limit })))
     }
 }

@@ -13,19 +13,19 @@ pub(super) struct Merge {
     /// Frames by time and order of arrival, held back until those of the others have come.
     held: BTreeMap<(u64, u64), Vec<u8>>,
     /// Frames up to this time were there at the last release.
-    mark: Option<u64>,
+    release_until: Option<u64>,
     statistics: Vec<u8>,
     frames: u64,
     arrived: u64,
     lost: u64,
-    enough: Option<u64>,
+    frames_max: Option<u64>,
 }
 
 /// One engine's capture.
 #[derive(Debug, Default)]
 struct Stream {
     /// Bytes of a block that is not whole.
-    rest: Vec<u8>,
+    partial_block: Vec<u8>,
     /// Its interfaces as they are numbered in the file.
     interfaces: Vec<u32>,
 }
@@ -38,18 +38,18 @@ impl Merge {
             has_section: false,
             interfaces: 0,
             held: BTreeMap::new(),
-            mark: None,
+            release_until: None,
             statistics: Vec::new(),
             frames: 0,
             arrived: 0,
             lost: 0,
-            enough,
+            frames_max: enough,
         }
     }
 
     /// Bytes of engine number `engine` come; what can be written is added to `out`.
-    pub(super) fn take(&mut self, engine: usize, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), NotABlock> {
-        let mut rest = std::mem::take(&mut self.engines[engine].rest);
+    pub(super) fn add(&mut self, engine: usize, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), NotABlock> {
+        let mut rest = std::mem::take(&mut self.engines[engine].partial_block);
         rest.extend_from_slice(bytes);
         let mut at = 0;
         while let Some(block) = pcapng::next_block(&rest[at..])? {
@@ -83,7 +83,7 @@ impl Merge {
             }
         }
         rest.drain(..at);
-        self.engines[engine].rest = rest;
+        self.engines[engine].partial_block = rest;
         if self.engines.len() == 1 {
             self.write_until(u64::MAX, out);
         }
@@ -92,10 +92,10 @@ impl Merge {
 
     /// Time passed: writes what was there the last time.
     pub(super) fn release(&mut self, out: &mut Vec<u8>) {
-        if let Some(mark) = self.mark {
+        if let Some(mark) = self.release_until {
             self.write_until(mark, out);
         }
-        self.mark = self.held.last_key_value().map(|((at, _), _)| *at);
+        self.release_until = self.held.last_key_value().map(|((at, _), _)| *at);
     }
 
     /// Writes everything, and the counts.
@@ -106,7 +106,7 @@ impl Merge {
 
     /// As many frames as were asked for are there.
     pub(super) fn is_enough(&self) -> bool {
-        self.enough.is_some_and(|enough| self.frames + self.held.len() as u64 >= enough)
+        self.frames_max.is_some_and(|enough| self.frames + self.held.len() as u64 >= enough)
     }
 
     /// Frames that were written.
@@ -124,7 +124,7 @@ impl Merge {
             && first.key().0 <= until
         {
             let packet = first.remove();
-            if self.enough.is_none_or(|enough| self.frames < enough) {
+            if self.frames_max.is_none_or(|enough| self.frames < enough) {
                 self.frames += 1;
                 out.extend_from_slice(&packet);
             }
@@ -172,7 +172,7 @@ mod tests {
         let mut file = Vec::new();
         // In pieces, as they come from a socket.
         for (number, bytes) in [engine("outer", &[10, 30], 1), engine("inner", &[20, 40], 2)].iter().enumerate() {
-            bytes.chunks(7).for_each(|chunk| merge.take(number, chunk, &mut file).unwrap());
+            bytes.chunks(7).for_each(|chunk| merge.add(number, chunk, &mut file).unwrap());
         }
         merge.finish(&mut file);
 
@@ -199,10 +199,10 @@ mod tests {
     fn frames_wait_for_those_of_the_other_engine_and_no_longer() {
         let mut merge = Merge::new(2, None);
         let mut file = Vec::new();
-        merge.take(0, &engine("outer", &[10], 0), &mut file).unwrap();
+        merge.add(0, &engine("outer", &[10], 0), &mut file).unwrap();
         merge.release(&mut file);
         assert_eq!(merge.frames(), 0);
-        merge.take(1, &engine("inner", &[5, 15], 0), &mut file).unwrap();
+        merge.add(1, &engine("inner", &[5, 15], 0), &mut file).unwrap();
         merge.release(&mut file);
         assert_eq!(merge.frames(), 2, "5 and 10; 15 has come just now");
         merge.release(&mut file);
@@ -213,7 +213,7 @@ mod tests {
     fn no_more_frames_are_written_than_were_asked_for() {
         let mut merge = Merge::new(1, Some(2));
         let mut file = Vec::new();
-        merge.take(0, &engine("outer", &[1, 2, 3], 0), &mut file).unwrap();
+        merge.add(0, &engine("outer", &[1, 2, 3], 0), &mut file).unwrap();
         merge.finish(&mut file);
         assert!(merge.is_enough());
         assert_eq!(kinds(&file).iter().filter(|kind| matches!(kind, BlockKind::Packet { .. })).count(), 2);
@@ -222,6 +222,6 @@ mod tests {
     #[test]
     fn what_is_no_capture_is_refused() {
         let mut merge = Merge::new(1, None);
-        assert!(merge.take(0, b"HTTP/1.1 200 OK\r\n", &mut Vec::new()).is_err());
+        assert!(merge.add(0, b"HTTP/1.1 200 OK\r\n", &mut Vec::new()).is_err());
     }
 }

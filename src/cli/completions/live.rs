@@ -7,11 +7,11 @@ use clap::FromArgMatches;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 
 use crate::api::{Answer, Request};
-use crate::cli::reach::{Engine, Reach, ask, block_on};
+use crate::cli::engines::{Engine, EngineSelection, ask, block_on};
 use crate::time::Duration;
 
 /// How long all engines together may take: longer, and the shell seems to hang.
-const PATIENCE: Duration = Duration::from_millis(500);
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Names with a few words about each, in order.
 type Names = BTreeMap<String, String>;
@@ -19,7 +19,7 @@ type Names = BTreeMap<String, String>;
 /// Engines that run here.
 pub fn engines() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
-        let engines = Reach::unfinished(&[]).map(|reach| reach.running_or_in_a_lab()).unwrap_or_default();
+        let engines = EngineSelection::unfinished(&[]).map(|reach| reach.running_or_in_a_lab()).unwrap_or_default();
         candidates(engines.into_iter().map(|engine| (engine.name, String::new())).collect())
     })
 }
@@ -77,8 +77,9 @@ fn candidates(names: Names) -> Vec<CompletionCandidate> {
 /// What the engines that the unfinished command line means answer in time.
 fn of_engines(request: &Request, names: fn(&Answer) -> Names) -> Names {
     let words: Vec<OsString> = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
-    let engines = Reach::unfinished(&words).map(|reach| reach.engines().unwrap_or_default()).unwrap_or_default();
-    let asked = block_on(async { tokio::time::timeout(PATIENCE, ask_each(&engines, request, names)).await });
+    let engines =
+        EngineSelection::unfinished(&words).map(|reach| reach.engines().unwrap_or_default()).unwrap_or_default();
+    let asked = block_on(async { tokio::time::timeout(ANSWER_TIMEOUT, ask_each(&engines, request, names)).await });
     asked.ok().and_then(Result::ok).unwrap_or_default()
 }
 
@@ -122,13 +123,13 @@ fn link_names(answer: &Answer) -> Names {
     links.iter().map(|one| (one.name.clone(), format!("{}, {}", one.device, one.state))).collect()
 }
 
-impl Reach {
+impl EngineSelection {
     /// What an unfinished command line says of the engines that are meant, `fwlb` first; they are given little time.
     fn unfinished(words: &[OsString]) -> Option<Self> {
         // What does not fit in it yet is no matter.
         let words = if words.is_empty() { &[OsString::from("fwlb")] } else { words };
         let matches = crate::cli::command().ignore_errors(true).try_get_matches_from(words).ok()?;
-        Some(Self::from_arg_matches(&matches).ok()?.patient_for(PATIENCE))
+        Some(Self::from_arg_matches(&matches).ok()?.with_timeout(ANSWER_TIMEOUT))
     }
 }
 

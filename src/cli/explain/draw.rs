@@ -7,7 +7,7 @@ use crate::engine::view::{ExplainView, WhatIfView};
 /// Columns of text.
 const WIDTH: usize = 79;
 /// Columns of the words on the left.
-const LABEL: usize = 11;
+const LABEL_WIDTH: usize = 11;
 
 /// The whole of it.
 pub fn show(explained: &ExplainView, peer: Option<&Peer>) -> String {
@@ -47,7 +47,7 @@ pub fn show(explained: &ExplainView, peer: Option<&Peer>) -> String {
         page.line("leaves by", &format!("{} to {} ({station})", egress.link, or_dash(egress.next_hop.as_deref())));
     }
     for what_if in &explained.what_if {
-        page.line("if it dies", &dies(what_if));
+        page.line("if it dies", &what_if_text(what_if));
     }
     if let Some(peer) = peer {
         page.line("peer", &peer.summary);
@@ -83,7 +83,7 @@ fn answer(explained: &ExplainView) -> String {
     }
 }
 
-fn dies(what_if: &WhatIfView) -> String {
+fn what_if_text(what_if: &WhatIfView) -> String {
     let WhatIfView { kind: _, name, on_failure, session, firewall, server, drop } = what_if;
     let next = match (drop, firewall, server) {
         (Some(drop), _, _) => format!("dropped ({drop})"),
@@ -106,7 +106,7 @@ struct Page {
 
 impl Page {
     fn line(&mut self, label: &str, value: &str) {
-        self.wrapped(&format!("  {label:<LABEL$}"), value);
+        self.wrapped(&format!("  {label:<LABEL_WIDTH$}"), value);
     }
 
     /// Words in lines of [`WIDTH`], the first behind `label`, the others under its end.

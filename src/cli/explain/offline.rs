@@ -28,15 +28,15 @@ pub fn explain(
 ) -> anyhow::Result<Option<ExplainView>> {
     let outcome = check::load(path)?;
     let Some(config) = outcome.config else {
-        match output::speaks_json() {
-            true => output::complain(&outcome.diagnostics.to_string()),
+        match output::is_json() {
+            true => output::print_failure(&outcome.diagnostics.to_string()),
             false => output::print_error(&outcome.diagnostics.render(output::shown(output::Stream::Error))),
         }
         return Ok(None);
     };
     let mut snapshot = all_up(&config);
     for name in down {
-        take_down(&mut snapshot, name)?;
+        mark_down(&mut snapshot, name)?;
     }
     let from = from.map(|via| names::origin(&snapshot, via)).transpose()?;
     let (sessions, _) = SessionTable::new(1, 1, config.timeouts, [0; 4]);
@@ -51,7 +51,7 @@ pub fn explain(
 }
 
 /// A firewall or a server, as `fwlb probe` names them, fails.
-fn take_down(snapshot: &mut Snapshot, name: &str) -> anyhow::Result<()> {
+fn mark_down(snapshot: &mut Snapshot, name: &str) -> anyhow::Result<()> {
     let member = names::member(snapshot, name)?;
     match member {
         Member::Firewall(id) => {
@@ -102,7 +102,7 @@ fn all_up(config: &Config) -> Snapshot {
         }
     }
     with_servers(&mut snapshot, |server| {
-        if server.retired.is_none() {
+        if server.out_of_service.is_none() {
             server.up = [server.v4.is_some(), server.v6.is_some()];
         }
     });

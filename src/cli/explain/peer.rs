@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::{Answer, Request, flow_text};
-use crate::cli::reach::{Engine, Reach, ask, block_on};
+use crate::cli::engines::{Engine, EngineSelection, ask, block_on};
 use crate::engine::view::ExplainView;
 use crate::flow::FlowKey;
 
@@ -26,14 +26,19 @@ pub struct Peer {
 }
 
 /// The peer's answer to a flow that `engine` (none: a file) explained.
-pub fn of(explained: &ExplainView, flow: &FlowKey, engine: Option<&Engine>, reach: &Reach) -> anyhow::Result<Peer> {
+pub fn of(
+    explained: &ExplainView,
+    flow: &FlowKey,
+    engine: Option<&Engine>,
+    reach: &EngineSelection,
+) -> anyhow::Result<Peer> {
     let Some(own) = &explained.firewall else {
         let summary = "no firewall is on its way, so there is nothing to agree on".to_owned();
         return Ok(Peer { engine: None, asked: false, firewall: None, agrees: None, explained: None, summary });
     };
     let names = engine.map(|engine| block_on(peers(engine))).transpose()?.unwrap_or_default();
     let beside = match engine {
-        Some(engine) => reach.beside(engine)?,
+        Some(engine) => reach.sibling_engines(engine)?,
         None => Vec::new(),
     };
     let name = names.first().cloned().or_else(|| explained.peer.clone());

@@ -51,7 +51,7 @@ impl Status {
         let mut problems = Vec::new();
         let firewalls = if topology.firewalls > 0 { firewalls(lab, &mut problems)? } else { Vec::new() };
         let servers = if topology.farm.is_some() { servers(lab, &mut problems)? } else { Vec::new() };
-        let namespaces = topology.nodes().into_iter().map(|node| topology.namespace(node)).collect();
+        let namespaces = topology.stations().into_iter().map(|node| topology.namespace(node)).collect();
         Ok(Self { name: topology.name.clone(), firewalls, servers, namespaces, problems })
     }
 
@@ -78,7 +78,7 @@ impl FirewallRow {
         let sessions = self.sessions.map_or("?".to_owned(), |sessions| sessions.to_string());
         let counted = [self.passed, self.invalid, self.new_not_syn].map(|count| count.to_string());
         let seen = vec![self.name.clone(), state(&self.outer), state(&self.inner), sessions];
-        [seen, counted.to_vec(), vec![done(&self.done_to_it)]].concat()
+        [seen, counted.to_vec(), vec![faults_text(&self.done_to_it)]].concat()
     }
 }
 
@@ -92,12 +92,12 @@ impl ServerRow {
             self.state.clone().unwrap_or_else(|| "?".to_owned()),
             self.sessions.to_string(),
             self.new_sessions.to_string(),
-            done(&self.done_to_it),
+            faults_text(&self.done_to_it),
         ]
     }
 }
 
-fn done(harms: &[String]) -> String {
+fn faults_text(harms: &[String]) -> String {
     if harms.is_empty() { "-".to_owned() } else { harms.join(", ") }
 }
 
@@ -114,7 +114,7 @@ fn firewalls(lab: &Lab, problems: &mut Vec<String>) -> anyhow::Result<Vec<Firewa
         });
         let sessions = seen[0].map(|firewall| firewall.sessions);
         let [outer, inner] = seen.map(|seen| seen.map(|firewall| firewall.state.clone()));
-        let drops = lab.drops(number)?;
+        let drops = lab.firewall_totals(number)?;
         let done_to_it = match lab.cut(number)?.as_slice() {
             [] => vec![],
             [one] => vec![format!("{one} cable cut")],
@@ -134,7 +134,7 @@ fn servers(lab: &Lab, problems: &mut Vec<String>) -> anyhow::Result<Vec<ServerRo
     let mut rows = Vec::new();
     for (node, _) in lab.topology().server_stations() {
         let name = node.to_string();
-        let harms = lab.server_status(node)?.harms.into_iter().map(ServerFault::words);
+        let harms = lab.server_status(node)?.faults.into_iter().map(ServerFault::words);
         let seen = services.iter().map(|service| (service, service.servers.iter().find(|server| server.name == name)));
         let seen: Vec<_> = seen.filter_map(|(service, server)| Some((service, server?))).collect();
         let count = |what: fn(&ServerView) -> u64| seen.iter().map(|(_, server)| what(server)).sum();
@@ -147,13 +147,14 @@ fn servers(lab: &Lab, problems: &mut Vec<String>) -> anyhow::Result<Vec<ServerRo
             name,
         });
     }
-    problems
-        .extend(services.iter().flat_map(|service| service.servers.iter().flat_map(|server| ills(service, server))));
+    problems.extend(
+        services.iter().flat_map(|service| service.servers.iter().flat_map(|server| server_problems(service, server))),
+    );
     Ok(rows)
 }
 
 /// Why a server is not up; one that is serves on in the family that is well.
-fn ills(service: &ServiceView, server: &ServerView) -> Vec<String> {
+fn server_problems(service: &ServiceView, server: &ServerView) -> Vec<String> {
     let who = format!("{}/{}", service.name, server.name);
     if server.state != "up" {
         return vec![format!("{who} is {}: {}", server.state, server.reason.as_deref().unwrap_or("no reason"))];

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 
-use crate::lab::traffic::{self, ECHO_PORT, OutputLine, Pages, Protocol, Serve, TrafficPlan};
+use crate::lab::traffic::{self, ECHO_PORT, OutputLine, PagePlan, Protocol, Serve, TrafficPlan};
 
 #[derive(Debug, Subcommand)]
 pub enum TrafficCommand {
@@ -133,19 +133,19 @@ pub fn run(program: &TrafficCommand) -> anyhow::Result<ExitCode> {
                 interval: Duration::from_millis(*interval_ms.max(&1)),
                 size: *size.max(&8),
                 duration: Duration::from_millis(*duration_ms),
-                patience: Duration::from_millis(*patience_ms),
+                timeout: Duration::from_millis(*patience_ms),
                 reopen: !*once,
-                life: life_ms.map(Duration::from_millis),
+                lifetime: life_ms.map(Duration::from_millis),
             };
             runtime.block_on(traffic::run(plan, print));
         }
         TrafficCommand::Pages { to, readers, interval_ms, duration_ms, patience_ms } => {
-            let pages = Pages {
+            let pages = PagePlan {
                 to: *to,
                 readers: *readers,
                 interval: Duration::from_millis(*interval_ms.max(&1)),
                 duration: Duration::from_millis(*duration_ms),
-                patience: Duration::from_millis(*patience_ms),
+                timeout: Duration::from_millis(*patience_ms),
             };
             runtime.block_on(traffic::read_pages(pages, print));
         }

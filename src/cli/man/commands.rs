@@ -68,7 +68,7 @@ fn is_shown(argument: &Arg) -> bool {
 fn table<'a>(title: &str, arguments: impl Iterator<Item = &'a Arg>, out: &mut String) {
     let _ = write!(out, "| {title} | what |\n| --- | --- |\n");
     for argument in arguments {
-        let _ = writeln!(out, "| `{}` | {} |", cell(&spelling(argument)), cell(&meaning(argument)));
+        let _ = writeln!(out, "| `{}` | {} |", cell(&spelling(argument)), cell(&description(argument)));
     }
 }
 
@@ -93,7 +93,7 @@ fn spelling(argument: &Arg) -> String {
 }
 
 /// What it does, its values and its default.
-fn meaning(argument: &Arg) -> String {
+fn description(argument: &Arg) -> String {
     let mut text = argument.get_help().map(ToString::to_string).unwrap_or_default();
     let takes_value = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
     let values = argument.get_possible_values();
@@ -141,7 +141,7 @@ mod tests {
         let spelled: Vec<_> = command.get_arguments().map(spelling).collect();
         assert_eq!(spelled, ["FILE...", "-c, --count COUNT", "--dropped [REASON]", "--all"]);
         let count = command.get_arguments().find(|argument| argument.get_id() == "count").unwrap();
-        assert_eq!(meaning(count), "How many; default `3`");
+        assert_eq!(description(count), "How many; default `3`");
         assert_eq!(cell("SERVICE/NAME|a\nb"), "SERVICE/NAME\\|a b");
     }
 }

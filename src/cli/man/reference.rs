@@ -28,7 +28,7 @@ pub fn page() -> String {
     }
     for Chapter { section, about, entries } in reference() {
         roff.control("SH", [section.trim_matches('`')]).text([roman(about)]);
-        for Entry { key, takes, default, says, restart } in entries {
+        for Entry { key, value_type: takes, default, description: says, restart } in entries {
             roff.control("TP", []).text([bold(key)]);
             roff.text([roman(says)]).control("br", []);
             let restart = if restart { ". Takes a restart" } else { "" };
@@ -66,7 +66,7 @@ pub fn markdown() -> String {
             false => "The file".to_owned(),
         };
         let _ = write!(out, "\n## {title}\n\n{about}\n\n| key | takes | default | what |\n| --- | --- | --- | --- |\n");
-        for Entry { key, takes, default, says, restart } in entries {
+        for Entry { key, value_type: takes, default, description: says, restart } in entries {
             let restart = if restart { " (restart)" } else { "" };
             let row = format!("| `{key}` | {takes} | {default} | {says}{restart} |");
             let _ = writeln!(out, "{row}");

@@ -27,16 +27,16 @@ pub enum Stream {
 }
 
 /// What was chosen on the command line, as the number of a [`When`].
-static CHOSEN: AtomicU8 = AtomicU8::new(When::Auto as u8);
+static COLOUR_MODE: AtomicU8 = AtomicU8::new(When::Auto as u8);
 
 /// Sets what holds from here on: once, before a command runs.
 pub fn choose(when: When) {
-    CHOSEN.store(when as u8, Ordering::Relaxed);
+    COLOUR_MODE.store(when as u8, Ordering::Relaxed);
 }
 
 /// True if that stream is to have colours.
 pub fn shown(stream: Stream) -> bool {
-    let chosen = CHOSEN.load(Ordering::Relaxed);
+    let chosen = COLOUR_MODE.load(Ordering::Relaxed);
     let is_terminal = match stream {
         Stream::Output => io::stdout().is_terminal(),
         Stream::Error => io::stderr().is_terminal(),

@@ -50,8 +50,8 @@ impl Columns {
             *width = needed.max(*width);
         }
         for ((column, title), width) in table.column_iter_mut().zip(&self.titles).zip(&self.widths) {
-            column.set_padding((0, GAP));
-            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width + GAP)));
+            column.set_padding((0, COLUMN_GAP));
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width + COLUMN_GAP)));
             if title.starts_with('>') {
                 column.set_cell_alignment(CellAlignment::Right);
             }
@@ -61,7 +61,7 @@ impl Columns {
 }
 
 /// Spaces between columns.
-const GAP: u16 = 2;
+const COLUMN_GAP: u16 = 2;
 
 /// Columns whose words are states.
 const STATES: [&str; 6] = ["STATE", "ADMIN", "DIGEST", "OUTER SEES", "INNER SEES", "DONE TO IT"];

@@ -8,14 +8,14 @@ use serde::Serialize;
 
 use super::By;
 use super::line::Line;
-use super::spread::Spread;
+use super::quantiles::Quantiles;
 
-/// Names that are told apart; what comes beyond is summed under [`OTHERS`].
-pub(super) const NAMES: usize = 100_000;
+/// Names that are told apart; what comes beyond is summed under [`OTHERS_NAME`].
+pub(super) const NAMES_MAX: usize = 100_000;
 /// The name of all names beyond the limit, or beyond the rows that were asked for.
-pub(super) const OTHERS: &str = "(others)";
+pub(super) const OTHERS_NAME: &str = "(others)";
 /// The name of what has none: a session without a server.
-const NONE: &str = "-";
+const NO_NAME: &str = "-";
 
 /// See the module.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Sums {
     others: Option<Sum>,
     used: u64,
     errors: u64,
-    passed_over: u64,
+    skipped: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -35,7 +35,7 @@ struct Sum {
     packets: u64,
     bytes: u64,
     duration_ms: u128,
-    durations: Spread,
+    durations: Quantiles,
 }
 
 /// What is printed.
@@ -72,11 +72,11 @@ pub(super) struct Row {
 
 impl Sums {
     pub(super) fn new(by: By) -> Self {
-        Self::with(by, NAMES)
+        Self::with(by, NAMES_MAX)
     }
 
     pub(super) fn with(by: By, names_max: usize) -> Self {
-        Self { by, names_max, sums: BTreeMap::new(), others: None, used: 0, errors: 0, passed_over: 0 }
+        Self { by, names_max, sums: BTreeMap::new(), others: None, used: 0, errors: 0, skipped: 0 }
     }
 
     /// A line that is none of the log's.
@@ -85,8 +85,8 @@ impl Sums {
     }
 
     /// A line of another time than asked for.
-    pub(super) fn pass_over(&mut self) {
-        self.passed_over += 1;
+    pub(super) fn skip(&mut self) {
+        self.skipped += 1;
     }
 
     /// A session.
@@ -109,7 +109,7 @@ impl Sums {
 
     /// The rows with the most sessions, `top` of them (0: all); hours in their order.
     pub(super) fn report(self, top: usize) -> Report {
-        let Self { by, names_max, sums, others, used, errors, passed_over } = self;
+        let Self { by, names_max, sums, others, used, errors, skipped: passed_over } = self;
         let mut sums: Vec<(String, Sum)> = sums.into_iter().collect();
         match by {
             By::Hour => {}
@@ -126,7 +126,7 @@ impl Sums {
         }
         Report {
             rows: sums.into_iter().map(|(name, sum)| sum.row(name, used)).collect(),
-            rest: rest.map(|sum| sum.row(OTHERS.to_owned(), used)),
+            rest: rest.map(|sum| sum.row(OTHERS_NAME.to_owned(), used)),
             lines: used + errors + passed_over,
             used,
             errors,
@@ -141,14 +141,14 @@ fn names<'a>(by: By, line: &'a Line<'_>) -> Vec<Cow<'a, str>> {
     let name = match by {
         By::Server => match (&line.service, &line.server) {
             (Some(service), Some(server)) => format!("{service}/{server}").into(),
-            (_, _) => NONE.into(),
+            (_, _) => NO_NAME.into(),
         },
-        By::Firewall if line.firewalls.is_empty() => NONE.into(),
+        By::Firewall if line.firewalls.is_empty() => NO_NAME.into(),
         By::Firewall => {
             return line.firewalls.iter().map(|(group, firewall)| format!("{group}/{firewall}").into()).collect();
         }
         By::Client => Cow::Borrowed(&*line.client),
-        By::Service => line.service.as_deref().unwrap_or(NONE).into(),
+        By::Service => line.service.as_deref().unwrap_or(NO_NAME).into(),
         By::Reason => Cow::Borrowed(&*line.reason),
         By::Hour => line.hour.into(),
     };

@@ -109,7 +109,7 @@ fn more_names_than_there_is_room_for_are_summed_together_and_that_is_said() {
     assert!(show(&report, By::Client).contains("more than 3 different names"));
 }
 
-const OTHERS_NAME: &str = sums::OTHERS;
+const OTHERS_NAME: &str = sums::OTHERS_NAME;
 
 proptest! {
     #[test]

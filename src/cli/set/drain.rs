@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Left, Target};
+use super::{Remaining, Target};
 use crate::api::{Answer, Request, SessionRequest, SessionSort};
+use crate::cli::engines::{Engine, ask};
 use crate::cli::output;
-use crate::cli::reach::{Engine, ask};
 use crate::client::ClientError;
 
 /// How often a drain is looked at.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a peer may take to hear of the drain before it is said that the drain never ends.
-const HEARSAY: Duration = Duration::from_secs(2);
+const PEER_NOTICE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Waits until no engine has sessions on it; answers whether that came in time. On a terminal one line tells how far it is.
 pub async fn wait(engines: &[Engine], target: &Target<'_>, title: &str, wait: Duration) -> anyhow::Result<bool> {
@@ -22,19 +22,19 @@ pub async fn wait(engines: &[Engine], target: &Target<'_>, title: &str, wait: Du
     let deadline = begin + wait;
     let mut alone_since = None;
     loop {
-        let left = left(engines, target).await?;
+        let left = remaining(engines, target).await?;
         let now = tokio::time::Instant::now();
         if left.sessions == 0 && !left.takes_new {
             line.finish_and_clear();
-            if !output::speaks_json() {
+            if !output::is_json() {
                 output::print(&format!("{title} has no sessions\n"))?;
             }
             return Ok(true);
         }
         alone_since = if left.takes_new { alone_since.or(Some(now)) } else { None };
-        if alone_since.is_some_and(|since| now - since >= HEARSAY || now >= deadline) {
+        if alone_since.is_some_and(|since| now - since >= PEER_NOTICE_TIMEOUT || now >= deadline) {
             line.finish_and_clear();
-            output::complain(&format!(
+            output::print_failure(&format!(
                 "{title} still takes new flows, as no other firewall of its group does: this drain has no end; {} now\n\
                  put another firewall in service, or take this one out: fwlb {} maint --force",
                 sessions(left.sessions),
@@ -45,7 +45,7 @@ pub async fn wait(engines: &[Engine], target: &Target<'_>, title: &str, wait: Du
         if now >= deadline {
             line.finish_and_clear();
             let after = output::duration_ms(millis(wait));
-            output::complain(&format!(
+            output::print_failure(&format!(
                 "{title} still has {} after {after}; they stay, and no new ones come",
                 sessions(left.sessions)
             ));
@@ -55,7 +55,7 @@ pub async fn wait(engines: &[Engine], target: &Target<'_>, title: &str, wait: Du
             let idle = longest_idle(engines, target).await;
             line.set_message(progress(title, left.sessions, idle, deadline - now));
         }
-        tokio::time::sleep_until(deadline.min(now + LOOK)).await;
+        tokio::time::sleep_until(deadline.min(now + POLL_INTERVAL)).await;
     }
 }
 
@@ -83,11 +83,11 @@ fn line() -> ProgressBar {
 }
 
 /// The most sessions that one engine has on it: both sides of a firewall count the same ones.
-async fn left(engines: &[Engine], target: &Target<'_>) -> Result<Left, ClientError> {
-    let mut most = Left { sessions: 0, takes_new: false };
+async fn remaining(engines: &[Engine], target: &Target<'_>) -> Result<Remaining, ClientError> {
+    let mut most = Remaining { sessions: 0, takes_new: false };
     for engine in engines {
-        let (_, answer) = ask(engine, &target.question()).await?;
-        if let Some(left) = target.left(&answer) {
+        let (_, answer) = ask(engine, &target.session_request()).await?;
+        if let Some(left) = target.remaining(&answer) {
             most.sessions = most.sessions.max(left.sessions);
             most.takes_new |= left.takes_new;
         }

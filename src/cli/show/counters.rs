@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::api::metrics::help;
 use crate::api::{Answer, Request};
+use crate::cli::engines::{Engine, EngineSelection, ask, block_on};
 use crate::cli::output::{self, table};
-use crate::cli::reach::{Engine, Reach, ask, block_on};
 use crate::engine::view::CountersView;
 
 /// The longest time between two readings.
@@ -43,7 +43,7 @@ struct Row {
     per_second: Option<f64>,
 }
 
-pub fn run(args: &CounterArgs, reach: &Reach) -> anyhow::Result<ExitCode> {
+pub fn run(args: &CounterArgs, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     // One flat object has no place for the name of an engine.
     let engines = if reach.json && args.rate.is_none() { vec![reach.engine()?] } else { reach.engines()? };
     let mut rows: Vec<Row> = Vec::new();
@@ -87,7 +87,7 @@ pub fn run(args: &CounterArgs, reach: &Reach) -> anyhow::Result<ExitCode> {
         output::note(if args.rate.is_some() { "no counter moves" } else { "no counter but zeros" });
     }
     let failed = failures.peek().is_some();
-    failures.for_each(|error| output::complain_of(&error));
+    failures.for_each(|error| output::print_command_error(&error));
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

@@ -5,16 +5,16 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::named;
-use crate::api::sessions::{word, word_of};
+use crate::api::sessions::{parse_word, word_of};
 use crate::api::{Answer, Request, SessionFilter, SessionRequest, SessionSort, TalkerRequest, TalkersBy};
+use crate::cli::engines::{Engine, ask};
 use crate::cli::filter::FilterArgs;
 use crate::cli::output::{self, Columns, duration_ms, or_dash};
-use crate::cli::reach::{Engine, ask};
 use crate::client::ClientError;
 use crate::engine::view::{SessionView, TalkerView};
 
 /// Rows that are asked for at once.
-const PIECE: usize = 1000;
+const PIECE_ROWS: usize = 1000;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct SessionArgs {
@@ -38,8 +38,8 @@ fn words<T>(all: &[(&'static str, T)]) -> clap::builder::PossibleValuesParser {
 /// Asks all of `engines` and prints what they tell.
 pub async fn run(args: &SessionArgs, engines: &[Engine], json: bool) -> anyhow::Result<ExitCode> {
     let filter = args.filter.filter();
-    let sort = args.sort.as_deref().map(|sort| word("sort", sort, &SessionSort::ALL)).transpose()?;
-    let by = args.by.as_deref().map(|by| word("by", by, &TalkersBy::ALL)).transpose()?;
+    let sort = args.sort.as_deref().map(|sort| parse_word("sort", sort, &SessionSort::ALL)).transpose()?;
+    let by = args.by.as_deref().map(|by| parse_word("by", by, &TalkersBy::ALL)).transpose()?;
     let mut printer = Printer::new(json, engines.len() > 1);
     let mut list = List { shown: 0, matched: Some(0), failures: Vec::new() };
     for engine in engines {
@@ -59,7 +59,7 @@ pub async fn run(args: &SessionArgs, engines: &[Engine], json: bool) -> anyhow::
     }
     printer.end()?;
     for failure in &failures {
-        output::complain_of_engine(failure);
+        output::print_client_error(failure);
     }
     note(shown, matched.filter(|_| by.is_none()), sort, json);
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -102,7 +102,7 @@ impl List {
         let mut after = None;
         loop {
             // What is sorted is one piece.
-            let piece = if sort.is_some() { left } else { left.min(PIECE) };
+            let piece = if sort.is_some() { left } else { left.min(PIECE_ROWS) };
             let is_first = after.is_none();
             let question = SessionRequest { filter: filter.clone(), sort, limit: Some(piece), after };
             let (value, page) = match ask(engine, &Request::Sessions(question)).await {

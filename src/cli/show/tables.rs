@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::api::Answer;
+use crate::cli::engines::Answers;
 use crate::cli::output::{Tone, duration_ms, or_dash, paint, round_trip, table};
-use crate::cli::reach::Answers;
 use crate::config::AdminState;
 use crate::engine::view::{
     CheckResultView, CheckView, ConfigView, EventView, FirewallView, KeptConfigView, LastCheckView, LinkView,
@@ -59,7 +59,7 @@ pub fn render(answers: &Answers) -> String {
             Answer::Sessions(_)
             | Answer::Talkers(_)
             | Answer::Killed(_)
-            | Answer::Measures(_)
+            | Answer::Metrics(_)
             | Answer::Counters(_)
             | Answer::Explain(_)
             | Answer::Exchanges(_)
@@ -217,7 +217,7 @@ fn firewall(one: &FirewallView) -> Vec<String> {
         format!("{}/{}", one.group, one.name),
         one.link.clone(),
         one.state.clone(),
-        commanded(one.admin, one.override_),
+        admin_text(one.admin, one.override_),
         if one.spare { format!("{} spare", one.weight) } else { one.weight.to_string() },
         one.sessions.to_string(),
         one.new_sessions.to_string(),
@@ -281,7 +281,7 @@ fn service(one: &ServiceView) -> Vec<String> {
         one.name.clone(),
         format!("{} {}", one.protocols.join("+"), addresses.collect::<Vec<_>>().join(" ")),
         one.state.clone(),
-        commanded(one.admin, one.override_),
+        admin_text(one.admin, one.override_),
         "-".to_owned(),
         one.sessions.to_string(),
         sum(|server| server.new_sessions),
@@ -302,7 +302,7 @@ fn server_row(one: &ServerView) -> Vec<String> {
         format!("  {}", one.name),
         addresses.collect::<Vec<_>>().join(" "),
         one.state.clone(),
-        commanded(one.admin, one.override_),
+        admin_text(one.admin, one.override_),
         format!("{}{overridden}{backup}", one.weight),
         one.sessions.to_string(),
         one.new_sessions.to_string(),
@@ -337,7 +337,7 @@ fn server_check(service: &ServiceView, server: &ServerView, one: &ServerCheckVie
         falls(one.falls, one.downtime_ms),
         last.map_or_else(|| "-".to_owned(), |last| duration_ms(last.age_ms)),
         round_trip(last.and_then(|last| last.duration_us)),
-        last.map_or_else(unchecked, LastCheckView::words),
+        last.map_or_else(unchecked, LastCheckView::describe),
     ]
 }
 
@@ -368,7 +368,7 @@ fn with_port(address: &str, port: &str) -> String {
 }
 
 /// What holds; a star says that it is not what the file says.
-pub fn commanded(admin: AdminState, set: Option<AdminState>) -> String {
+pub fn admin_text(admin: AdminState, set: Option<AdminState>) -> String {
     match set {
         Some(set) => format!("{}*", admin_word(set)),
         None => admin_word(admin).to_owned(),

@@ -11,7 +11,7 @@ use tokio::process::Command;
 use super::archive::Archive;
 
 /// For one other program.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Files of the kernel and the system, by the name of their entry.
 const FILES: &[(&str, &str)] = &[
@@ -78,7 +78,7 @@ pub fn host() -> String {
 }
 
 /// Adds all of it; files that are not there are left out.
-pub async fn tell(archive: &mut Archive) {
+pub async fn add_machine(archive: &mut Archive) {
     for (name, path) in FILES {
         if let Ok(text) = fs::read_to_string(path) {
             archive.add(&format!("machine/{name}"), text);
@@ -88,21 +88,21 @@ pub async fn tell(archive: &mut Archive) {
     archive.add("machine/devices.txt", devices(Path::new("/sys/class/net")));
     archive.add("machine/processes.txt", processes(Path::new("/proc")));
     for (name, words) in PROGRAMS {
-        archive.add(&format!("machine/{name}"), said(words).await);
+        archive.add(&format!("machine/{name}"), program_output(words).await);
     }
 }
 
 /// What another program prints.
-async fn said(words: &[&str]) -> String {
+async fn program_output(words: &[&str]) -> String {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).stdin(Stdio::null()).kill_on_drop(true);
-    match tokio::time::timeout(PATIENCE, command.output()).await {
+    match tokio::time::timeout(PROGRAM_TIMEOUT, command.output()).await {
         Ok(Ok(output)) => {
             let [printed, complained] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
             format!("{printed}{complained}")
         }
         Ok(Err(error)) => format!("{}: {error}\n", words[0]),
-        Err(_) => format!("{}: no end after {PATIENCE:?}\n", words[0]),
+        Err(_) => format!("{}: no end after {PROGRAM_TIMEOUT:?}\n", words[0]),
     }
 }
 

@@ -75,7 +75,7 @@ pub fn draw(frame: &mut Frame, state: &mut State, watched: &[Watched], palette: 
                 draw_row(frame, body, &table.columns, row, palette);
             }
         }
-        Mode::Look | Mode::Search | Mode::Confirm(_) => {}
+        Mode::Browse | Mode::Search | Mode::Confirm(_) => {}
     }
 }
 

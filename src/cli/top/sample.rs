@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::api::{Answer, EventFilter, Request, SessionRequest, SessionSort};
-use crate::cli::reach::{Engine, ask};
+use crate::cli::engines::{Engine, ask};
 use crate::client::ClientError;
 use crate::engine::view::{CountersView, EventView, FirewallView, LinkView, ServiceView, SessionView, StatusView};
 
 /// An engine that stays silent for so long is shown as silent, and the others go on.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Events that are kept of each engine.
-const EVENTS: usize = 500;
+const EVENTS_MAX: usize = 500;
 /// Sessions that are asked of each engine: more than anybody scrolls through, and little work for the engine.
-const SESSIONS: usize = 1000;
+const SESSIONS_MAX: usize = 1000;
 
 /// One engine at one moment.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +45,7 @@ impl Sample {
     /// the most of `sessions`.
     pub async fn take(engine: Engine, at: Duration, after: u64, sessions: Option<SessionSort>) -> Self {
         let name = engine.name.clone();
-        let engine = Engine { client: engine.client.timeout(PATIENCE), ..engine };
+        let engine = Engine { client: engine.client.timeout(ANSWER_TIMEOUT), ..engine };
         match Self::ask(&engine, after, sessions).await {
             Ok(sample) => Self { engine: name, at, ..sample },
             Err(error) => {
@@ -65,7 +65,7 @@ impl Sample {
             Request::Events(EventFilter::after(after)),
         ];
         if sessions.is_some() {
-            let busiest = SessionRequest { sort: sessions, limit: Some(SESSIONS), ..SessionRequest::default() };
+            let busiest = SessionRequest { sort: sessions, limit: Some(SESSIONS_MAX), ..SessionRequest::default() };
             requests.push(Request::Sessions(busiest));
         }
         let mut sample = Self::default();
@@ -83,7 +83,7 @@ impl Sample {
                 | Answer::Peers(_)
                 | Answer::Talkers(_)
                 | Answer::Killed(_)
-                | Answer::Measures(_)
+                | Answer::Metrics(_)
                 | Answer::Checks(_)
                 | Answer::Configs(_)
                 | Answer::Config(_)
@@ -115,7 +115,7 @@ pub struct Watched {
     /// The last sample.
     pub last: Sample,
     before: Option<Sample>,
-    /// Packets received per second, oldest first, at most [`Watched::TREND`].
+    /// Packets received per second, oldest first, at most [`Watched::TREND_SAMPLES`].
     pub trend: Vec<f64>,
     /// The last events, oldest first.
     pub events: Vec<EventView>,
@@ -124,7 +124,7 @@ pub struct Watched {
 
 impl Watched {
     /// Samples that the trend shows.
-    pub const TREND: usize = 60;
+    pub const TREND_SAMPLES: usize = 60;
 
     /// The engine, before its first sample.
     pub fn new(engine: &str) -> Self {
@@ -132,7 +132,7 @@ impl Watched {
     }
 
     /// The sequence number of the last event that is known.
-    pub fn seen(&self) -> u64 {
+    pub fn last_seq(&self) -> u64 {
         self.events.last().map_or(0, |event| event.seq)
     }
 
@@ -147,7 +147,7 @@ impl Watched {
             *self = Self::new(&sample.engine);
         }
         self.events.append(&mut sample.events);
-        let excess = self.events.len().saturating_sub(EVENTS);
+        let excess = self.events.len().saturating_sub(EVENTS_MAX);
         self.events.drain(..excess);
         if !self.last.sessions.is_empty() {
             let sessions = self.last.sessions.iter();
@@ -157,7 +157,7 @@ impl Watched {
         let before = std::mem::replace(&mut self.last, sample);
         self.before = (!first).then_some(before);
         if let Some(rate) = self.counter_rate("received") {
-            let excess = (self.trend.len() + 1).saturating_sub(Self::TREND);
+            let excess = (self.trend.len() + 1).saturating_sub(Self::TREND_SAMPLES);
             self.trend.drain(..excess);
             self.trend.push(rate);
         }

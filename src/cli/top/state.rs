@@ -12,7 +12,7 @@ use crate::config::AdminState;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
     /// Looking.
-    Look,
+    Browse,
     /// Typing words to look for.
     Search,
     /// A question stands at the bottom.
@@ -44,7 +44,7 @@ pub enum Action {
     /// Ask the engines at once.
     Refresh,
     /// Make a change.
-    Make(Change),
+    Apply(Change),
 }
 
 /// Everything that the keyboard changes.
@@ -70,7 +70,7 @@ impl Default for State {
     fn default() -> Self {
         Self {
             view: View::Overview,
-            mode: Mode::Look,
+            mode: Mode::Browse,
             filter: String::new(),
             paused: false,
             message: None,
@@ -87,7 +87,7 @@ impl State {
     }
 
     /// What sessions are asked for: those with the most of what the view is sorted by, else the busiest.
-    pub fn most_of(&self) -> SessionSort {
+    pub fn session_sort(&self) -> SessionSort {
         match self.order().map(|(title, _)| title) {
             Some("BIT/S") => SessionSort::Rate,
             Some("AGE") => SessionSort::Age,
@@ -114,7 +114,7 @@ impl State {
         {
             self.cursor.0 = line;
         }
-        self.settle(&table);
+        self.clamp_cursor(&table);
         table
     }
 
@@ -126,11 +126,11 @@ impl State {
                 _ => Action::Draw,
             };
         }
-        match std::mem::replace(&mut self.mode, Mode::Look) {
+        match std::mem::replace(&mut self.mode, Mode::Browse) {
             // Any key closes the help, or the row.
             Mode::Help | Mode::Detail => Action::Draw,
             Mode::Confirm(change) => match key.code {
-                KeyCode::Char('y' | 'Y') => Action::Make(change),
+                KeyCode::Char('y' | 'Y') => Action::Apply(change),
                 _ => {
                     self.message = Some(("nothing was changed".to_owned(), Tone::Dim));
                     Action::Draw
@@ -140,9 +140,9 @@ impl State {
                 self.search(key.code);
                 Action::Draw
             }
-            Mode::Look => {
+            Mode::Browse => {
                 self.message = None;
-                self.look(key.code, watched)
+                self.browse_key(key.code, watched)
             }
         }
     }
@@ -150,10 +150,10 @@ impl State {
     fn search(&mut self, code: KeyCode) {
         self.mode = Mode::Search;
         match code {
-            KeyCode::Enter => self.mode = Mode::Look,
+            KeyCode::Enter => self.mode = Mode::Browse,
             KeyCode::Esc => {
                 self.filter.clear();
-                self.mode = Mode::Look;
+                self.mode = Mode::Browse;
             }
             KeyCode::Backspace => {
                 self.filter.pop();
@@ -163,7 +163,7 @@ impl State {
         }
     }
 
-    fn look(&mut self, code: KeyCode, watched: &[Watched]) -> Action {
+    fn browse_key(&mut self, code: KeyCode, watched: &[Watched]) -> Action {
         const PAGE: isize = 10;
         match code {
             KeyCode::Char('q') => return Action::Quit,
@@ -171,9 +171,9 @@ impl State {
             KeyCode::Char('/') => self.mode = Mode::Search,
             KeyCode::Enter => self.mode = Mode::Detail,
             KeyCode::Esc => self.filter.clear(),
-            KeyCode::Char(digit @ '1'..='7') => self.turn_to(digit as usize - '1' as usize),
-            KeyCode::Tab => self.turn_to((self.view_index() + 1) % View::ALL.len()),
-            KeyCode::BackTab => self.turn_to((self.view_index() + View::ALL.len() - 1) % View::ALL.len()),
+            KeyCode::Char(digit @ '1'..='7') => self.set_view(digit as usize - '1' as usize),
+            KeyCode::Tab => self.set_view((self.view_index() + 1) % View::ALL.len()),
+            KeyCode::BackTab => self.set_view((self.view_index() + View::ALL.len() - 1) % View::ALL.len()),
             KeyCode::Down | KeyCode::Char('j') => self.step(1, watched),
             KeyCode::Up | KeyCode::Char('k') => self.step(-1, watched),
             KeyCode::PageDown => self.step(PAGE, watched),
@@ -188,9 +188,9 @@ impl State {
             }
             KeyCode::Char('p') => self.paused = !self.paused,
             KeyCode::Char(' ') => return Action::Refresh,
-            KeyCode::Char('d') => self.propose(Some(AdminState::Drain), watched),
-            KeyCode::Char('m') => self.propose(Some(AdminState::Maint), watched),
-            KeyCode::Char('e') => self.propose(None, watched),
+            KeyCode::Char('d') => self.ask_confirmation(Some(AdminState::Drain), watched),
+            KeyCode::Char('m') => self.ask_confirmation(Some(AdminState::Maint), watched),
+            KeyCode::Char('e') => self.ask_confirmation(None, watched),
             _ => {}
         }
         match code {
@@ -204,7 +204,7 @@ impl State {
         View::ALL.iter().position(|view| *view == self.view).unwrap_or(0)
     }
 
-    fn turn_to(&mut self, index: usize) {
+    fn set_view(&mut self, index: usize) {
         self.view = View::ALL[index];
         self.cursor = (0, None);
     }
@@ -214,10 +214,10 @@ impl State {
         let table = self.table(watched);
         self.cursor.0 = self.cursor.0.saturating_add_signed(lines);
         self.cursor.1 = None;
-        self.settle(&table);
+        self.clamp_cursor(&table);
     }
 
-    fn settle(&mut self, table: &Table) {
+    fn clamp_cursor(&mut self, table: &Table) {
         self.cursor.0 = self.cursor.0.min(table.rows.len().saturating_sub(1));
         self.cursor.1 = table.rows.get(self.cursor.0).map(|row| row.subject.clone());
     }
@@ -239,7 +239,7 @@ impl State {
     }
 
     /// Asks whether what is under the cursor is to be set.
-    fn propose(&mut self, admin: Option<AdminState>, watched: &[Watched]) {
+    fn ask_confirmation(&mut self, admin: Option<AdminState>, watched: &[Watched]) {
         let table = self.table(watched);
         let Some(subject) = table.rows.get(self.cursor.0).map(|row| row.subject.clone()) else {
             return;

@@ -153,7 +153,7 @@ fn one_sample_has_no_rates_and_a_restarted_engine_starts_anew() {
     assert_eq!(one.events.len(), 2);
     one.push(Sample { at: Duration::from_secs(11), ..sample("outer", 1) });
     assert_eq!(one.counter_rate("received"), None);
-    assert_eq!(one.seen(), 1);
+    assert_eq!(one.last_seq(), 1);
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_drain_is_made_only_after_a_yes() {
     assert_eq!(change.question, "Drain firewall perimeter/fw2? 30 sessions stay, new ones go elsewhere.");
     assert_eq!(press(&mut state, &watched, "n"), Action::Draw);
     assert_eq!(state.message.as_ref().map(|(text, _)| text.as_str()), Some("nothing was changed"));
-    let Action::Make(change) = press(&mut state, &watched, "dy") else { panic!("no change") };
+    let Action::Apply(change) = press(&mut state, &watched, "dy") else { panic!("no change") };
     let (engine, request) = change.request("alice".to_owned()).expect("a firewall can be set");
     assert_eq!(engine, None);
     let Request::SetFirewall { group, name, admin, by, .. } = request else { panic!("{request:?}") };
@@ -229,7 +229,7 @@ fn a_server_is_set_on_its_own_engine_and_enabled_as_the_file_says() {
     let watched = [watched("inner"), watched("outer")];
     let mut state = State::default();
     press(&mut state, &watched, "3jjjjj");
-    let Action::Make(change) = press(&mut state, &watched, "ey") else { panic!("no change: {state:?}") };
+    let Action::Apply(change) = press(&mut state, &watched, "ey") else { panic!("no change: {state:?}") };
     let subject = Subject::Server { service: "web".to_owned(), name: "s2".to_owned(), engine: "outer".to_owned() };
     assert_eq!((&change.subject, change.admin), (&subject, None));
     let (engine, _) = change.request("alice".to_owned()).expect("a server can be set");
@@ -241,7 +241,7 @@ fn what_is_drained_by_the_file_is_enabled_against_it() {
     let mut one = watched("outer");
     one.last.firewalls[0].admin = AdminState::Drain;
     let mut state = State::default();
-    let Action::Make(Change { admin, .. }) = press(&mut state, &[one], "2ey") else { panic!("no change") };
+    let Action::Apply(Change { admin, .. }) = press(&mut state, &[one], "2ey") else { panic!("no change") };
     assert_eq!(admin, Some(AdminState::Ready));
 }
 
@@ -282,7 +282,7 @@ fn enter_shows_the_whole_row_where_the_screen_cuts_it() {
     let whole = words(screen(&mut state, &watched, (80, 24)));
     assert!(whole.contains(reason), "{whole}");
     press(&mut state, &watched, "x");
-    assert_eq!(state.mode, Mode::Look);
+    assert_eq!(state.mode, Mode::Browse);
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn only_what_can_be_set_is_set() {
     let watched = [watched("outer")];
     let mut state = State::default();
     press(&mut state, &watched, "5d");
-    assert_eq!(state.mode, Mode::Look);
+    assert_eq!(state.mode, Mode::Browse);
     assert!(state.message.is_some_and(|(text, _)| text.contains("choose a firewall")));
 }
 

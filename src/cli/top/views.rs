@@ -3,7 +3,7 @@
 use super::sample::{Watched, session_key};
 use super::table::{Cell, Column, Row, Subject, Table, Tone, numbers, short, sparkline, words};
 use crate::cli::output::{duration_ms, or_dash, round_trip};
-use crate::cli::show::tables::{commanded, event_line};
+use crate::cli::show::tables::{admin_text, event_line};
 use crate::engine::view::ServiceView;
 
 /// What is looked at.
@@ -146,7 +146,7 @@ fn firewalls(watched: &Watched) -> Vec<Row> {
             cells: vec![
                 Cell::text(format!("{}/{}", one.group, one.name)),
                 Cell::text(&one.state).tone(Tone::of_state(&one.state)),
-                Cell::text(commanded(one.admin, one.override_)),
+                Cell::text(admin_text(one.admin, one.override_)),
                 Cell::count(u64::from(one.weight)),
                 Cell::count(one.sessions),
                 Cell::rate(rate(|one| one.new_sessions)),
@@ -162,7 +162,7 @@ fn firewalls(watched: &Watched) -> Vec<Row> {
 }
 
 /// `3 of 3 up, nat, round-robin`, and why it is as it is where that is to be said.
-fn standing(service: &ServiceView) -> String {
+fn service_state(service: &ServiceView) -> String {
     let why = service.reason.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
     format!("{}, {}, {}{why}", service.servers_up(), service.mode, service.scheduler)
 }
@@ -192,14 +192,14 @@ fn services(watched: &Watched) -> Vec<Row> {
             cells: vec![
                 Cell::text(&service.name),
                 Cell::text(&service.state).tone(Tone::of_state(&service.state)),
-                Cell::text(commanded(service.admin, service.override_)),
+                Cell::text(admin_text(service.admin, service.override_)),
                 Cell::number(-1.0, "-"),
                 Cell::count(service.sessions),
                 Cell::rate(sum(|server| server.new_sessions)),
                 Cell::rate(sum(|server| server.packets)),
                 Cell::rate(sum(|server| server.bytes).map(|bytes| bytes * 8.0)),
                 Cell::number(service.since_ms as f64, duration_ms(service.since_ms)),
-                Cell::text(standing(service)),
+                Cell::text(service_state(service)),
             ],
         });
         for server in &service.servers {
@@ -214,7 +214,7 @@ fn services(watched: &Watched) -> Vec<Row> {
                 cells: vec![
                     Cell::text(format!("  {}/{}", service.name, server.name)),
                     Cell::text(&server.state).tone(Tone::of_state(&server.state)),
-                    Cell::text(commanded(server.admin, server.override_)),
+                    Cell::text(admin_text(server.admin, server.override_)),
                     Cell::number(f64::from(server.weight), format!("{}{backup}", server.weight)),
                     Cell::count(server.sessions),
                     Cell::rate(rate(|one| one.new_sessions)),

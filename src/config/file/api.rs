@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use super::choices::ROLE;
 use super::keys::{ALL, NAME};
 use super::read::each;
-use super::words::ROLE;
 use crate::config::Role;
 use crate::config::diagnostic::Diagnostics;
 use crate::config::reader::{Field, Reader};
-use crate::config::schema::{Key, Kind, Schema, words};
-use crate::config::value::{self, Refused};
+use crate::config::schema::{Key, Schema, ValueKind, choice_names};
+use crate::config::value::{self, InvalidValue};
 
 pub static API: Schema = Schema {
     section: "[api]",
@@ -19,21 +19,21 @@ pub static API: Schema = Schema {
     keys: &[
         Key::unset(
             "listen",
-            Kind::Word("an address with a port, as in 127.0.0.1:9600"),
+            ValueKind::String("an address with a port, as in 127.0.0.1:9600"),
             "the control socket alone",
             "The address of the HTTP listener.",
         ),
-        Key::unset("tls", Kind::Table, "no HTTPS", "The certificate and private key for HTTPS."),
+        Key::unset("tls", ValueKind::Table, "no HTTPS", "The certificate and private key for HTTPS."),
         Key::unset(
             "socket-group",
-            Kind::Word("a group of the operating system, by name or number"),
+            ValueKind::String("a group of the operating system, by name or number"),
             "the engine's own",
             "The group that owns the control socket, which has mode 0660.",
         )
-        .at_start(),
+        .with_restart(),
         Key::unset(
             "token",
-            Kind::Tables,
+            ValueKind::Tables,
             "none",
             "Bearer tokens, with which clients on the network identify themselves.",
         ),
@@ -47,11 +47,16 @@ pub static TLS: Schema = Schema {
     keys: &[
         Key::required(
             "certificate",
-            Kind::File("the path of a PEM file, the server's own certificate first"),
+            ValueKind::File("the path of a PEM file, the server's own certificate first"),
             "\"/etc/fwlb/tls.crt\"",
             "The certificate chain.",
         ),
-        Key::required("key", Kind::Secret("a private key as PEM"), "\"file:/etc/fwlb/tls.key\"", "Its private key."),
+        Key::required(
+            "key",
+            ValueKind::Secret("a private key as PEM"),
+            "\"file:/etc/fwlb/tls.key\"",
+            "Its private key.",
+        ),
     ],
     reserved: &[],
     absent: &[],
@@ -63,13 +68,13 @@ pub static TOKEN: Schema = Schema {
         Key::required("name", NAME, "\"ansible\"", "The name that events have as `by`."),
         Key::required(
             "role",
-            Kind::Choice(|| words(&ROLE)),
+            ValueKind::Choice(|| choice_names(&ROLE)),
             "\"viewer\"",
             "A viewer may read; an operator may change things, too.",
         ),
         Key::required(
             "secret",
-            Kind::Secret("16 to 1024 visible ASCII characters"),
+            ValueKind::Secret("16 to 1024 visible ASCII characters"),
             "\"file:/etc/fwlb/ansible.token\"",
             "The token itself.",
         ),
@@ -110,32 +115,36 @@ pub(super) fn read_api(reader: &Reader<'_>, out: &mut Diagnostics) -> Api {
     let tls =
         reader.table("tls", "tls = { certificate = \"/etc/fwlb/tls.crt\", key = \"file:/etc/fwlb/tls.key\" }", out);
     Api {
-        listen: reader.word("listen", listen, out),
+        listen: reader.string("listen", listen, out),
         tls: tls.map(|(table, span)| {
             let reader = Reader::new(table, span, &TLS, &ALL, out);
             read_tls(&reader, out)
         }),
-        socket_group: reader.word("socket-group", group, out),
+        socket_group: reader.string("socket-group", group, out),
         tokens: each(reader, "token", &TOKEN, out, read_token),
     }
 }
 
 fn read_tls(reader: &Reader<'_>, out: &mut Diagnostics) -> Tls {
     let text = |text: &str| Ok(text.to_owned());
-    Tls { span: reader.span(), certificate: reader.word("certificate", text, out), key: reader.word("key", text, out) }
+    Tls {
+        span: reader.span(),
+        certificate: reader.string("certificate", text, out),
+        key: reader.string("key", text, out),
+    }
 }
 
 fn read_token(reader: &Reader<'_>, out: &mut Diagnostics) -> Token {
     Token {
         span: reader.span(),
-        name: reader.word("name", value::name, out),
+        name: reader.string("name", value::name, out),
         role: reader.choice("role", &ROLE, out),
-        secret: reader.word("secret", |text| Ok(text.to_owned()), out),
+        secret: reader.string("secret", |text| Ok(text.to_owned()), out),
     }
 }
 
-fn listen(text: &str) -> Result<SocketAddr, Refused> {
-    let refused = || Refused::new(format!("not an address with a port: {text:?}"));
+fn listen(text: &str) -> Result<SocketAddr, InvalidValue> {
+    let refused = || InvalidValue::new(format!("not an address with a port: {text:?}"));
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() == 0 => Err(refused().hint("a port is 1..=65535")),
         Ok(address) => Ok(address),
@@ -147,10 +156,10 @@ fn listen(text: &str) -> Result<SocketAddr, Refused> {
 }
 
 /// Parses the name or number of a group of the operating system.
-fn group(text: &str) -> Result<String, Refused> {
+fn group(text: &str) -> Result<String, InvalidValue> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     match !text.is_empty() && text.len() <= 32 && text.chars().all(legal) {
         true => Ok(text.to_owned()),
-        false => Err(Refused::new(format!("not the name of a group: {text:?}"))),
+        false => Err(InvalidValue::new(format!("not the name of a group: {text:?}"))),
     }
 }

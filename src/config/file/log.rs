@@ -5,43 +5,48 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 
+use super::choices::{FACILITY, FORMAT, LEVEL};
 use super::read::path;
-use super::words::{FACILITY, FORMAT, LEVEL};
 use crate::config::SyslogTarget;
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::reader::{Field, Located, Reader};
-use crate::config::schema::{Key, Kind, Schema, words};
-use crate::config::value::Refused;
+use crate::config::schema::{Key, Schema, ValueKind, choice_names};
+use crate::config::value::InvalidValue;
 
 pub static LOG: Schema = Schema {
     section: "[log]",
     about: "What is logged, and where to. A reload changes `level` and `checks`.",
     keys: &[
-        Key::optional("level", Kind::Choice(|| words(&LEVEL)), "The least severe level that is logged."),
-        Key::optional("format", Kind::Choice(|| words(&FORMAT)), "Lines of text, or of JSON.").at_start(),
-        Key::optional("checks", Kind::Flag, "Log every result of a health check, not only those that change a state."),
+        Key::optional("level", ValueKind::Choice(|| choice_names(&LEVEL)), "The least severe level that is logged."),
+        Key::optional("format", ValueKind::Choice(|| choice_names(&FORMAT)), "Lines of text, or of JSON.")
+            .with_restart(),
+        Key::optional(
+            "checks",
+            ValueKind::Flag,
+            "Log every result of a health check, not only those that change a state.",
+        ),
         Key::unset(
             "sessions",
-            Kind::Word("false, or an absolute path"),
+            ValueKind::String("false, or an absolute path"),
             "no file",
             "The file that gets one line of JSON for every session that ends.",
         )
-        .at_start(),
+        .with_restart(),
         Key::unset(
             "syslog",
-            Kind::Words("an address with a port, or the path of a socket such as /dev/log"),
+            ValueKind::Strings("an address with a port, or the path of a socket such as /dev/log"),
             "none",
             "Syslog collectors that get every line as well (RFC 5424).",
         )
-        .at_start(),
-        Key::optional("facility", Kind::Choice(|| words(&FACILITY)), "The syslog facility.").at_start(),
+        .with_restart(),
+        Key::optional("facility", ValueKind::Choice(|| choice_names(&FACILITY)), "The syslog facility.").with_restart(),
         Key::unset(
             "hostname",
-            Kind::Word("1 to 255 printable characters without spaces"),
+            ValueKind::String("1 to 255 printable characters without spaces"),
             "the machine's name",
             "The HOSTNAME of syslog messages.",
         )
-        .at_start(),
+        .with_restart(),
     ],
     reserved: &[],
     absent: &[],
@@ -73,9 +78,9 @@ pub(super) fn read_log(reader: &Reader<'_>, out: &mut Diagnostics) -> Log {
         json: reader.choice("format", &FORMAT, out),
         checks: reader.flag("checks", out),
         sessions: read_sessions(reader, out),
-        syslog: reader.words("syslog", target, out),
+        syslog: reader.strings("syslog", target, out),
         facility: reader.choice("facility", &FACILITY, out),
-        hostname: reader.word("hostname", hostname, out),
+        hostname: reader.string("hostname", hostname, out),
     }
 }
 
@@ -93,7 +98,7 @@ fn read_sessions(reader: &Reader<'_>, out: &mut Diagnostics) -> Field<Option<Pat
         | DeValue::Float(_)
         | DeValue::Datetime(_)
         | DeValue::Array(_)
-        | DeValue::Table(_) => match reader.word("sessions", path, out) {
+        | DeValue::Table(_) => match reader.string("sessions", path, out) {
             Field::Given(at) => Field::Given(Located::new(Some(at.value), at.span)),
             Field::Absent => Field::Absent,
             Field::Invalid => Field::Invalid,
@@ -102,12 +107,12 @@ fn read_sessions(reader: &Reader<'_>, out: &mut Diagnostics) -> Field<Option<Pat
 }
 
 /// Parses a syslog collector: `192.0.2.1:514`, `[2001:db8::1]:514`, or the path of a socket such as `/dev/log`.
-fn target(text: &str) -> Result<SyslogTarget, Refused> {
+fn target(text: &str) -> Result<SyslogTarget, InvalidValue> {
     if text.starts_with('/') {
         return super::read::socket_path(text).map(SyslogTarget::Local);
     }
     let refused = || {
-        Refused::new(format!("not a syslog collector: {text:?}"))
+        InvalidValue::new(format!("not a syslog collector: {text:?}"))
             .hint("write \"ADDRESS:514\", \"[ADDRESS]:514\" for IPv6, or the path of a socket such as \"/dev/log\"")
     };
     let address: SocketAddr = text.parse().map_err(|_| refused())?;
@@ -118,10 +123,10 @@ fn target(text: &str) -> Result<SyslogTarget, Refused> {
 }
 
 /// Parses a HOSTNAME of syslog messages: 1 to 255 printable US-ASCII characters (RFC 5424 section 6.2.4).
-fn hostname(text: &str) -> Result<String, Refused> {
+fn hostname(text: &str) -> Result<String, InvalidValue> {
     match (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(text.to_owned()),
-        false => Err(Refused::new(format!(
+        false => Err(InvalidValue::new(format!(
             "`hostname` must be 1 to 255 printable characters without spaces, found {text:?}"
         ))),
     }

@@ -9,18 +9,18 @@ use std::path::PathBuf;
 use toml::de::DeTable;
 
 use super::api::{API, read_api};
+use super::choices::{ADMIN, BELOW_MIN, HASH, IO, KIND, LEARN_BY, ON_FAILURE};
 use super::keys::{ALL, CHECK, ENGINE, FIREWALL, GROUP, LIMITS, LINK, PEER, ROOT, ROUTE, TIMEOUTS};
 use super::log::{LOG, read_log};
 use super::service_keys::SERVICE;
 use super::services::read_service;
-use super::words::{ADMIN, BELOW_MIN, HASH, IO, KIND, LEARN_BY, ON_FAILURE};
 use super::{Check, Destination, Engine, File, Firewall, Group, Limits, Link, Peer, Route, Timeouts};
 use crate::config::Io;
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::reader::{Field, Reader};
 use crate::config::schema::Schema;
 use crate::config::synonyms;
-use crate::config::value::{self, Refused};
+use crate::config::value::{self, InvalidValue};
 
 const NO_WEIGHT: &str = "remove the line for weight 1; a firewall that is to take nothing gets admin = \"drain\"";
 
@@ -85,39 +85,39 @@ pub(super) fn each<T>(
 
 fn read_engine(reader: &Reader<'_>, out: &mut Diagnostics) -> Engine {
     Engine {
-        name: reader.word("name", value::name, out),
+        name: reader.string("name", value::name, out),
         workers: reader.number("workers", out),
-        io: reader.word("io", io, out),
+        io: reader.string("io", io, out),
         xdp_send: reader.flag("xdp-send", out),
         busy_poll: reader.flag("busy-poll", out),
-        control: reader.word("control", socket_path, out),
-        state: reader.word("state", path, out),
-        user: reader.word("user", value::name, out),
-        group: reader.word("group", value::name, out),
+        control: reader.string("control", socket_path, out),
+        state: reader.string("state", path, out),
+        user: reader.string("user", value::name, out),
+        group: reader.string("group", value::name, out),
         sandbox: reader.flag("sandbox", out),
     }
 }
 
-fn io(text: &str) -> Result<Io, Refused> {
+fn io(text: &str) -> Result<Io, InvalidValue> {
     let unknown = || {
-        let refused = Refused::new(format!("`io` must be \"af-packet\" or \"af-xdp\", found {text:?}"));
+        let refused = InvalidValue::new(format!("`io` must be \"af-packet\" or \"af-xdp\", found {text:?}"));
         synonyms::hinted(refused, "io", text)
     };
     IO.into_iter().find(|(word, _)| *word == text).map(|(_, io)| io).ok_or_else(unknown)
 }
 
-pub(super) fn path(text: &str) -> Result<PathBuf, Refused> {
+pub(super) fn path(text: &str) -> Result<PathBuf, InvalidValue> {
     match text.starts_with('/') && !text.contains('\0') {
         true => Ok(PathBuf::from(text)),
-        false => Err(Refused::new(format!("not an absolute path: {text:?}"))),
+        false => Err(InvalidValue::new(format!("not an absolute path: {text:?}"))),
     }
 }
 
 /// Parses the path of a Unix socket. The kernel's `sun_path` has 108 bytes, the terminating zero included (unix(7)).
-pub(super) fn socket_path(text: &str) -> Result<PathBuf, Refused> {
+pub(super) fn socket_path(text: &str) -> Result<PathBuf, InvalidValue> {
     match text.len() {
         0..=107 => path(text),
-        long => Err(Refused::new(format!("the path of a socket may have 107 bytes, this one has {long}"))),
+        long => Err(InvalidValue::new(format!("the path of a socket may have 107 bytes, this one has {long}"))),
     }
 }
 
@@ -160,11 +160,11 @@ fn read_link(reader: &Reader<'_>, out: &mut Diagnostics) -> Link {
     };
     Link {
         span: reader.span(),
-        name: reader.word("name", value::name, out),
-        device: reader.word("device", value::device, out),
+        name: reader.string("name", value::name, out),
+        device: reader.string("device", value::device, out),
         vlan,
-        addresses: reader.words("addresses", value::interface, out),
-        mac: reader.word("mac", value::mac, out),
+        addresses: reader.strings("addresses", value::interface, out),
+        mac: reader.string("mac", value::mac, out),
         mtu: reader.number("mtu", out),
     }
 }
@@ -176,12 +176,12 @@ fn read_route(reader: &Reader<'_>, out: &mut Diagnostics) -> Route {
     };
     Route {
         span: reader.span(),
-        to: reader.words("to", destination, out),
-        via: reader.words("via", value::station, out),
-        link: reader.word("link", value::name, out),
-        group: reader.word("group", value::name, out),
-        peer: reader.word("peer", value::name, out),
-        firewall: reader.word("firewall", value::name, out),
+        to: reader.strings("to", destination, out),
+        via: reader.strings("via", value::station_address, out),
+        link: reader.string("link", value::name, out),
+        group: reader.string("group", value::name, out),
+        peer: reader.string("peer", value::name, out),
+        firewall: reader.string("firewall", value::name, out),
     }
 }
 
@@ -189,8 +189,8 @@ fn read_group(reader: &Reader<'_>, out: &mut Diagnostics) -> Group {
     let check = reader.table("check", CHECK.section, out);
     Group {
         span: reader.span(),
-        name: reader.word("name", value::name, out),
-        seed: reader.word("seed", |text| Ok(text.to_owned()), out),
+        name: reader.string("name", value::name, out),
+        seed: reader.string("seed", |text| Ok(text.to_owned()), out),
         hash: reader.choice("hash", &HASH, out),
         on_failure: reader.choice("on-failure", &ON_FAILURE, out),
         min_up: reader.number("min-up", out),
@@ -229,17 +229,17 @@ fn read_check(reader: &Reader<'_>, out: &mut Diagnostics) -> Check {
 fn read_peer(reader: &Reader<'_>, out: &mut Diagnostics) -> Peer {
     Peer {
         span: reader.span(),
-        name: reader.word("name", value::name, out),
-        addresses: reader.words("addresses", value::station, out),
+        name: reader.string("name", value::name, out),
+        addresses: reader.strings("addresses", value::station_address, out),
     }
 }
 
 fn read_firewall(reader: &Reader<'_>, out: &mut Diagnostics) -> Firewall {
     Firewall {
         span: reader.span(),
-        name: reader.word("name", value::name, out),
-        link: reader.word("link", value::name, out),
-        addresses: reader.words("addresses", value::station, out),
+        name: reader.string("name", value::name, out),
+        link: reader.string("link", value::name, out),
+        addresses: reader.strings("addresses", value::station_address, out),
         learn_by: reader.choice("learn-by", &LEARN_BY, out),
         weight: reader.number_or("weight", Some(NO_WEIGHT), out),
         spare: reader.flag("spare", out),

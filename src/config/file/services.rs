@@ -3,15 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{Range, RangeInclusive};
 
+use super::choices::{ADMIN, HASH_ON, MODE, OBSERVE, ON_FAILURE, PROTOCOL, SCHEDULER, SERVICE_KIND};
 use super::keys::ALL;
 use super::read::each;
 use super::service_keys::{SERVER, SERVICE_CHECK, STICKY};
-use super::words::{ADMIN, HASH_ON, MODE, OBSERVE, ON_FAILURE, PROTOCOL, SCHEDULER, SERVICE_KIND};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::reader::{Field, Located, Reader};
-use crate::config::schema::words;
+use crate::config::schema::choice_names;
 use crate::config::synonyms;
-use crate::config::value::{self, Refused};
+use crate::config::value::{self, InvalidValue};
 use crate::config::{AdminState, ForwardingMode, Observe, OnFailure};
 use crate::time::Duration;
 
@@ -71,7 +71,7 @@ pub struct Sticky {
 
 /// `kind` of `[service.check]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServiceKind {
+pub enum ServiceCheckKindName {
     Icmp,
     Tcp,
     HalfOpen,
@@ -84,7 +84,7 @@ pub enum ServiceKind {
 pub struct ServiceCheck {
     /// Byte range of the header.
     pub span: Range<usize>,
-    pub kind: Field<ServiceKind>,
+    pub kind: Field<ServiceCheckKindName>,
     pub port: Field<u64>,
     pub path: Field<String>,
     pub host: Field<String>,
@@ -116,14 +116,14 @@ pub(super) fn read_service(reader: &Reader<'_>, out: &mut Diagnostics) -> Servic
     let sticky = reader.table("sticky", "sticky = { by = \"source\" }", out);
     Service {
         span: reader.span(),
-        name: reader.word("name", value::name, out),
-        addresses: reader.words("address", value::station, out),
-        protocols: reader.words("protocol", protocol, out),
+        name: reader.string("name", value::name, out),
+        addresses: reader.strings("address", value::station_address, out),
+        protocols: reader.strings("protocol", protocol, out),
         ports: reader.ranges("port", out),
         scheduler: reader.choice("scheduler", &SCHEDULER, out),
-        hash_on: reader.words("hash-on", hash_part, out),
-        mode: reader.word("mode", mode, out),
-        snat: reader.words("snat", address_range, out),
+        hash_on: reader.strings("hash-on", hash_part, out),
+        mode: reader.string("mode", mode, out),
+        snat: reader.strings("snat", address_range, out),
         sticky: sticky.map(|(table, span)| {
             let reader = Reader::new(table, span, &STICKY, &ALL, out);
             read_sticky(&reader, out)
@@ -140,31 +140,31 @@ pub(super) fn read_service(reader: &Reader<'_>, out: &mut Diagnostics) -> Servic
     }
 }
 
-fn protocol(text: &str) -> Result<u8, Refused> {
+fn protocol(text: &str) -> Result<u8, InvalidValue> {
     if let Some((_, number)) = PROTOCOL.iter().find(|(word, _)| *word == text) {
         return Ok(*number);
     }
     match text {
-        "any" | "sctp" => Err(Refused::new(format!("the protocol {text:?} is reserved for a later version"))
+        "any" | "sctp" => Err(InvalidValue::new(format!("the protocol {text:?} is reserved for a later version"))
             .hint("use \"tcp\", \"udp\" or both")),
         _ => {
-            let refused = Refused::new(format!("`protocol` must be \"tcp\" or \"udp\", found {text:?}"));
+            let refused = InvalidValue::new(format!("`protocol` must be \"tcp\" or \"udp\", found {text:?}"));
             Err(synonyms::hinted(refused, "protocol", text))
         }
     }
 }
 
-fn mode(text: &str) -> Result<ForwardingMode, Refused> {
+fn mode(text: &str) -> Result<ForwardingMode, InvalidValue> {
     if let Some((_, mode)) = MODE.iter().find(|(word, _)| *word == text) {
         return Ok(*mode);
     }
     match text {
-        "proxy" => Err(Refused::new("the mode \"proxy\" is reserved for a later version")
+        "proxy" => Err(InvalidValue::new("the mode \"proxy\" is reserved for a later version")
             .hint("use \"nat\", \"full-nat\", \"direct\" or \"tunnel\"")),
         _ => {
             let modes = "\"nat\", \"full-nat\", \"direct\" or \"tunnel\"";
-            let refused = Refused::new(format!("`mode` must be {modes}, found {text:?}"));
-            Err(match value::did_you_mean(text, words(&MODE)) {
+            let refused = InvalidValue::new(format!("`mode` must be {modes}, found {text:?}"));
+            Err(match value::did_you_mean(text, choice_names(&MODE)) {
                 Some(word) => synonyms::hinted(refused.hint(format!("did you mean {word:?}?")), "mode", text),
                 None => synonyms::hinted(refused, "mode", text),
             })
@@ -172,9 +172,9 @@ fn mode(text: &str) -> Result<ForwardingMode, Refused> {
     }
 }
 
-fn hash_part(text: &str) -> Result<HashPart, Refused> {
+fn hash_part(text: &str) -> Result<HashPart, InvalidValue> {
     HASH_ON.iter().find(|(word, _)| *word == text).map(|(_, part)| *part).ok_or_else(|| {
-        let refused = Refused::new(format!(
+        let refused = InvalidValue::new(format!(
             "`hash-on` is made of \"source-address\", \"source-port\", \"destination-address\" and \"destination-port\", \
              found {text:?}"
         ));
@@ -183,25 +183,23 @@ fn hash_part(text: &str) -> Result<HashPart, Refused> {
 }
 
 /// Parses `10.10.20.240-10.10.20.243`, or one address.
-fn address_range(text: &str) -> Result<(IpAddr, IpAddr), Refused> {
+fn address_range(text: &str) -> Result<(IpAddr, IpAddr), InvalidValue> {
     let Some((first, last)) = text.split_once('-') else {
-        return value::station(text).map(|one| (one, one));
+        return value::station_address(text).map(|one| (one, one));
     };
-    let (first, last) = (value::station(first.trim())?, value::station(last.trim())?);
+    let (first, last) = (value::station_address(first.trim())?, value::station_address(last.trim())?);
     let number = |address: IpAddr| match address {
         IpAddr::V4(address) => u128::from(address.to_bits()),
         IpAddr::V6(address) => address.to_bits(),
     };
     if first.is_ipv4() != last.is_ipv4() {
-        return Err(Refused::new(format!("a range has one family, found {text:?}")));
+        return Err(InvalidValue::new(format!("a range has one family, found {text:?}")));
     }
     match number(last).checked_sub(number(first)) {
-        None => {
-            Err(Refused::new(format!("the range {text:?} ends before it begins"))
-                .hint(format!("write \"{last}-{first}\"")))
-        }
+        None => Err(InvalidValue::new(format!("the range {text:?} ends before it begins"))
+            .hint(format!("write \"{last}-{first}\""))),
         Some(more) if more >= SNAT_RANGE_MAX => {
-            Err(Refused::new(format!("a range has at most {SNAT_RANGE_MAX} addresses, found {text:?}")))
+            Err(InvalidValue::new(format!("a range has at most {SNAT_RANGE_MAX} addresses, found {text:?}")))
         }
         Some(_) => Ok((first, last)),
     }
@@ -223,13 +221,15 @@ pub fn addresses_of((first, last): (IpAddr, IpAddr)) -> Vec<IpAddr> {
 fn read_sticky(reader: &Reader<'_>, out: &mut Diagnostics) -> Sticky {
     let by = |text: &str| match text {
         "source" => Ok(()),
-        "cookie" => Err(Refused::new("`by = \"cookie\"` is reserved for a later version").hint("use by = \"source\"")),
+        "cookie" => {
+            Err(InvalidValue::new("`by = \"cookie\"` is reserved for a later version").hint("use by = \"source\""))
+        }
         _ => {
-            let refused = Refused::new(format!("`by` must be \"source\", found {text:?}"));
+            let refused = InvalidValue::new(format!("`by` must be \"source\", found {text:?}"));
             Err(synonyms::hinted(refused, "by", text))
         }
     };
-    reader.word("by", by, out);
+    reader.string("by", by, out);
     Sticky {
         prefix: reader.number("prefix", out),
         prefix6: reader.number("prefix6", out),
@@ -250,10 +250,10 @@ fn read_check(reader: &Reader<'_>, out: &mut Diagnostics) -> ServiceCheck {
         span: reader.span(),
         kind,
         port: reader.number("port", out),
-        path: reader.word("path", http_path, out),
-        host: reader.word("host", http_host, out),
+        path: reader.string("path", http_path, out),
+        host: reader.string("host", http_host, out),
         status: reader.ranges("expect-status", out),
-        body: reader.word("expect-body", body, out),
+        body: reader.string("expect-body", body, out),
         interval: reader.duration("interval", out),
         timeout: reader.duration("timeout", out),
         fall: reader.number("fall", out),
@@ -264,41 +264,42 @@ fn read_check(reader: &Reader<'_>, out: &mut Diagnostics) -> ServiceCheck {
 }
 
 /// Parses the path of an HTTP request line, which white space would end (RFC 9112 section 3).
-fn http_path(text: &str) -> Result<String, Refused> {
+fn http_path(text: &str) -> Result<String, InvalidValue> {
     match text {
         _ if !text.starts_with('/') => {
-            Err(Refused::new(format!("`path` begins with a slash, found {text:?}")).hint(format!("write \"/{text}\"")))
+            Err(InvalidValue::new(format!("`path` begins with a slash, found {text:?}"))
+                .hint(format!("write \"/{text}\"")))
         }
-        _ if text.len() > 1024 => Err(Refused::new("`path` may have 1024 bytes")),
+        _ if text.len() > 1024 => Err(InvalidValue::new("`path` may have 1024 bytes")),
         _ if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            Err(Refused::new(format!("`path` has visible ASCII characters only, found {text:?}"))
+            Err(InvalidValue::new(format!("`path` has visible ASCII characters only, found {text:?}"))
                 .hint("write others as %20 and so on"))
         }
         _ => Ok(text.to_owned()),
     }
 }
 
-fn http_host(text: &str) -> Result<String, Refused> {
+fn http_host(text: &str) -> Result<String, InvalidValue> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
     match !text.is_empty() && text.len() <= 255 && text.bytes().all(legal) {
         true => Ok(text.to_owned()),
-        false => Err(Refused::new(format!("not a host name: {text:?}")).hint("write it as in www.example.com")),
+        false => Err(InvalidValue::new(format!("not a host name: {text:?}")).hint("write it as in www.example.com")),
     }
 }
 
-fn body(text: &str) -> Result<String, Refused> {
+fn body(text: &str) -> Result<String, InvalidValue> {
     match text.len() {
-        0 => Err(Refused::new("`expect-body` is empty: every body has that").hint("remove it")),
+        0 => Err(InvalidValue::new("`expect-body` is empty: every body has that").hint("remove it")),
         1..=1024 => Ok(text.to_owned()),
-        long => Err(Refused::new(format!("`expect-body` may have 1024 bytes, this one has {long}"))),
+        long => Err(InvalidValue::new(format!("`expect-body` may have 1024 bytes, this one has {long}"))),
     }
 }
 
 fn read_server(reader: &Reader<'_>, out: &mut Diagnostics) -> Server {
     Server {
         span: reader.span(),
-        name: reader.word("name", value::name, out),
-        addresses: reader.words("address", value::station, out),
+        name: reader.string("name", value::name, out),
+        addresses: reader.strings("address", value::station_address, out),
         port: reader.number("port", out),
         weight: reader.number("weight", out),
         backup: reader.flag("backup", out),

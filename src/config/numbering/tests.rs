@@ -88,7 +88,7 @@ fn a_server_at_another_address_is_another_server() {
 #[test]
 fn numbers_run_out_with_words_and_not_with_a_panic() {
     let many: Vec<usize> = (0..NUMBERS_MAX).collect();
-    assert_eq!(assign("firewalls", &many, &[usize::MAX], |_| false), Err(NoNumbers("firewalls")));
+    assert_eq!(assign("firewalls", &many, &[usize::MAX], |_| false), Err(IdsExhausted("firewalls")));
 }
 
 proptest! {

@@ -50,10 +50,10 @@ fn files_of_two_engines_are_compared() {
 #[test]
 fn what_the_firewalls_must_permit_is_told() {
     let config = load_text(GOOD).config.unwrap();
-    let told = demands(&config);
+    let told = requirements(&config);
     assert!(
         told.contains("a dead firewall is out within 350ms, a good one takes flows again after 500ms and a hold of 2s")
     );
     assert!(told.contains("fw2: icmp echo from fd00:1::1 to fd00:2::1 (peer inner)"), "{told}");
-    assert_eq!(demands::permits(&config).len(), 4);
+    assert_eq!(requirements::permits(&config).len(), 4);
 }

@@ -98,7 +98,7 @@ fn checks_are_judged() {
     refused(&check("port = 7"), &["`port` is for the kinds \"tcp\" and \"udp\""]);
     let config = load_text(&check("kind = \"udp\"\nport = 7\ninterval = \"1s\"\nfall = 2")).config.unwrap();
     assert_eq!(config.groups[0].check.kind, PathCheckKind::Udp { port: 7 });
-    assert_eq!(demands::detection(&config.groups[0]), (Duration::from_millis(2100), Duration::from_secs(10)));
+    assert_eq!(requirements::detection(&config.groups[0]), (Duration::from_millis(2100), Duration::from_secs(10)));
 }
 
 #[test]

@@ -354,10 +354,10 @@ fn source_addresses_are_judged() {
 
 #[test]
 fn the_servers_of_a_direct_service_are_told_how_to_take_the_vip() {
-    let nat = demands(&load_text(&service("")).config.unwrap());
+    let nat = requirements(&load_text(&service("")).config.unwrap());
     assert!(!nat.contains("arp_ignore"), "{nat}");
     let file = load_text(&service("mode = \"direct\"").replace("port = 8080\n", ""));
-    let told = demands(&file.config.unwrap_or_else(|| panic!("{}", file.diagnostics)));
+    let told = requirements(&file.config.unwrap_or_else(|| panic!("{}", file.diagnostics)));
     for line in [
         "Linux:    sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2",
         "ip address add 198.51.100.80/32 dev lo",
@@ -372,7 +372,7 @@ fn the_servers_of_a_direct_service_are_told_how_to_take_the_vip() {
 #[test]
 fn how_many_flows_fit_behind_source_addresses_and_what_one_client_gets_is_told() {
     let farm = FARM.replace("port = 80\n", "port = 80\nmode = \"full-nat\"\n");
-    let with = |farm: &str| demands(&load_text(farm).config.unwrap());
+    let with = |farm: &str| requirements(&load_text(farm).config.unwrap());
     let told = with(&farm);
     for family in ["IPv4", "IPv6"] {
         let line =
@@ -386,17 +386,17 @@ fn how_many_flows_fit_behind_source_addresses_and_what_one_client_gets_is_told()
 
 #[test]
 fn what_is_checked_and_how_fast_is_told() {
-    let told = demands(&load_text(FARM).config.unwrap());
+    let told = requirements(&load_text(FARM).config.unwrap());
     assert!(
         told.contains("service web: tcp 198.51.100.80 2001:db8:1::80 port 80, nat, round-robin, 2 servers"),
         "{told}"
     );
     assert!(told.contains("checked by http GET /healthz on port 8080, expecting 200"), "{told}");
     assert!(told.contains("a dead server is out within 7s, a good one is in again within 5s"), "{told}");
-    let never = demands(&load_text(&check("kind = \"none\"")).config.unwrap());
+    let never = requirements(&load_text(&check("kind = \"none\"")).config.unwrap());
     assert!(never.contains("no checks"), "{never}");
     let soon = only(&check("down-after = \"4s\""));
-    assert_eq!(demands::server_detection(&soon.check).unwrap().0, Duration::from_secs(4));
+    assert_eq!(requirements::server_detection(&soon.check).unwrap().0, Duration::from_secs(4));
 }
 
 #[test]
@@ -458,7 +458,7 @@ fn a_more_specific_port_of_another_service_is_told() {
         load_text(&format!("{FARM}{other}").replace("kind = \"http\"\npath", "port = 1\nkind = \"http\"\npath"))
             .config
             .unwrap();
-    let told = demands(&config);
+    let told = requirements(&config);
     let words = "tcp port 80 of 198.51.100.80 is not its own but that of service web, which is more specific";
     assert_eq!(told.matches(words).count(), 1, "{told}");
 }

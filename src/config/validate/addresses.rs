@@ -1,7 +1,7 @@
 //! Finds addresses that cannot be used as the file says: one address in two roles, a broadcast address for a server, a
 //! route to what no router forwards.
 //!
-//! [`together`] has a rule for every pair of roles. Pairs that another part of the validation judges are marked there.
+//! [`check_roles`] has a rule for every pair of roles. Pairs that another part of the validation judges are marked there.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -49,34 +49,34 @@ enum AddressRole {
 
 /// The judgement about an address in two roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum RoleCheck {
     /// The combination works.
     Fine,
     /// Another rule of the validation reports it with a message of its own.
-    Elsewhere,
+    ReportedElsewhere,
     /// The combination cannot work, for this reason.
     Error(&'static str),
     /// The combination is probably a mistake, for this reason.
     Warning(&'static str),
 }
 
-const ANSWERED: &str = "the engine answers ARP and ND for it, so that nobody else can have it";
-const NOBODY: &str = "no station can have that address";
-const ROUTERS: &str = "every router of the subnet has it, the engine too";
+const ENGINE_ANSWERS: &str = "the engine answers ARP and ND for it, so that nobody else can have it";
+const NO_STATION: &str = "no station can have that address";
+const EVERY_ROUTER: &str = "every router of the subnet has it, the engine too";
 const NEVER_USED: &str = "the engine keeps packets to it, and the route is never used";
-const KERNEL: &str = "this machine's kernel has it, no other station can";
+const KERNEL_OWNS: &str = "this machine's kernel has it, no other station can";
 
 /// The table of all pairs of roles; `first` is not after `second`.
-fn together(first: AddressRole, second: AddressRole) -> Verdict {
+fn check_roles(first: AddressRole, second: AddressRole) -> RoleCheck {
     use AddressRole::{Anycast, Broadcast, Firewall, Listen, Network, NextHop, Own, Peer, RouteThrough, RouteVia};
     use AddressRole::{Server, Snat, Vip};
-    use Verdict::{Elsewhere, Error, Fine, Warning};
+    use RoleCheck::{Error, Fine, ReportedElsewhere, Warning};
     match (first, second) {
         // One role may refer to an address several times: a server of two services, the next hop of two routes.
         // Repetitions that are not allowed are reported by the rules of their section.
         (Network | Broadcast | Anycast, Network | Broadcast | Anycast) => Fine,
         (NextHop | Server | Snat | RouteVia | RouteThrough | Listen, again) if again == first => Fine,
-        (Own | Vip | Firewall | Peer, again) if again == first => Elsewhere,
+        (Own | Vip | Firewall | Peer, again) if again == first => ReportedElsewhere,
 
         (Own, Network | Broadcast) => Warning("stations of that subnet do not answer it"),
         (Own, Anycast) => Warning("other routers of that subnet have it too"),
@@ -89,17 +89,17 @@ fn together(first: AddressRole, second: AddressRole) -> Verdict {
             Error("the kernel does not serve it; listen on an address of a management device")
         }
 
-        (Network | Broadcast, Vip | NextHop | Firewall | Peer | Server | Snat | Listen) => Error(NOBODY),
-        (Network | Broadcast, RouteVia | RouteThrough) => Warning(NOBODY),
-        (Anycast, Vip | Peer | Server | Snat | Listen) => Error(ROUTERS),
-        (Anycast, NextHop | Firewall | RouteVia | RouteThrough) => Warning(ROUTERS),
+        (Network | Broadcast, Vip | NextHop | Firewall | Peer | Server | Snat | Listen) => Error(NO_STATION),
+        (Network | Broadcast, RouteVia | RouteThrough) => Warning(NO_STATION),
+        (Anycast, Vip | Peer | Server | Snat | Listen) => Error(EVERY_ROUTER),
+        (Anycast, NextHop | Firewall | RouteVia | RouteThrough) => Warning(EVERY_ROUTER),
 
-        (Vip, NextHop | Firewall) => Error(ANSWERED),
+        (Vip, NextHop | Firewall) => Error(ENGINE_ANSWERS),
         (Vip, Peer) => Warning("packets to it are for the service and do not reach the peer"),
         (Vip, Server) => Error("a server needs an address of its own"),
         (Vip, Snat) => Error("the servers' answers would go to the service"),
 
-        (NextHop | Firewall, Snat) => Error(ANSWERED),
+        (NextHop | Firewall, Snat) => Error(ENGINE_ANSWERS),
         (Peer, Snat) => Error("the servers' answers would go to the peer"),
         (Server, Snat) => Error("a server does not answer itself; and the engine answers ARP and ND for it"),
 
@@ -109,15 +109,15 @@ fn together(first: AddressRole, second: AddressRole) -> Verdict {
             Warning("the route goes past its group; write `group` and `firewall` in the route instead of `via`")
         }
         // A peer in a connected subnet has a warning of its own.
-        (NextHop | Firewall, Peer) => Elsewhere,
+        (NextHop | Firewall, Peer) => ReportedElsewhere,
         (Peer, Server) => Warning("an engine serves nothing"),
         (NextHop, RouteVia | RouteThrough) | (Firewall, RouteVia) | (Server, RouteVia | RouteThrough) => Fine,
         (Firewall, RouteThrough) => Warning("packets to the firewall would go through another firewall of the group"),
         (Peer, RouteVia) => Warning("packets to the peer would go past the firewalls"),
         (Peer, RouteThrough) => Fine,
-        (RouteVia, RouteThrough) => Elsewhere,
+        (RouteVia, RouteThrough) => ReportedElsewhere,
 
-        (NextHop | Firewall | Peer, Listen) => Warning(KERNEL),
+        (NextHop | Firewall | Peer, Listen) => Warning(KERNEL_OWNS),
         (Server | RouteVia | RouteThrough, Listen) => Fine,
 
         // The roles are in order, so that these pairs do not occur.
@@ -131,13 +131,13 @@ fn together(first: AddressRole, second: AddressRole) -> Verdict {
 struct AddressUse<'a> {
     role: AddressRole,
     /// The name of its thing: the link for [`AddressRole::Own`], the subnet for its first and last address.
-    of: String,
+    owner: String,
     span: &'a Range<usize>,
 }
 
 impl AddressUse<'_> {
-    fn words(&self) -> String {
-        let of = &self.of;
+    fn describe(&self) -> String {
+        let of = &self.owner;
         match self.role {
             AddressRole::Own => format!("the engine's own address on link {of:?}"),
             AddressRole::Network => format!("the connected subnet {of} itself"),
@@ -156,13 +156,13 @@ impl AddressUse<'_> {
 }
 
 /// An address, with the link for a link-local one, which can be used again on every link.
-type Place = (IpAddr, Option<String>);
+type AddressScope = (IpAddr, Option<String>);
 
 /// Checks all uses of each address of the file against each other.
 pub fn addresses(file: &File, links: &[Option<Link>], out: &mut Diagnostics) {
-    let mut claims: BTreeMap<Place, Vec<AddressUse<'_>>> = BTreeMap::new();
-    let mut claim = |place: Place, role, of: String, span| {
-        claims.entry(place).or_default().push(AddressUse { role, of, span });
+    let mut claims: BTreeMap<AddressScope, Vec<AddressUse<'_>>> = BTreeMap::new();
+    let mut claim = |place: AddressScope, role, of: String, span| {
+        claims.entry(place).or_default().push(AddressUse { role, owner: of, span });
     };
     of_links(file, &mut claim);
     of_groups(file, &mut claim);
@@ -176,7 +176,7 @@ pub fn addresses(file: &File, links: &[Option<Link>], out: &mut Diagnostics) {
     for service in &file.services {
         let of = name(&service.name);
         for range in given(&service.snat) {
-            let lent = AddressUse { role: AddressRole::Snat, of: of.clone(), span: &range.span };
+            let lent = AddressUse { role: AddressRole::Snat, owner: of.clone(), span: &range.span };
             let (first, last) = range.value;
             for ((address, _), claims) in claims.range((first, None)..=(last, None)) {
                 claims.iter().for_each(|other| pair(*address, other, &lent, out));
@@ -201,16 +201,16 @@ fn judge(address: IpAddr, claims: &[AddressUse<'_>], out: &mut Diagnostics) {
 
 fn pair(address: IpAddr, one: &AddressUse<'_>, other: &AddressUse<'_>, out: &mut Diagnostics) {
     let (first, second) = if one.role <= other.role { (one, other) } else { (other, one) };
-    let say = |why: &str| format!("{address} is {}, here {}: {why}", first.words(), second.words());
-    let diagnostic = match together(first.role, second.role) {
-        Verdict::Fine | Verdict::Elsewhere => return,
-        Verdict::Error(why) => Diagnostic::error(second.span.clone(), say(why)),
-        Verdict::Warning(why) => Diagnostic::warning(second.span.clone(), say(why)),
+    let say = |why: &str| format!("{address} is {}, here {}: {why}", first.describe(), second.describe());
+    let diagnostic = match check_roles(first.role, second.role) {
+        RoleCheck::Fine | RoleCheck::ReportedElsewhere => return,
+        RoleCheck::Error(why) => Diagnostic::error(second.span.clone(), say(why)),
+        RoleCheck::Warning(why) => Diagnostic::warning(second.span.clone(), say(why)),
     };
-    out.push(diagnostic.related(first.span.clone(), format!("{address} is {} by this", first.words())));
+    out.push(diagnostic.related(first.span.clone(), format!("{address} is {} by this", first.describe())));
 }
 
-fn of_links<'a>(file: &'a File, claim: &mut impl FnMut(Place, AddressRole, String, &'a Range<usize>)) {
+fn of_links<'a>(file: &'a File, claim: &mut impl FnMut(AddressScope, AddressRole, String, &'a Range<usize>)) {
     for link in &file.links {
         let of = name(&link.name);
         for at in given(&link.addresses) {
@@ -243,7 +243,7 @@ fn of_links<'a>(file: &'a File, claim: &mut impl FnMut(Place, AddressRole, Strin
     }
 }
 
-fn of_groups<'a>(file: &'a File, claim: &mut impl FnMut(Place, AddressRole, String, &'a Range<usize>)) {
+fn of_groups<'a>(file: &'a File, claim: &mut impl FnMut(AddressScope, AddressRole, String, &'a Range<usize>)) {
     for group in &file.groups {
         for firewall in &group.firewalls {
             for at in given(&firewall.addresses) {
@@ -259,7 +259,7 @@ fn of_groups<'a>(file: &'a File, claim: &mut impl FnMut(Place, AddressRole, Stri
 }
 
 /// Addresses of VIPs and servers. Ranges of `snat` are compared with all others by the caller.
-fn of_services<'a>(file: &'a File, claim: &mut impl FnMut(Place, AddressRole, String, &'a Range<usize>)) {
+fn of_services<'a>(file: &'a File, claim: &mut impl FnMut(AddressScope, AddressRole, String, &'a Range<usize>)) {
     for service in &file.services {
         let of = name(&service.name);
         for at in given(&service.addresses) {
@@ -298,7 +298,7 @@ fn link_local(file: &File, links: &[Option<Link>], out: &mut Diagnostics) {
     }
 }
 
-fn place(address: IpAddr, link: &str) -> Place {
+fn place(address: IpAddr, link: &str) -> AddressScope {
     (address, is_link_local(address).then(|| link.to_owned()))
 }
 

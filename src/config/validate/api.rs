@@ -6,7 +6,7 @@ use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file;
 use crate::config::reader::{Field, Located};
 use crate::config::validate::ReadSecret;
-use crate::config::validate::names::{Names, twice};
+use crate::config::validate::names::{Names, duplicate_error};
 use crate::config::validate::secrets::{content, is_hidden, secret};
 use crate::config::{Api, Secret, Tls, Token};
 
@@ -26,7 +26,7 @@ pub fn api(typed: &file::Api, read_secret: &mut ReadSecret<'_>, out: &mut Diagno
                 beyond_loopback(typed, &listen.span, out);
             }
         }
-        Field::Absent => unheard(typed, out),
+        Field::Absent => unused_keys(typed, out),
         Field::Invalid => {}
     }
     (out.errors() == before).then(|| Api {
@@ -52,7 +52,7 @@ fn beyond_loopback(typed: &file::Api, listen: &Range<usize>, out: &mut Diagnosti
 }
 
 /// Warns about keys that have no effect because there is no listener.
-fn unheard(typed: &file::Api, out: &mut Diagnostics) {
+fn unused_keys(typed: &file::Api, out: &mut Diagnostics) {
     let tls = typed.tls.as_ref().map(|tls| tls.span.clone());
     let token = typed.tokens.first().map(|token| token.span.clone());
     if let Some(span) = tls.or(token) {
@@ -104,7 +104,7 @@ fn tokens(typed: &[file::Token], read_secret: &mut ReadSecret<'_>, out: &mut Dia
         let secret = Secret::new(secret);
         let earlier = || tokens.iter().position(|earlier| earlier.secret == secret);
         if let (false, Some(first)) = (is_hidden(place), earlier()) {
-            out.push(twice("this secret".to_owned(), &place.span, &places[first]));
+            out.push(duplicate_error("this secret".to_owned(), &place.span, &places[first]));
         }
         tokens.push(Token { name, role, secret });
         places.push(place.span.clone());

@@ -1,9 +1,9 @@
 //! Validates `[[group]]` with its seed and checks.
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
-use crate::config::file::{self, File, Kind};
+use crate::config::file::{self, CheckKindName, File};
 use crate::config::reader::{Field, Located};
-use crate::config::validate::members::{families, firewalls, peers, told_apart};
+use crate::config::validate::members::{check_distinguishable, families, firewalls, peers};
 use crate::config::validate::names::Names;
 use crate::config::validate::secrets::{is_hidden, secret};
 use crate::config::validate::{DOCUMENTATION_SEED, ReadSecret};
@@ -62,7 +62,7 @@ pub fn groups(
         members.firewalls.extend(firewalls);
         members.peers.extend(peers);
     }
-    told_apart(file, out);
+    check_distinguishable(file, out);
     members
 }
 
@@ -169,26 +169,26 @@ fn check(typed: Option<&file::Check>, out: &mut Diagnostics) -> Option<PathCheck
     let default = PathCheck::default();
     let Some(typed) = typed else { return Some(default) };
     let kind = match typed.kind {
-        Field::Absent => Kind::Icmp,
+        Field::Absent => CheckKindName::Icmp,
         Field::Given(ref kind) => kind.value,
         Field::Invalid => return None,
     };
     let port = typed.port.value().and_then(|port| u16::try_from(port).ok());
     let kind = match (kind, &typed.port) {
-        (Kind::Icmp | Kind::None, Field::Given(port)) => {
+        (CheckKindName::Icmp | CheckKindName::None, Field::Given(port)) => {
             let message = "`port` is for the kinds \"tcp\" and \"udp\"";
             out.push(Diagnostic::error(port.span.clone(), message).hint("add kind = \"tcp\", or remove the port"));
             return None;
         }
-        (Kind::Tcp | Kind::Udp, Field::Absent) => {
+        (CheckKindName::Tcp | CheckKindName::Udp, Field::Absent) => {
             let place = typed.kind.given().map_or(typed.span.clone(), |kind| kind.span.clone());
             out.push(Diagnostic::error(place, "this kind of check needs a `port`").hint("add for example port = 7"));
             return None;
         }
-        (Kind::Icmp, Field::Absent | Field::Invalid) => PathCheckKind::Icmp,
-        (Kind::None, Field::Absent | Field::Invalid) => PathCheckKind::None,
-        (Kind::Tcp, Field::Given(_) | Field::Invalid) => PathCheckKind::Tcp { port: port? },
-        (Kind::Udp, Field::Given(_) | Field::Invalid) => PathCheckKind::Udp { port: port? },
+        (CheckKindName::Icmp, Field::Absent | Field::Invalid) => PathCheckKind::Icmp,
+        (CheckKindName::None, Field::Absent | Field::Invalid) => PathCheckKind::None,
+        (CheckKindName::Tcp, Field::Given(_) | Field::Invalid) => PathCheckKind::Tcp { port: port? },
+        (CheckKindName::Udp, Field::Given(_) | Field::Invalid) => PathCheckKind::Udp { port: port? },
     };
     let small = |field: &Field<u64>, default: u8| field.value().and_then(|n| u8::try_from(n).ok()).unwrap_or(default);
     Some(PathCheck {

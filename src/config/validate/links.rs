@@ -8,7 +8,7 @@ use crate::config::Link;
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file;
 use crate::config::reader::{Field, Located};
-use crate::config::validate::names::twice;
+use crate::config::validate::names::duplicate_error;
 use crate::id::DeviceId;
 
 /// The largest number of links of one engine.
@@ -26,7 +26,7 @@ pub fn links(typed: &[file::Link], out: &mut Diagnostics) -> (Vec<String>, Vec<O
         out.push(Diagnostic::error(one.span.clone(), format!("an engine has at most {LINKS_MAX} links")));
         return (Vec::new(), Vec::new());
     }
-    same_wire(typed, out);
+    check_vlan_tags(typed, out);
     same_subnet(typed, out);
     let mut devices: Vec<String> = Vec::new();
     let links = typed.iter().map(|link| one(link, &mut devices, out)).collect();
@@ -62,7 +62,7 @@ fn one(typed: &file::Link, devices: &mut Vec<String>, out: &mut Diagnostics) -> 
 }
 
 /// Refuses links that share a device without different VLAN tags.
-fn same_wire(typed: &[file::Link], out: &mut Diagnostics) {
+fn check_vlan_tags(typed: &[file::Link], out: &mut Diagnostics) {
     for (index, link) in typed.iter().enumerate() {
         let Some(device) = link.device.given() else { continue };
         let same = |earlier: &&file::Link| {
@@ -82,7 +82,7 @@ fn same_wire(typed: &[file::Link], out: &mut Diagnostics) {
                 (format!("device {:?} without a VLAN", device.value), device.span.clone(), first)
             }
         };
-        let duplicate = twice(what, &again, &first);
+        let duplicate = duplicate_error(what, &again, &first);
         out.push(duplicate.hint("several links may share a device if each has a `vlan` of its own"));
     }
 }
@@ -99,7 +99,7 @@ fn same_subnet(typed: &[file::Link], out: &mut Diagnostics) {
             let overlap = seen.iter().find(|(other, earlier)| *other != index && overlaps(&earlier.value, &at.value));
             match (same, overlap) {
                 (Some((_, first)), _) => {
-                    out.push(twice(format!("address {}", at.value.addr()), &at.span, &first.span));
+                    out.push(duplicate_error(format!("address {}", at.value.addr()), &at.span, &first.span));
                 }
                 (None, Some((_, first))) => {
                     let message =

@@ -7,7 +7,7 @@ use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file::{self, File};
 use crate::config::reader::{Field, Located};
 use crate::config::validate::links::is_link_local;
-use crate::config::validate::names::{Names, twice};
+use crate::config::validate::names::{Names, duplicate_error};
 use crate::config::{AdminState, Firewall, LearnBy, Link, Peer};
 use crate::id::{GroupId, LinkId};
 use crate::wire::Family;
@@ -91,7 +91,7 @@ pub fn peers(typed: &file::Group, group: GroupId, links: &[Option<Link>], out: &
         let addresses = one_per_family(&typed.addresses, out);
         for at in &addresses {
             if let Some(first) = seen.iter().find(|first| first.value == at.value) {
-                out.push(twice(format!("peer address {}", at.value), &at.span, &first.span));
+                out.push(duplicate_error(format!("peer address {}", at.value), &at.span, &first.span));
             }
             far_side(at, links, out);
         }
@@ -205,7 +205,7 @@ pub fn families(
 }
 
 /// Checks that packets from two firewalls on one link can be told apart.
-pub fn told_apart(file: &File, out: &mut Diagnostics) {
+pub fn check_distinguishable(file: &File, out: &mut Diagnostics) {
     let mut by_link: BTreeMap<&str, Vec<&file::Firewall>> = BTreeMap::new();
     for firewall in file.groups.iter().flat_map(|group| &group.firewalls) {
         if let Some(link) = firewall.link.given() {

@@ -13,7 +13,7 @@ use crate::config::reader::{Field, Located};
 use crate::config::validate::groups::Members;
 use crate::config::validate::links::is_link_local;
 use crate::config::validate::members::{family_name, next_hop, one_per_family};
-use crate::config::validate::names::{Names, twice};
+use crate::config::validate::names::{Names, duplicate_error};
 use crate::config::{BelowMin, Group, Link, Route, RouteTarget};
 use crate::id::{FirewallId, GroupId, LinkId, PeerId};
 use crate::wire::Family;
@@ -61,8 +61,8 @@ pub fn routes(known: &RouteContext<'_>, out: &mut Diagnostics) -> Vec<Route> {
     let mut places = Vec::new();
     for typed in &known.file.routes {
         let mut targets = match &typed.group {
-            Field::Absent => plain(typed, known, out),
-            Field::Given(group) => through(typed, group, known, out),
+            Field::Absent => next_hop_targets(typed, known, out),
+            Field::Given(group) => group_targets(typed, group, known, out),
             Field::Invalid => Targets { invalid: true, ..Targets::default() },
         };
         for to in typed.to.given().map(|list| list.value.as_slice()).unwrap_or_default() {
@@ -99,7 +99,7 @@ fn prefixes(to: Destination) -> Vec<IpNet> {
 }
 
 /// The targets of a route to a next hop.
-fn plain(typed: &file::Route, known: &RouteContext<'_>, out: &mut Diagnostics) -> Targets {
+fn next_hop_targets(typed: &file::Route, known: &RouteContext<'_>, out: &mut Diagnostics) -> Targets {
     let mut targets = Targets { missing: "`via` has no next hop of", ..Targets::default() };
     for (key, field) in [("peer", &typed.peer), ("firewall", &typed.firewall)] {
         if let Some(at) = field.given() {
@@ -117,7 +117,7 @@ fn plain(typed: &file::Route, known: &RouteContext<'_>, out: &mut Diagnostics) -
         }
     }
     for via in one_per_family(&typed.via, out) {
-        match hop(&via, typed, known, out) {
+        match next_hop_link(&via, typed, known, out) {
             Some(link) => *targets.of(Family::of(via.value)) = Some(RouteTarget::Via { link, via: via.value }),
             None => targets.invalid = true,
         }
@@ -126,7 +126,12 @@ fn plain(typed: &file::Route, known: &RouteContext<'_>, out: &mut Diagnostics) -
 }
 
 /// The targets of a route through the firewalls of a group.
-fn through(typed: &file::Route, group: &Located<String>, known: &RouteContext<'_>, out: &mut Diagnostics) -> Targets {
+fn group_targets(
+    typed: &file::Route,
+    group: &Located<String>,
+    known: &RouteContext<'_>,
+    out: &mut Diagnostics,
+) -> Targets {
     let mut targets = Targets { missing: "no path of the group has", ..Targets::default() };
     let Some(index) = known.group_names.resolve(group, "", out) else {
         targets.invalid = true;
@@ -143,8 +148,8 @@ fn through(typed: &file::Route, group: &Located<String>, known: &RouteContext<'_
     let firewall = typed.firewall.given().map(|name| firewall_names.resolve(name, &of, out));
     let mut bypass = Vec::new();
     for via in one_per_family(&typed.via, out) {
-        if let Some(link) = hop(&via, typed, known, out) {
-            way_round(&via, link, index, known, out);
+        if let Some(link) = next_hop_link(&via, typed, known, out) {
+            bypass_loop(&via, link, index, known, out);
             bypass.push((link, via.value));
         }
     }
@@ -202,7 +207,12 @@ fn has_path(group: &Group, family: Family, peer: Option<usize>, members: &Member
 }
 
 /// The link on which a next hop is reached.
-fn hop(via: &Located<IpAddr>, typed: &file::Route, known: &RouteContext<'_>, out: &mut Diagnostics) -> Option<LinkId> {
+fn next_hop_link(
+    via: &Located<IpAddr>,
+    typed: &file::Route,
+    known: &RouteContext<'_>,
+    out: &mut Diagnostics,
+) -> Option<LinkId> {
     let connected = |link: &Option<Link>| {
         link.as_ref().is_some_and(|link| link.addresses.iter().any(|subnet| subnet.contains(&via.value)))
     };
@@ -235,7 +245,7 @@ fn hop(via: &Located<IpAddr>, typed: &file::Route, known: &RouteContext<'_>, out
 }
 
 /// Warns about a bypass on a link of the group's firewalls: packets that come back on it come from no known firewall.
-fn way_round(via: &Located<IpAddr>, link: LinkId, group: usize, known: &RouteContext<'_>, out: &mut Diagnostics) {
+fn bypass_loop(via: &Located<IpAddr>, link: LinkId, group: usize, known: &RouteContext<'_>, out: &mut Diagnostics) {
     let firewalls = known.members.firewalls.iter().flatten();
     if firewalls.clone().any(|firewall| firewall.link == link && firewall.group.index() == group) {
         let message = format!("the way round the firewalls by {} leaves by a link on which they stand", via.value);
@@ -259,7 +269,9 @@ fn same_prefix(known: &RouteContext<'_>, routes: &[Route], places: &[&Located<De
         }
         match first.entry(route.to) {
             Entry::Vacant(entry) => drop(entry.insert(place.span.clone())),
-            Entry::Occupied(entry) => out.push(twice(format!("the route to {}", route.to), &place.span, entry.get())),
+            Entry::Occupied(entry) => {
+                out.push(duplicate_error(format!("the route to {}", route.to), &place.span, entry.get()))
+            }
         }
     }
 }

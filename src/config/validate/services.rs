@@ -12,7 +12,7 @@ use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file::{self, File, HashPart, SchedulerName};
 use crate::config::reader::{Field, Located};
 use crate::config::validate::links::is_link_local;
-use crate::config::validate::names::{Names, twice};
+use crate::config::validate::names::{Names, duplicate_error};
 use crate::config::{
     ForwardingMode, HashOn, Link, Observe, OnFailure, Route, Scheduler, Server, Service, ServiceCheck,
     ServiceCheckKind, StickyBy,
@@ -53,7 +53,7 @@ pub fn services(file: &File, links: &[Option<Link>], routes: &[Route], out: &mut
         farm.services.push(service);
         farm.servers.extend(servers);
     }
-    one_owner(file, out);
+    check_port_overlaps(file, out);
     farm
 }
 
@@ -151,7 +151,7 @@ fn vips(typed: &file::Service, out: &mut Diagnostics) {
     let mut seen: BTreeMap<IpAddr, &Located<IpAddr>> = BTreeMap::new();
     for at in given(&typed.addresses) {
         if let Some(first) = seen.get(&at.value) {
-            out.push(twice(format!("VIP {}", at.value), &at.span, &first.span));
+            out.push(duplicate_error(format!("VIP {}", at.value), &at.span, &first.span));
             continue;
         }
         seen.insert(at.value, at);
@@ -214,7 +214,7 @@ type PlacedPorts<'a> = (&'a RangeInclusive<u16>, &'a Range<usize>);
 
 /// Refuses port ranges whose owner is ambiguous. Where ranges of one VIP overlap the narrower one wins, so ranges of
 /// the same width must not overlap.
-fn one_owner(file: &File, out: &mut Diagnostics) {
+fn check_port_overlaps(file: &File, out: &mut Diagnostics) {
     let mut taken: BTreeMap<(IpAddr, u8), Vec<PlacedPorts<'_>>> = BTreeMap::new();
     for service in &file.services {
         let mut protocols: Vec<u8> = given(&service.protocols).iter().map(|at| at.value).collect();
@@ -237,13 +237,13 @@ fn one_owner(file: &File, out: &mut Diagnostics) {
         for pair in ranges.windows(2) {
             let [(first, here), (second, again)] = pair else { continue };
             if first == second {
-                let what = format!("{protocol} port {} of VIP {address}", show_ports(second));
-                out.push(twice(what, again, here));
+                let what = format!("{protocol} port {} of VIP {address}", format_ports(second));
+                out.push(duplicate_error(what, again, here));
             } else if width(first) == width(second) && second.start() <= first.end() {
                 let message = format!(
                     "the {protocol} ports {} and {} of VIP {address} overlap, and neither is more specific",
-                    show_ports(first),
-                    show_ports(second)
+                    format_ports(first),
+                    format_ports(second)
                 );
                 let error = Diagnostic::error((*again).clone(), message);
                 out.push(error.related((*here).clone(), "the other range stands here"));
@@ -253,7 +253,7 @@ fn one_owner(file: &File, out: &mut Diagnostics) {
 }
 
 /// Ports as the file has them: `80`, `8000-8099` or `any`.
-pub fn show_ports(ports: &RangeInclusive<u16>) -> String {
+pub fn format_ports(ports: &RangeInclusive<u16>) -> String {
     match (*ports.start(), *ports.end()) {
         (1, u16::MAX) => "any".to_owned(),
         (first, last) if first == last => first.to_string(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::paths::firewall_key;
 use super::{Controller, publish};
 use crate::config::numbering::base_name;
-use crate::config::{Config, InUse, NoNumbers, renumber};
+use crate::config::{Config, IdsExhausted, InUse, renumber};
 use crate::engine::Snapshot;
 use crate::engine::snapshot::ReusedIds;
 use crate::id::{FirewallId, ServerId};
@@ -27,16 +27,16 @@ impl Controller {
     ///
     /// # Errors
     /// If there are more things than numbers. Nothing has changed then.
-    pub fn apply(&mut self, config: Config, in_use: Option<&InUse>, now: Instant) -> Result<(), NoNumbers> {
-        self.notice_lag(now);
+    pub fn apply(&mut self, config: Config, in_use: Option<&InUse>, now: Instant) -> Result<(), IdsExhausted> {
+        self.detect_lag(now);
         let config = renumber(config, &self.config, in_use)?;
         let old = std::mem::replace(&mut self.config, Arc::new(config));
         self.generation += 1;
-        self.renewed = Arc::new(self.renew(&old));
+        self.reused_ids = Arc::new(self.reused_ids(&old));
         self.paths.reconfigure(Arc::clone(&self.config), now);
         let routes = publish::routes(&self.config, self.paths.set_keys());
         self.links.reconfigure(Arc::clone(&self.config), routes, now, &mut self.out);
-        self.hand_on(now);
+        self.dispatch_notices(now);
         self.paths.handle_links(&self.links);
         self.farm.reconfigure(Arc::clone(&self.config), now);
         let left = self.config.subjects();
@@ -52,15 +52,20 @@ impl Controller {
     ///
     /// # Errors
     /// As [`Controller::apply`].
-    pub fn rehearse(&self, config: Config, in_use: Option<&InUse>, now: Instant) -> Result<Arc<Snapshot>, NoNumbers> {
+    pub fn rehearse(
+        &self,
+        config: Config,
+        in_use: Option<&InUse>,
+        now: Instant,
+    ) -> Result<Arc<Snapshot>, IdsExhausted> {
         let mut copy = self.clone();
         copy.apply(config, in_use, now)?;
         Ok(copy.snapshot())
     }
 
     /// The numbers that another firewall or server has from now on, beside those of earlier reloads.
-    fn renew(&self, old: &Config) -> ReusedIds {
-        let mut renewed = ReusedIds::clone(&self.renewed);
+    fn reused_ids(&self, old: &Config) -> ReusedIds {
+        let mut renewed = ReusedIds::clone(&self.reused_ids);
         for index in 0..old.firewalls.len() {
             let id = FirewallId::from(index);
             if firewall_key(old, id) != firewall_key(&self.config, id) {

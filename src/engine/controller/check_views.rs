@@ -11,7 +11,7 @@ use crate::time::Instant;
 
 /// Whose result it is.
 #[derive(Clone, Copy)]
-enum Checked<'a> {
+enum CheckSubject<'a> {
     Server(&'a ServerCheck),
     Path(&'a Path),
 }
@@ -29,17 +29,17 @@ impl Controller {
     ) -> Result<Vec<(Instant, CheckResultView)>, UnknownName> {
         let servers = self.farm.server_checks().iter();
         let servers = servers.filter(|check| !is_removed(&self.config.servers[check.server.index()].name));
-        let checked = servers.map(Checked::Server).chain(self.paths.all().iter().map(Checked::Path));
-        let checked: Vec<Checked<'_>> =
-            checked.filter(|one| subject.is_none_or(|name| is_called(&self.checked_name(*one), name))).collect();
+        let checked = servers.map(CheckSubject::Server).chain(self.paths.all().iter().map(CheckSubject::Path));
+        let checked: Vec<CheckSubject<'_>> =
+            checked.filter(|one| subject.is_none_or(|name| matches_name(&self.subject_name(*one), name))).collect();
         if let (Some(name), true) = (subject, checked.is_empty()) {
             return Err(self.unknown_subject(name));
         }
-        let mut results: Vec<(Checked<'_>, &CheckRecord)> = Vec::new();
+        let mut results: Vec<(CheckSubject<'_>, &CheckRecord)> = Vec::new();
         for one in checked {
             let history = match one {
-                Checked::Server(check) => &check.history,
-                Checked::Path(path) => &path.history,
+                CheckSubject::Server(check) => &check.history,
+                CheckSubject::Path(path) => &path.history,
             };
             results.extend(history.records().map(|record| (one, record)));
         }
@@ -48,10 +48,10 @@ impl Controller {
         Ok(results[first..].iter().map(|(one, record)| (record.at, self.result_view(*one, record))).collect())
     }
 
-    fn result_view(&self, checked: Checked<'_>, record: &CheckRecord) -> CheckResultView {
+    fn result_view(&self, checked: CheckSubject<'_>, record: &CheckRecord) -> CheckResultView {
         let (kind, peer, family) = match checked {
-            Checked::Server(check) => ("server", None, check.family),
-            Checked::Path(path) => {
+            CheckSubject::Server(check) => ("server", None, check.family),
+            CheckSubject::Path(path) => {
                 ("firewall", Some(self.config.peers[path.key.peer.index()].name.clone()), path.key.family)
             }
         };
@@ -59,21 +59,21 @@ impl Controller {
             engine: self.config.engine.name.clone(),
             at: String::new(),
             kind: kind.to_owned(),
-            subject: self.checked_name(checked),
+            subject: self.subject_name(checked),
             peer,
             family: family_name(family).to_owned(),
             result: record.result.name().to_owned(),
-            times: record.times,
+            times: record.count,
             duration_us: record.took.map(micros),
             state: path_state(record.state).to_owned(),
-            detail: Some(record.words.clone()).filter(|words| !words.is_empty()),
+            detail: Some(record.detail.clone()).filter(|words| !words.is_empty()),
         }
     }
 
-    fn checked_name(&self, checked: Checked<'_>) -> String {
+    fn subject_name(&self, checked: CheckSubject<'_>) -> String {
         match checked {
-            Checked::Server(check) => self.config.server_name(check.server),
-            Checked::Path(path) => self.config.firewall_name(path.key.firewall),
+            CheckSubject::Server(check) => self.config.server_name(check.server),
+            CheckSubject::Path(path) => self.config.firewall_name(path.key.firewall),
         }
     }
 
@@ -93,6 +93,6 @@ impl Controller {
 }
 
 /// Whether `whole`, as `web/s1`, is meant by `name`.
-fn is_called(whole: &str, name: &str) -> bool {
+fn matches_name(whole: &str, name: &str) -> bool {
     whole == name || whole.split('/').any(|part| part == name)
 }

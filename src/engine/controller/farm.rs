@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::links::Links;
-use super::out::Out;
+use super::outbox::Outbox;
 use super::paths::Paths;
 use crate::config::Config;
 use crate::engine::Snapshot;
@@ -50,7 +50,7 @@ pub(super) struct Farm {
     /// The services as the last snapshot has them.
     built: Services,
     /// Something happened that may change the state of any server.
-    judge: bool,
+    needs_evaluation: bool,
     /// The servers whose state may have changed.
     suspects: BTreeSet<ServerId>,
     /// The services that have changed since the last snapshot.
@@ -58,9 +58,9 @@ pub(super) struct Farm {
     /// When the next drain runs out.
     next_drain: Option<Instant>,
     /// When unused sticky entries are forgotten next; `None` without sticky services.
-    sticky: Option<Instant>,
+    next_sticky_expiry: Option<Instant>,
     /// When the connections of clients are looked at next; `None` if no service observes them.
-    observing: Option<Instant>,
+    next_observation: Option<Instant>,
     random: SplitMix64,
 }
 
@@ -68,7 +68,7 @@ impl Farm {
     /// No server has a verdict. `random` seeds ports, sequence numbers and data of checks.
     pub(super) fn new(config: Arc<Config>, random: u64, now: Instant) -> Self {
         let scheduler = SchedulerState::new(config.limits.sticky);
-        let (services, servers) = services::records(&config, &scheduler, now);
+        let (services, servers) = services::initial_records(&config, &scheduler, now);
         let mut farm = Self {
             services,
             servers,
@@ -76,12 +76,12 @@ impl Farm {
             server_checks: checks::server_checks(&config, now),
             checks: Checks::new(random),
             built: Services::default(),
-            judge: true,
+            needs_evaluation: true,
             suspects: BTreeSet::new(),
             stale: BTreeSet::new(),
             next_drain: None,
-            sticky: sticky_due(&config, now),
-            observing: observe::first(&config, now),
+            next_sticky_expiry: first_sticky_expiry(&config, now),
+            next_observation: observe::first_observation(&config, now),
             random: SplitMix64::new(random),
             config,
         };
@@ -95,11 +95,11 @@ impl Farm {
         let old = std::mem::replace(&mut self.config, config);
         self.adopt_records(&old, now);
         self.adopt_checks(&old, now);
-        self.judge = true;
+        self.needs_evaluation = true;
     }
 
     /// Begins and ends the checks that are due, looks at the connections of clients, ends the drains that have run out, and forgets sticky clients.
-    pub(super) fn handle_timeout(&mut self, links: &mut Links, paths: &Paths, now: Instant, out: &mut Out) {
+    pub(super) fn handle_timeout(&mut self, links: &mut Links, paths: &Paths, now: Instant, out: &mut Outbox) {
         self.run_checks(links, paths, now, out);
         self.watch_clients(now, out);
         self.end_drains(now);
@@ -108,7 +108,7 @@ impl Farm {
 
     /// When [`Farm::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let timers = [self.checks.poll_timeout(), self.next_drain, self.sticky, self.observing];
+        let timers = [self.checks.poll_timeout(), self.next_drain, self.next_sticky_expiry, self.next_observation];
         timers.into_iter().flatten().min()
     }
 
@@ -124,9 +124,9 @@ impl Farm {
     }
 
     /// Writes the services into a snapshot that has none. They are as [`Farm::refresh`] built them last.
-    pub(super) fn fill(&self, snapshot: &mut Snapshot) {
+    pub(super) fn fill_snapshot(&self, snapshot: &mut Snapshot) {
         snapshot.services = self.built.clone();
-        snapshot.vips = self.config.virtual_addresses().into_iter().collect();
+        snapshot.service_addresses = self.config.virtual_addresses().into_iter().collect();
     }
 
     /// What is known of each server by its checks, in order of the servers.
@@ -140,8 +140,8 @@ impl Farm {
     }
 
     fn forget_sticky(&mut self, now: Instant) {
-        if self.sticky.is_some_and(|due| due <= now) {
-            self.sticky = Some(now + STICKY_INTERVAL);
+        if self.next_sticky_expiry.is_some_and(|due| due <= now) {
+            self.next_sticky_expiry = Some(now + STICKY_INTERVAL);
             for service in self.built.all() {
                 if let Some(by) = &service.sticky {
                     service.state.sticky.expire(by.timeout, now);
@@ -152,6 +152,6 @@ impl Farm {
 }
 
 /// When unused sticky entries are forgotten first, if there are sticky services.
-fn sticky_due(config: &Config, now: Instant) -> Option<Instant> {
+fn first_sticky_expiry(config: &Config, now: Instant) -> Option<Instant> {
     config.services.iter().any(|service| service.sticky.is_some()).then(|| now + STICKY_INTERVAL)
 }

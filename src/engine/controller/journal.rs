@@ -14,7 +14,7 @@ pub(super) struct Alarm {
 
 /// A thing that went from one state to another.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Changed<'a> {
+pub(super) struct StateChange<'a> {
     pub(super) kind: &'a str,
     pub(super) subject: &'a str,
     pub(super) from: &'a str,
@@ -23,7 +23,7 @@ pub(super) struct Changed<'a> {
 }
 
 #[derive(Debug, Clone)]
-struct Raised {
+struct ActiveAlarm {
     reason: String,
     since: Instant,
 }
@@ -32,7 +32,7 @@ struct Raised {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Journal {
     sequence: u64,
-    alarms: BTreeMap<Alarm, Raised>,
+    alarms: BTreeMap<Alarm, ActiveAlarm>,
 }
 
 impl Journal {
@@ -55,7 +55,7 @@ impl Journal {
     }
 
     /// The next event: `subject` went from one state to another.
-    pub(super) fn change(
+    pub(super) fn change_event(
         &mut self,
         kind: &str,
         subject: &str,
@@ -79,9 +79,9 @@ impl Journal {
     }
 
     /// The next event: a state ended that had lasted since `since`.
-    pub(super) fn change_since(&mut self, since: Instant, now: Instant, changed: Changed<'_>) -> EventView {
-        let Changed { kind, subject, from, to, reason } = changed;
-        let event = self.change(kind, subject, Some(from), Some(to), reason, None);
+    pub(super) fn change_event_since(&mut self, since: Instant, now: Instant, changed: StateChange<'_>) -> EventView {
+        let StateChange { kind, subject, from, to, reason } = changed;
+        let event = self.change_event(kind, subject, Some(from), Some(to), reason, None);
         EventView { lasted_ms: Some(millis(now.since(since))), ..event }
     }
 
@@ -92,8 +92,8 @@ impl Journal {
             return None;
         }
         let subject = format!("{} {}", alarm.kind, alarm.subject);
-        let event = self.change("alarm", &subject, Some("clear"), Some("raised"), Some(&reason), None);
-        self.alarms.insert(alarm, Raised { reason, since: now });
+        let event = self.change_event("alarm", &subject, Some("clear"), Some("raised"), Some(&reason), None);
+        self.alarms.insert(alarm, ActiveAlarm { reason, since: now });
         Some(event)
     }
 
@@ -102,7 +102,7 @@ impl Journal {
         let raised = self.alarms.remove(alarm)?;
         let subject = format!("{} {}", alarm.kind, alarm.subject);
         let lasted = format!("after {} s", now.since(raised.since).as_secs());
-        Some(self.change("alarm", &subject, Some("raised"), Some("clear"), Some(&lasted), None))
+        Some(self.change_event("alarm", &subject, Some("raised"), Some("clear"), Some(&lasted), None))
     }
 }
 

@@ -1,10 +1,9 @@
 //! The engine on its links: the state of its devices, its neighbours, its addresses, and what any host says in its own name.
 //!
 //! It sends the frames of the parts above it, and knows none of them: what they have to know of links and neighbours it writes
-//! as a [`Notice`](super::out::Notice). A packet that is addressed to the engine is read here ([`Arrival`]) and offered to the
+//! as a [`Notice`](super::outbox::Notice). A packet that is addressed to the engine is read here ([`ReceivedPacket`]) and offered to the
 //! parts above; what none of them takes is answered as any host would (`local`).
 
-mod arrival;
 mod devices;
 mod duplicates;
 mod errors;
@@ -12,13 +11,14 @@ mod local;
 mod neighbors;
 mod publish;
 mod reassembly;
+mod received_packet;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::out::Out;
+use super::outbox::Outbox;
 use super::tally::Tally;
 use crate::config::Config;
 use crate::engine::route::{FibEntry, RouteTable};
@@ -30,16 +30,16 @@ use crate::time::Instant;
 use crate::wire::Family;
 use crate::wire::emit::{AddressPair, MacPair};
 use crate::wire::fragment;
-use crate::wire::frame::{ETHERNET_LEN, Frame, Payload};
+use crate::wire::frame::{ETHERNET_LEN, Frame, FrameKind};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
 
 use devices::LinkState;
 use errors::AnswerLimits;
-use neighbors::Waiting;
+use neighbors::QueuedFrame;
 use reassembly::Reassembly;
 
-pub(super) use arrival::{Arrival, Message, read_segment};
+pub(super) use received_packet::{PacketContent, ReceivedPacket, read_segment};
 
 /// The links of the engine; see the module.
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ pub(super) struct Links {
     routes: RouteTable,
     /// By [`LinkId`].
     states: Vec<LinkState>,
-    neighbors: NeighborTable<Waiting>,
+    neighbors: NeighborTable<QueuedFrame>,
     limits: AnswerLimits,
     reassembly: Reassembly,
     random: SplitMix64,
@@ -69,30 +69,32 @@ impl Links {
             routes,
             config,
         };
-        links.keep_configured_neighbors(now);
+        links.pin_configured_neighbors(now);
         links
     }
 
     /// Goes on under another configuration: links that stay keep their state, and neighbours that stay their addresses.
-    pub(super) fn reconfigure(&mut self, config: Arc<Config>, routes: RouteTable, now: Instant, out: &mut Out) {
+    pub(super) fn reconfigure(&mut self, config: Arc<Config>, routes: RouteTable, now: Instant, out: &mut Outbox) {
         (self.config, self.routes) = (config, routes);
         self.adopt_links(now, out);
-        self.keep_configured_neighbors(now);
+        self.pin_configured_neighbors(now);
     }
 
     /// Takes a frame from a forwarder. Gives it back, in one piece, if it is addressed to the engine.
-    pub(super) fn handle_punt(&mut self, punt: Punt, now: Instant, out: &mut Out) -> Option<Punt> {
+    pub(super) fn handle_punt(&mut self, punt: Punt, now: Instant, out: &mut Outbox) -> Option<Punt> {
         match punt.reason {
-            PuntReason::Neighbor => self.neighbor_frame(&punt, now, out),
-            PuntReason::Local => return self.whole(punt, now, out),
-            PuntReason::NeighborWait { link, next_hop, sender } => self.wait_for((link, next_hop), sender, punt, now),
+            PuntReason::Neighbor => self.handle_neighbor_frame(&punt, now, out),
+            PuntReason::Local => return self.reassemble(punt, now, out),
+            PuntReason::NeighborWait { link, next_hop, sender } => {
+                self.queue_for_neighbor((link, next_hop), sender, punt, now)
+            }
             PuntReason::IcmpError(error) => self.icmp_error(error.into(), punt.link, &punt.bytes, now, out),
         }
         None
     }
 
     /// Asks neighbours again, and announces and asks for the engine's own addresses, where that is due.
-    pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Out) {
+    pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
         self.neighbors.handle_timeout(now);
         self.announce_links(now, out);
         self.watch_duplicates(now, out);
@@ -110,7 +112,7 @@ impl Links {
     }
 
     /// What is known of the neighbours.
-    pub(super) fn neighbors(&self) -> &NeighborTable<Waiting> {
+    pub(super) fn neighbors(&self) -> &NeighborTable<QueuedFrame> {
         &self.neighbors
     }
 
@@ -120,14 +122,14 @@ impl Links {
     }
 
     /// `link fw is down`, if it is.
-    pub(super) fn why_down(&self, link: LinkId) -> Option<String> {
+    pub(super) fn down_reason(&self, link: LinkId) -> Option<String> {
         let is_down = !self.state(link).up;
         is_down.then(|| format!("link {} is down", self.config.links[link.index()].name))
     }
 
     /// The address that the engine speaks from to `destination` on a link: always the link's first of the family, so that
     /// peers and the rules of firewalls see one source; a link-local one only to a link-local one.
-    pub(super) fn source(&self, link: LinkId, destination: IpAddr) -> Option<IpAddr> {
+    pub(super) fn source_address(&self, link: LinkId, destination: IpAddr) -> Option<IpAddr> {
         let state = self.state(link);
         if matches!(destination, IpAddr::V6(address) if address.is_unicast_link_local()) {
             return Some(state.link_local().into());
@@ -137,7 +139,7 @@ impl Links {
     }
 
     /// An address of the engine on any link that stations on every link can answer to.
-    pub(super) fn any_source(&self, family: Family) -> Option<IpAddr> {
+    pub(super) fn any_source_address(&self, family: Family) -> Option<IpAddr> {
         let mut all = self.states.iter().flat_map(|link| &link.addresses).map(IpNet::addr);
         all.find(|address| match address {
             IpAddr::V4(_) => family == Family::V4,
@@ -153,16 +155,16 @@ impl Links {
         destination: IpAddr,
     ) -> Option<(MacPair, AddressPair)> {
         let macs = MacPair { source: self.state(link).mac, destination: self.neighbors.mac((link, next_hop))? };
-        Some((macs, AddressPair::new(self.source(link, destination)?, destination)?))
+        Some((macs, AddressPair::new(self.source_address(link, destination)?, destination)?))
     }
 
     /// Asks for a neighbour once more: everybody on the link, or only the station that answered last.
-    pub(super) fn ask_for(&mut self, neighbor: NeighborKey, everybody: bool) {
-        self.neighbors.ask(neighbor, everybody);
+    pub(super) fn request_neighbor(&mut self, neighbor: NeighborKey, everybody: bool) {
+        self.neighbors.request(neighbor, everybody);
     }
 
     /// Sends a frame of the engine's own, with the link's tag, and in fragments if it is longer than the link's MTU.
-    pub(super) fn send(&mut self, link: LinkId, bytes: Vec<u8>, out: &mut Out) {
+    pub(super) fn send(&mut self, link: LinkId, bytes: Vec<u8>, out: &mut Outbox) {
         if !self.state(link).up {
             out.count(Tally::LinkDown);
             return;
@@ -175,11 +177,11 @@ impl Links {
 
     /// Sends a frame of the engine's own to a neighbour, as soon as the hardware address of that is known: the one in the
     /// frame means nothing. What becomes of a frame that belongs to a `request` of an operator is told as a
-    /// [`Notice`](super::out::Notice).
+    /// [`Notice`](super::outbox::Notice).
     pub(super) fn send_to(&mut self, neighbor: NeighborKey, bytes: Vec<u8>, request: Option<u64>, now: Instant) {
         let (link, vlan) = (neighbor.0, self.tag(neighbor.0));
-        let waiting = Waiting { link, vlan, offload: Offload::NONE, bytes, back: None, original: None, request };
-        self.neighbors.park(neighbor, RequestSource::ENGINE, waiting, now);
+        let waiting = QueuedFrame { link, vlan, offload: Offload::NONE, bytes, sender: None, original: None, request };
+        self.neighbors.send_or_queue(neighbor, RequestSource::ENGINE, waiting, now);
     }
 
     fn tag(&self, link: LinkId) -> Option<VlanTag> {
@@ -193,7 +195,7 @@ impl Links {
             return vec![bytes];
         }
         let pieces = match Frame::parse(&mut bytes, &Offload::NONE) {
-            Ok(frame) if frame.payload() == Payload::Ip => match frame.family() {
+            Ok(frame) if frame.kind() == FrameKind::Ip => match frame.family() {
                 Family::V4 => fragment::split(&frame, None, mtu).unwrap_or_default(),
                 Family::V6 => fragment::split_v6(frame.bytes(), mtu, self.random.next_u64() as u32),
             },

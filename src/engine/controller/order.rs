@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use crate::engine::view::{OrderView, order_words};
+use crate::engine::view::{OrderView, describe_order};
 
 /// Why something was commanded, by whom and when, as far as that is known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -27,12 +27,12 @@ impl Order {
     }
 
     /// `set 2026-11-21T11:00:00Z by root (uid 0): "upgrade"`; `at` is the engine where it was given, if that is another one.
-    pub(super) fn words(&self, at: Option<&str>) -> String {
-        order_words(at, self.moment().as_deref(), self.by.as_deref(), self.reason.as_deref())
+    pub(super) fn describe(&self, at: Option<&str>) -> String {
+        describe_order(at, self.rfc3339_time().as_deref(), self.by.as_deref(), self.reason.as_deref())
     }
 
     /// When, as RFC 3339 in UTC to the second.
-    pub(super) fn moment(&self) -> Option<String> {
+    pub(super) fn rfc3339_time(&self) -> Option<String> {
         self.at.map(|at| humantime::format_rfc3339_seconds(at).to_string())
     }
 
@@ -44,7 +44,7 @@ impl Order {
             weight: None,
             reason: self.reason.clone(),
             by: self.by.clone(),
-            at: self.moment(),
+            at: self.rfc3339_time(),
         }
     }
 }
@@ -53,7 +53,7 @@ impl Order {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Consequence {
     /// In words, as it is once the order is given.
-    pub words: String,
+    pub description: String,
     /// New flows find nobody: it is not given by mistake.
     pub is_grave: bool,
 }
@@ -69,11 +69,14 @@ mod tests {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_258_800);
         let full = Order { reason: Some("disk \"sdb\"".into()), by: Some("root (uid 0)".into()), at: Some(at) };
 
-        assert_eq!(full.words(None), r#"set 2026-11-21T11:00:00Z by root (uid 0): "disk \"sdb\"""#);
-        assert_eq!(full.words(Some("outer")), r#"set at outer 2026-11-21T11:00:00Z by root (uid 0): "disk \"sdb\"""#);
-        assert_eq!(Order::default().words(Some("outer")), "set at outer");
-        assert_eq!(Order::default().words(None), "set");
-        let kept = full.moment();
+        assert_eq!(full.describe(None), r#"set 2026-11-21T11:00:00Z by root (uid 0): "disk \"sdb\"""#);
+        assert_eq!(
+            full.describe(Some("outer")),
+            r#"set at outer 2026-11-21T11:00:00Z by root (uid 0): "disk \"sdb\"""#
+        );
+        assert_eq!(Order::default().describe(Some("outer")), "set at outer");
+        assert_eq!(Order::default().describe(None), "set");
+        let kept = full.rfc3339_time();
         assert_eq!(Order::restored(full.reason.clone(), full.by.clone(), kept.as_deref()), full);
         assert_eq!(Order::restored(None, None, Some("yesterday")), Order::default());
     }

@@ -55,14 +55,14 @@ impl Controller {
 
     /// Overrides again what [`Controller::overrides`] told before a restart.
     pub fn restore(&mut self, set: &OverrideView, now: Instant) -> Result<(), UnknownName> {
-        self.command_again(set, now)?;
+        self.restore_override(set, now)?;
         self.finish(now);
         Ok(())
     }
 
     /// The server `name` of `service`.
-    pub fn server_called(&self, service: &str, name: &str) -> Result<ServerId, UnknownName> {
-        self.farm.server_named(service, name)
+    pub fn find_server(&self, service: &str, name: &str) -> Result<ServerId, UnknownName> {
+        self.farm.find_server(service, name)
     }
 
     /// Checks a server now, in every family that it has. Returns the numbers of the requests; an
@@ -111,8 +111,8 @@ impl Controller {
 
     /// What the engines on the far sides hold of the firewalls called `name` (in `group`, if given) that is stricter than
     /// what holds here: what an order here does not undo.
-    pub fn held_elsewhere(&self, group: Option<&str>, name: &str) -> Vec<OrderView> {
-        self.paths.held_elsewhere(group, name)
+    pub fn stricter_orders_at_peers(&self, group: Option<&str>, name: &str) -> Vec<OrderView> {
+        self.paths.stricter_orders_at_peers(group, name)
     }
 
     /// What would follow if the server `name` of `service` were changed.

@@ -6,8 +6,8 @@
 mod admin;
 mod adopt;
 mod consequences;
+mod evaluation;
 mod exchanges;
-mod judgement;
 mod notes;
 mod peers;
 mod probes;
@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::links::Links;
-use super::out::Out;
+use super::outbox::Outbox;
 use crate::config::{Config, PathCheckKind};
 use crate::id::{FirewallId, LinkId};
 use crate::path::FirewallGroup;
@@ -36,8 +36,8 @@ use returns::Returns;
 
 pub(super) use admin::{Override, admin_name};
 pub(super) use adopt::firewall_key;
+pub(super) use evaluation::family_name;
 pub(super) use exchanges::exchange_view;
-pub(super) use judgement::family_name;
 pub(super) use probes::{Path, path_state};
 
 /// The paths of an engine; see the module.
@@ -57,7 +57,7 @@ pub(super) struct Paths {
     set_keys: Vec<SetKey>,
     groups: Vec<FirewallGroup>,
     /// Something changed since liveness was evaluated.
-    judge: bool,
+    needs_evaluation: bool,
     /// By [`FirewallId`].
     overrides: Vec<Option<Override>>,
     /// The digest of each group's configuration.
@@ -75,16 +75,16 @@ impl Paths {
     /// No path has a verdict. `random` seeds identifiers of probes.
     pub(super) fn new(config: Arc<Config>, random: u64, now: Instant) -> Self {
         let mut random = SplitMix64::new(random);
-        let set_keys = judgement::set_keys(&config, Vec::new());
+        let set_keys = evaluation::set_keys(&config, Vec::new());
         Self {
             epoch: random.next_u64(),
             probe_sequence: 0,
             paths: probes::paths(&config, &mut random, now),
             watches: BTreeMap::new(),
             peers: config.peers.iter().map(|_| PeerRecord::default()).collect(),
-            liveness: Liveness::new(judgement::settings(&config, &set_keys), now),
+            liveness: Liveness::new(evaluation::liveness_config(&config, &set_keys), now),
             groups: publish::groups(&config),
-            judge: true,
+            needs_evaluation: true,
             overrides: config.firewalls.iter().map(|_| None).collect(),
             group_digests: peers::group_digests(&config),
             name_digests: peers::name_digests(&config),
@@ -99,18 +99,18 @@ impl Paths {
     /// Goes on under another configuration: what stays keeps its verdicts and overrides.
     pub(super) fn reconfigure(&mut self, config: Arc<Config>, now: Instant) {
         let old = std::mem::replace(&mut self.config, config);
-        self.set_keys = judgement::set_keys(&self.config, std::mem::take(&mut self.set_keys));
+        self.set_keys = evaluation::set_keys(&self.config, std::mem::take(&mut self.set_keys));
         self.groups = publish::groups(&self.config);
         self.group_digests = peers::group_digests(&self.config);
         self.name_digests = peers::name_digests(&self.config);
         self.adopt_firewalls(&old, now);
         self.adopt_peers(&old);
         self.adopt_paths(&old, now);
-        self.judge = true;
+        self.needs_evaluation = true;
     }
 
     /// Sends the probes that are due, judges those that have ended, and asks after firewalls whose paths fail.
-    pub(super) fn handle_timeout(&mut self, links: &mut Links, now: Instant, out: &mut Out) {
+    pub(super) fn handle_timeout(&mut self, links: &mut Links, now: Instant, out: &mut Outbox) {
         self.run_probes(links, now, out);
         self.watch_neighbors(links, now);
         self.end_exchanges(now, out);
@@ -126,19 +126,19 @@ impl Paths {
 
     /// A link carries frames again.
     pub(super) fn handle_link_up(&mut self, link: LinkId) {
-        self.note_link(link, false);
+        self.report_link(link, false);
     }
 
     /// Every link may have come, gone, or changed its state.
     pub(super) fn handle_links(&mut self, links: &Links) {
         for link in Arc::clone(&self.config).link_ids() {
-            self.note_link(link, !links.state(link).up);
+            self.report_link(link, !links.state(link).up);
         }
     }
 
     /// A neighbour was found or lost, or has moved.
     pub(super) fn handle_neighbors(&mut self) {
-        self.judge = true;
+        self.needs_evaluation = true;
     }
 
     /// What a reload made of path sets: their numbers, which routes and sessions know.

@@ -36,7 +36,7 @@ fn set_id(sets: &[SetKey], group: GroupId, peer: Option<PeerId>, family: Family)
 
 /// How long nothing is published after a publication that was made of `built` servers and neighbours: where thousands
 /// change at once each of them would cost what all of them cost, and the checks and neighbours would wait for it.
-fn pause_after(built: usize) -> Duration {
+fn publish_pause(built: usize) -> Duration {
     const SMALL: usize = 256;
     const EACH: Duration = Duration::from_micros(16);
     if built <= SMALL { Duration::ZERO } else { EACH * u32::try_from(built).unwrap_or(u32::MAX) }
@@ -45,16 +45,16 @@ fn pause_after(built: usize) -> Duration {
 impl Controller {
     /// One publication for all that changed since the last.
     pub(super) fn publish_changes(&mut self, now: Instant) {
-        if self.out.take_hurry() {
+        if self.out.take_urgency() {
             self.publish_from = now;
         }
         if self.out.wants_snapshot() && self.publish_from <= now {
             self.out.published();
             let built = self.farm.refresh() + self.links.neighbors().len();
-            self.publish_from = now + pause_after(built);
+            self.publish_from = now + publish_pause(built);
             self.links.watch_shared_macs(now, &mut self.out);
             self.snapshot = Arc::new(self.build_snapshot());
-            self.out.tell(Event::Publish(Arc::clone(&self.snapshot)));
+            self.out.push_event(Event::Publish(Arc::clone(&self.snapshot)));
         }
     }
 
@@ -62,13 +62,13 @@ impl Controller {
         let mut snapshot = Snapshot {
             epoch: self.snapshot.epoch + 1,
             generation: self.generation,
-            renewed: Arc::clone(&self.renewed),
+            reused_ids: Arc::clone(&self.reused_ids),
             source_limits: self.config.limits.source,
             ..Snapshot::default()
         };
-        self.links.fill(&mut snapshot);
-        self.paths.fill(&mut snapshot);
-        self.farm.fill(&mut snapshot);
+        self.links.fill_snapshot(&mut snapshot);
+        self.paths.fill_snapshot(&mut snapshot);
+        self.farm.fill_snapshot(&mut snapshot);
         snapshot
     }
 }

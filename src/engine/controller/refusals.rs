@@ -7,7 +7,7 @@ use crate::session::{OverLimit, Refusal};
 use crate::time::{Duration, Instant};
 
 /// Without a refusal for so long the alarm is cleared.
-const CALM: Duration = Duration::from_secs(30);
+const CLEAR_AFTER: Duration = Duration::from_secs(30);
 
 /// When somebody was refused last, for each reason.
 pub(super) type Refusals = [Option<Instant>; OverLimit::ALL.len()];
@@ -16,20 +16,20 @@ impl Controller {
     /// Takes what the packet workers refused to sources since this was called before; to be called every second or so.
     pub fn handle_refusals(&mut self, refusals: impl Iterator<Item = Refusal>, now: Instant) {
         for refusal in refusals {
-            let Refusal { why, source, sessions } = refusal;
-            let reason = format!("{source} has {sessions} sessions and is refused more: {}", self.why_refused(why));
+            let Refusal { reason: why, source, sessions } = refusal;
+            let reason = format!("{source} has {sessions} sessions and is refused more: {}", self.refusal_reason(why));
             self.refusals[why as usize] = Some(now);
             self.out.raise_alarm(alarm(why), reason, now);
         }
         for why in OverLimit::ALL {
-            if self.refusals[why as usize].is_some_and(|last| now.since(last) >= CALM) {
+            if self.refusals[why as usize].is_some_and(|last| now.since(last) >= CLEAR_AFTER) {
                 self.refusals[why as usize] = None;
                 self.out.clear_alarm(&alarm(why), now);
             }
         }
     }
 
-    fn why_refused(&self, why: OverLimit) -> String {
+    fn refusal_reason(&self, why: OverLimit) -> String {
         let limits = &self.config.limits.source;
         let limit = |value: Option<u32>| value.map_or_else(|| "a limit".to_owned(), |value| value.to_string());
         match why {

@@ -8,12 +8,12 @@ use crate::time::Instant;
 
 impl Controller {
     /// Commands again what [`Controller::overrides`] told before a restart.
-    pub(super) fn command_again(&mut self, set: &OverrideView, now: Instant) -> Result<(), UnknownName> {
+    pub(super) fn restore_override(&mut self, set: &OverrideView, now: Instant) -> Result<(), UnknownName> {
         let order = &Order::restored(set.reason.clone(), set.by.clone(), set.at.as_deref());
         let told = self.out.events();
-        let done = self.command_as_before(set, order, now);
+        let done = self.apply_override(set, order, now);
         // Nobody does it now: whoever reads the event is told when it was done.
-        let at = order.moment().map(|at| format!(" at {at}")).unwrap_or_default();
+        let at = order.rfc3339_time().map(|at| format!(" at {at}")).unwrap_or_default();
         let by = format!("{}{at}, kept over a restart", order.by.as_deref().unwrap_or("somebody"));
         for event in self.out.events_after(told) {
             if let Event::Change(event) = event
@@ -25,7 +25,7 @@ impl Controller {
         done
     }
 
-    fn command_as_before(&mut self, set: &OverrideView, order: &Order, now: Instant) -> Result<(), UnknownName> {
+    fn apply_override(&mut self, set: &OverrideView, order: &Order, now: Instant) -> Result<(), UnknownName> {
         let (of, name) = match set.subject.split_once('/') {
             Some((of, name)) => (Some(of), name),
             None => (None, set.subject.as_str()),

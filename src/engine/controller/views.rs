@@ -71,13 +71,13 @@ impl Controller {
     }
 
     /// The servers that checks found up, family by family.
-    pub fn known_servers(&self) -> BTreeSet<view::KnownServer> {
-        self.farm.known_servers()
+    pub fn persisted_servers(&self) -> BTreeSet<view::PersistedServer> {
+        self.farm.persisted_servers()
     }
 
-    /// A number that changes with [`Controller::known_servers`].
-    pub fn verdict_number(&self) -> u64 {
-        self.farm.verdict_number()
+    /// A number that changes with [`Controller::persisted_servers`].
+    pub fn persisted_servers_version(&self) -> u64 {
+        self.farm.persisted_servers_version()
     }
 
     fn neighbor_view(&self, neighbor: &Neighbor, now: Instant) -> view::NeighborView {

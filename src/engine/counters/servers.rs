@@ -26,7 +26,7 @@ pub struct Traffic {
 
 impl ServerCounters {
     /// Traffic to the server, or from it.
-    pub const fn way(&self, way: NatDirection) -> Traffic {
+    pub const fn in_direction(&self, way: NatDirection) -> Traffic {
         self.traffic[way as usize]
     }
 
@@ -60,27 +60,27 @@ impl ServerCounters {
 
 /// The counters of all servers, indexed by [`ServerId`].
 #[derive(Debug, Clone, Default)]
-pub struct ServerTable {
+pub struct ServerCounterTable {
     counters: Vec<ServerCounters>,
-    changes: Changes,
+    changes: ChangedServers,
 }
 
 /// The servers whose counters may differ from the published copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Changes {
+enum ChangedServers {
     /// These servers; one may be listed more than once.
     Of(Vec<ServerId>),
     /// All servers: a list of the changes would be longer than a whole copy.
     Any,
 }
 
-impl Default for Changes {
+impl Default for ChangedServers {
     fn default() -> Self {
         Self::Of(Vec::new())
     }
 }
 
-impl Deref for ServerTable {
+impl Deref for ServerCounterTable {
     type Target = [ServerCounters];
 
     fn deref(&self) -> &Self::Target {
@@ -88,27 +88,27 @@ impl Deref for ServerTable {
     }
 }
 
-impl PartialEq for ServerTable {
+impl PartialEq for ServerCounterTable {
     /// True if the counters are equal, whether or not they are published.
     fn eq(&self, other: &Self) -> bool {
         self.counters == other.counters
     }
 }
 
-impl Eq for ServerTable {}
+impl Eq for ServerCounterTable {}
 
-impl ServerTable {
+impl ServerCounterTable {
     /// The counters of a server, which become part of the next publication. The table grows if necessary.
     pub(super) fn of(&mut self, id: ServerId) -> &mut ServerCounters {
         if self.counters.len() <= id.index() {
             self.counters.resize(id.index() + 1, ServerCounters::default());
         }
         match &mut self.changes {
-            Changes::Any => {}
+            ChangedServers::Any => {}
             // Packets of one session often arrive in a row.
-            Changes::Of(changed) if changed.last() == Some(&id) => {}
-            Changes::Of(changed) if changed.len() < self.counters.len() => changed.push(id),
-            Changes::Of(_) => self.changes = Changes::Any,
+            ChangedServers::Of(changed) if changed.last() == Some(&id) => {}
+            ChangedServers::Of(changed) if changed.len() < self.counters.len() => changed.push(id),
+            ChangedServers::Of(_) => self.changes = ChangedServers::Any,
         }
         &mut self.counters[id.index()]
     }
@@ -116,15 +116,15 @@ impl ServerTable {
     /// Copies what has changed to `copy`, to which nothing else writes.
     pub(super) fn publish_to(&mut self, copy: &mut Self) {
         match &mut self.changes {
-            Changes::Of(changed) => {
+            ChangedServers::Of(changed) => {
                 copy.counters.resize(self.counters.len(), ServerCounters::default());
                 for id in changed.drain(..) {
                     copy.counters[id.index()] = self.counters[id.index()];
                 }
             }
-            Changes::Any => {
+            ChangedServers::Any => {
                 copy.counters.clone_from(&self.counters);
-                self.changes = Changes::default();
+                self.changes = ChangedServers::default();
             }
         }
     }
@@ -141,27 +141,27 @@ mod tests {
         fn a_published_copy_is_whole_whatever_was_counted_since_the_last(
             rounds in prop::collection::vec(prop::collection::vec(0_u16..40, 0..100), 1..10)
         ) {
-            let (mut table, mut copy) = (ServerTable::default(), ServerTable::default());
+            let (mut table, mut copy) = (ServerCounterTable::default(), ServerCounterTable::default());
             for round in rounds {
                 for id in round {
-                    table.of(ServerId(id)).count(NatDirection::Inward, 1);
+                    table.of(ServerId(id)).count(NatDirection::ToServer, 1);
                 }
                 table.publish_to(&mut copy);
                 prop_assert_eq!(&copy, &table);
-                prop_assert_eq!(&table.changes, &Changes::default());
+                prop_assert_eq!(&table.changes, &ChangedServers::default());
             }
         }
     }
 
     #[test]
     fn what_waits_for_a_reader_is_no_longer_than_the_table() {
-        let mut table = ServerTable::default();
+        let mut table = ServerCounterTable::default();
         for packet in 0..10_000 {
-            table.of(ServerId(packet % 7)).count(NatDirection::Outward, 1);
+            table.of(ServerId(packet % 7)).count(NatDirection::ToClient, 1);
         }
 
-        assert_eq!(table.changes, Changes::Any);
-        let mut copy = ServerTable::default();
+        assert_eq!(table.changes, ChangedServers::Any);
+        let mut copy = ServerCounterTable::default();
         table.publish_to(&mut copy);
         assert_eq!(copy, table);
     }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::engine::route::FibEntry;
-use crate::engine::testbed::{self, Punts, Side, engine_mac, firewall_mac, host_mac};
+use crate::engine::testbed::{self, PuntList, Side, engine_mac, firewall_mac, host_mac};
 use crate::engine::{Batch, Forwarder, Packet, Verdict};
 use crate::flow::text;
 use crate::id::{DeviceId, FirewallId};
@@ -24,7 +24,7 @@ impl Lab {
         Self { side, snapshot: testbed::snapshot(side, 4), sessions, forwarder }
     }
 
-    fn explain(&self, flow: &str, from: Option<From>) -> ExplainView {
+    fn explain(&self, flow: &str, from: Option<ArrivalPoint>) -> ExplainView {
         let flow = text::parse(flow).unwrap();
         explain("outer", &self.snapshot, &self.sessions, &flow, from, Instant::from_millis(5_000))
     }
@@ -47,7 +47,7 @@ impl Lab {
             bytes: &mut bytes,
             verdict: None,
         });
-        self.forwarder.process(&mut batch, &self.snapshot, &mut Punts::default(), Instant::from_millis(5_000));
+        self.forwarder.process(&mut batch, &self.snapshot, &mut PuntList::default(), Instant::from_millis(5_000));
         assert!(matches!(batch.packets[0].verdict, Some(Verdict::Forward(_))));
         drop(batch);
         (0..4).find(|&number| bytes[..6] == firewall_mac(self.side, number).0).map(|number| format!("fw{}", number + 1))
@@ -113,7 +113,7 @@ fn the_first_packet_from_a_firewall_is_learned() {
     for [flow, back] in FLOWS {
         let mut lab = Lab::new(Side::Inner);
 
-        let told = lab.explain(flow, Some(From::Firewall(FirewallId(2))));
+        let told = lab.explain(flow, Some(ArrivalPoint::Firewall(FirewallId(2))));
 
         assert_eq!((told.decided_by.as_str(), told.firewall.as_deref()), ("learned", Some("fw3")));
         assert_eq!((told.pins[0].toward.as_str(), told.pins[0].pinned_by.as_str()), ("source", "learned"));
@@ -161,10 +161,15 @@ fn drops_routes_and_local_addresses_are_told_by_their_names() {
     lab.snapshot.path_sets[0].selectable = 0;
     for (flow, from, decided_by, drop) in [
         ("udp 198.51.100.7:1 203.0.113.80:53", None, "drop", Some("drop_no_path_up")),
-        ("udp 203.0.113.80:1 203.0.113.81:53", Some(From::Firewall(FirewallId(0))), "drop", Some("drop_group_loop")),
+        (
+            "udp 203.0.113.80:1 203.0.113.81:53",
+            Some(ArrivalPoint::Firewall(FirewallId(0))),
+            "drop",
+            Some("drop_group_loop"),
+        ),
         ("udp 127.0.0.1:1 203.0.113.80:53", None, "drop", Some("drop_martian_source")),
         ("udp 198.51.100.7:1 224.0.0.1:53", None, "drop", Some("drop_multicast")),
-        ("udp 198.51.100.7:1 10.1.0.99:53", Some(From::Link(LinkId(1))), "drop", Some("drop_unknown_firewall")),
+        ("udp 198.51.100.7:1 10.1.0.99:53", Some(ArrivalPoint::Link(LinkId(1))), "drop", Some("drop_unknown_firewall")),
         ("icmp 198.51.100.7 10.1.0.1 7", None, "local", None),
         ("udp 198.51.100.7:1 192.0.2.1:53", None, "route", None),
     ] {

@@ -2,7 +2,7 @@
 //! a snapshot in which it did.
 
 use crate::engine::Snapshot;
-use crate::engine::explain::{Explanation, From, origin_behind, tell};
+use crate::engine::explain::{ArrivalPoint, Explanation, expected_arrival_without, explain_once};
 use crate::engine::view::WhatIfView;
 use crate::flow::FlowKey;
 use crate::id::{FirewallId, ServerId, ServiceId};
@@ -18,7 +18,7 @@ pub(super) fn what_if(
     snapshot: &Snapshot,
     sessions: &SessionTable,
     flow: &FlowKey,
-    from: Option<From>,
+    from: Option<ArrivalPoint>,
     now: Instant,
 ) -> Vec<WhatIfView> {
     // A flow that is dropped takes nothing that could fail.
@@ -30,34 +30,34 @@ pub(super) fn what_if(
         let of = &snapshot.firewalls[id.index()];
         let group = &snapshot.groups[of.group.index()];
         // A packet from that firewall would come from another one then, which the peer engine chooses.
-        let from = if told.chosen.is_behind { origin_behind(flow, &after, id) } else { from };
-        let question = Question { after, sessions, flow, from, now };
-        question.ask("firewall", format!("{}/{}", group.name, of.name), group.on_failure, told)
+        let from = if told.chosen.is_on_source_side { expected_arrival_without(flow, &after, id) } else { from };
+        let question = WhatIf { after, sessions, flow, from, now };
+        question.explain("firewall", format!("{}/{}", group.name, of.name), group.on_failure, told)
     });
     let server = told.chosen.server.and_then(|(service, server)| {
         let (of, one) = snapshot.services.server(service, server)?;
         let on_failure = if flow.protocol == protocol::TCP { of.on_failure_tcp } else { of.on_failure_udp };
         let after = without_server(snapshot, service, server);
-        let question = Question { after, sessions, flow, from, now };
-        Some(question.ask("server", format!("{}/{}", of.name, one.name), on_failure, told))
+        let question = WhatIf { after, sessions, flow, from, now };
+        Some(question.explain("server", format!("{}/{}", of.name, one.name), on_failure, told))
     });
     firewall.into_iter().chain(server).collect()
 }
 
-struct Question<'a> {
+struct WhatIf<'a> {
     after: Snapshot,
     sessions: &'a SessionTable,
     flow: &'a FlowKey,
-    from: Option<From>,
+    from: Option<ArrivalPoint>,
     now: Instant,
 }
 
-impl Question<'_> {
-    fn ask(&self, kind: &str, name: String, on_failure: OnFailure, before: &Explanation) -> WhatIfView {
+impl WhatIf<'_> {
+    fn explain(&self, kind: &str, name: String, on_failure: OnFailure, before: &Explanation) -> WhatIfView {
         let Self { after, sessions, flow, from, now } = self;
         let (nobody, _) = SessionTable::new(1, 1, sessions.timeouts(), [0; 4]);
-        let fresh = tell("", after, &nobody, flow, *from, *now).view;
-        let live = before.view.session.as_ref().map(|_| tell("", after, sessions, flow, *from, *now).view);
+        let fresh = explain_once("", after, &nobody, flow, *from, *now).view;
+        let live = before.view.session.as_ref().map(|_| explain_once("", after, sessions, flow, *from, *now).view);
         let session = live.as_ref().map(|live| match (&live.drop, on_failure) {
             (Some(_), OnFailure::Reset) if flow.protocol == protocol::TCP => "reset",
             (Some(_), _) => "dropped",
@@ -85,7 +85,7 @@ fn without_firewall(snapshot: &Snapshot, firewall: FirewallId) -> Snapshot {
     let of = &snapshot.firewalls[firewall.index()];
     let bit = 1 << of.slot;
     for set in after.path_sets.iter_mut().filter(|set| set.group == of.group) {
-        set.falls[of.slot] += u32::from(set.up & bit != 0);
+        set.failure_counts[of.slot] += u32::from(set.up & bit != 0);
         set.up &= !bit;
         set.selectable &= !bit;
         set.starting &= !bit;
@@ -99,7 +99,7 @@ fn without_server(snapshot: &Snapshot, service: ServiceId, server: ServerId) -> 
     let of = services.iter_mut().find(|of| of.id == service);
     if let Some(one) = of.and_then(|of| of.servers.iter_mut().find(|one| one.id == server)) {
         one.up = [false, false];
-        one.falls = one.falls.map(|falls| falls + 1);
+        one.failure_counts = one.failure_counts.map(|falls| falls + 1);
     }
     Snapshot { services: Services::new(services), ..snapshot.clone() }
 }

@@ -39,12 +39,12 @@ pub(crate) enum Arrival {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RoutedFlow {
     /// The flow of the packet as it is received.
-    pub coming: FlowKey,
+    pub ingress_flow: FlowKey,
     /// The flow of the packet as it is sent, which is another one if it is translated.
-    pub leaving: FlowKey,
+    pub egress_flow: FlowKey,
     /// The address that the route is looked up for: the destination, or the server that gets packets to a VIP without
     /// translation.
-    pub toward: IpAddr,
+    pub route_to: IpAddr,
     /// The direction of the packet in its session.
     pub direction: Direction,
     /// Where the packet came from.
@@ -57,15 +57,15 @@ impl RoutedFlow {
     /// A packet that is sent as it is received.
     pub(crate) fn unchanged(flow: FlowKey, arrival: Arrival, kind: PacketKind) -> Self {
         let direction = flow.direction();
-        Self { coming: flow, leaving: flow, toward: flow.destination.address, direction, arrival, kind }
+        Self { ingress_flow: flow, egress_flow: flow, route_to: flow.destination.address, direction, arrival, kind }
     }
 
     /// A packet in the opposite direction, such as an answer to this one.
     pub(crate) fn reversed(&self) -> Self {
         Self {
-            coming: self.leaving.reversed(),
-            leaving: self.coming.reversed(),
-            toward: self.coming.source.address,
+            ingress_flow: self.egress_flow.reversed(),
+            egress_flow: self.ingress_flow.reversed(),
+            route_to: self.ingress_flow.source.address,
             direction: self.direction.reversed(),
             ..*self
         }
@@ -112,7 +112,7 @@ pub(crate) enum NextStep {
 #[derive(Debug, Clone)]
 pub(crate) struct Decision {
     /// Where the packet is sent.
-    pub course: NextStep,
+    pub next_step: NextStep,
     /// The pins after this packet.
     pub pins: Pins,
     /// Why the pins changed.
@@ -135,22 +135,22 @@ pub(crate) fn decide(transit: &RoutedFlow, pins: Pins, snapshot: &Snapshot, now:
 fn from_firewall(transit: &RoutedFlow, from: FirewallId, pins: Pins, snapshot: &Snapshot, now: Instant) -> Decision {
     let mut decision = Decision::new(pins);
     let group = snapshot.firewalls[from.index()].group;
-    let onward = match onward(transit, pins.toward_destination.as_ref(), snapshot) {
+    let onward = match route_step(transit, pins.toward_destination.as_ref(), snapshot) {
         Ok(onward) => onward,
         Err(reason) => return decision.dropped(reason),
     };
     if onward.group(snapshot) == Some(group) {
         return decision.dropped(DropReason::GroupLoop);
     }
-    decision.learn(transit, from, group, snapshot, now);
-    decision.go(transit, onward, snapshot, now)
+    decision.learn_pin(transit, from, group, snapshot, now);
+    decision.follow(transit, onward, snapshot, now)
 }
 
 /// A packet from a link without firewalls.
 fn from_near(transit: &RoutedFlow, pins: Pins, snapshot: &Snapshot, now: Instant) -> Decision {
     let decision = Decision::new(pins);
-    match onward(transit, pins.toward_destination.as_ref(), snapshot) {
-        Ok(onward) => decision.go(transit, onward, snapshot, now),
+    match route_step(transit, pins.toward_destination.as_ref(), snapshot) {
+        Ok(onward) => decision.follow(transit, onward, snapshot, now),
         Err(reason) => decision.dropped(reason),
     }
 }
@@ -161,29 +161,29 @@ enum RouteStep {
     /// To a neighbour that is no firewall.
     Neighbor(NextHop),
     /// Through the firewalls of a group.
-    Into(PathSetId),
+    ThroughGroup(PathSetId),
 }
 
 impl RouteStep {
     fn group(self, snapshot: &Snapshot) -> Option<GroupId> {
         match self {
             Self::Neighbor(_) => None,
-            Self::Into(set) => Some(snapshot.path_sets[set.index()].group),
+            Self::ThroughGroup(set) => Some(snapshot.path_sets[set.index()].group),
         }
     }
 }
 
 /// The next step by the pin of a live session, else by the longest prefix.
-fn onward(transit: &RoutedFlow, pin: Option<&Pin>, snapshot: &Snapshot) -> Result<RouteStep, DropReason> {
+fn route_step(transit: &RoutedFlow, pin: Option<&Pin>, snapshot: &Snapshot) -> Result<RouteStep, DropReason> {
     if let Some(pin) = pin {
-        return Ok(RouteStep::Into(pin.set));
+        return Ok(RouteStep::ThroughGroup(pin.set));
     }
-    let destination = transit.toward;
+    let destination = transit.route_to;
     match snapshot.routes.lookup(destination).ok_or(DropReason::NoRoute)? {
         FibEntry::Connected(link) if is_broadcast(destination, link, snapshot) => Err(DropReason::Multicast),
         FibEntry::Connected(link) => Ok(RouteStep::Neighbor(NextHop { link, address: destination })),
         FibEntry::Via(hop) => Ok(RouteStep::Neighbor(hop)),
-        FibEntry::Group { set, preferred: _, bypass: _ } => Ok(RouteStep::Into(set)),
+        FibEntry::Group { set, preferred: _, bypass: _ } => Ok(RouteStep::ThroughGroup(set)),
     }
 }
 
@@ -197,71 +197,71 @@ pub(super) fn is_broadcast(destination: IpAddr, link: LinkId, snapshot: &Snapsho
 
 impl Decision {
     fn new(pins: Pins) -> Self {
-        Self { course: NextStep::Drop(DropReason::NoRoute), pins, changes: ArrayVec::new(), asymmetric: false }
+        Self { next_step: NextStep::Drop(DropReason::NoRoute), pins, changes: ArrayVec::new(), asymmetric: false }
     }
 
     fn dropped(mut self, reason: DropReason) -> Self {
-        self.course = NextStep::Drop(reason);
+        self.next_step = NextStep::Drop(reason);
         self
     }
 
     fn to(mut self, hop: NextHop, firewall: Option<FirewallId>) -> Self {
-        self.course = NextStep::To { hop, firewall };
+        self.next_step = NextStep::To { hop, firewall };
         self
     }
 
     /// Makes or moves the pin toward the source: the packet came from firewall `from` of `group`.
     ///
     /// A flow that is pinned in another group is pinned in this group only if the route back leads through it.
-    fn learn(&mut self, transit: &RoutedFlow, from: FirewallId, group: GroupId, snapshot: &Snapshot, now: Instant) {
+    fn learn_pin(&mut self, transit: &RoutedFlow, from: FirewallId, group: GroupId, snapshot: &Snapshot, now: Instant) {
         let (pin, set) = match self.pins.toward_source {
             Some(pin) if set_of(pin.set, snapshot).group == group => {
                 self.asymmetric = pin.firewall != from;
-                if let Some(pin) = pinning::far_steady(&pin, from, transit.kind) {
+                if let Some(pin) = pinning::decide_far_steady(&pin, from, transit.kind) {
                     self.pins.toward_source = Some(pin);
                     return;
                 }
                 (Some(pin), pin.set)
             }
-            other => match (way_back(transit, group, snapshot), other) {
+            other => match (return_path_set(transit, group, snapshot), other) {
                 (Some(set), Some(_) | None) => (None, set),
                 (None, Some(_)) => return,
-                (None, None) => match snapshot.every_peer(group, transit.coming.family()) {
+                (None, None) => match snapshot.all_peers_path_set(group, transit.ingress_flow.family()) {
                     Some(set) => (None, set),
                     None => return,
                 },
             },
         };
-        let view = view(transit, End::Source, set, None, snapshot);
-        let (pin, change) = pinning::far(pin, from, transit.kind, &view, now);
+        let view = pinning_view(transit, FlowEnd::Source, set, None, snapshot);
+        let (pin, change) = pinning::decide_far(pin, from, transit.kind, &view, now);
         self.pins.toward_source = Some(pin);
         self.changes.extend(change);
     }
 
     /// Sends the packet the way that was found.
-    fn go(self, transit: &RoutedFlow, onward: RouteStep, snapshot: &Snapshot, now: Instant) -> Self {
+    fn follow(self, transit: &RoutedFlow, onward: RouteStep, snapshot: &Snapshot, now: Instant) -> Self {
         match onward {
             RouteStep::Neighbor(hop) => self.to(hop, None),
-            RouteStep::Into(set) => self.into_group(transit, set, snapshot, now),
+            RouteStep::ThroughGroup(set) => self.into_group(transit, set, snapshot, now),
         }
     }
 
     fn into_group(mut self, transit: &RoutedFlow, set_id: PathSetId, snapshot: &Snapshot, now: Instant) -> Self {
         let set = set_of(set_id, snapshot);
         let group = &snapshot.groups[set.group.index()];
-        let is_tcp = transit.leaving.protocol == protocol::TCP;
-        let steady = |pin: Pin| pinning::near_steady(&pin, transit.kind, is_tcp, group, set, now);
+        let is_tcp = transit.egress_flow.protocol == protocol::TCP;
+        let steady = |pin: Pin| pinning::decide_near_steady(&pin, transit.kind, is_tcp, group, set, now);
         if let Some(pin) = self.pins.toward_destination.and_then(steady) {
             self.pins.toward_destination = Some(pin);
-            return self.by_firewall(pin.firewall, set.family, snapshot);
+            return self.with_firewall(pin.firewall, set.family, snapshot);
         }
-        let (preferred, bypass) = wishes_of_the_route(transit, set.group, snapshot);
-        let view = view(transit, End::Destination, set_id, preferred, snapshot);
-        match pinning::near(self.pins.toward_destination, transit.kind, &view, now) {
+        let (preferred, bypass) = route_preferences(transit, set.group, snapshot);
+        let view = pinning_view(transit, FlowEnd::Destination, set_id, preferred, snapshot);
+        match pinning::decide_near(self.pins.toward_destination, transit.kind, &view, now) {
             NearDecision::Send { pin, change } => {
                 self.pins.toward_destination = Some(pin);
                 self.changes.extend(change);
-                self.by_firewall(pin.firewall, set.family, snapshot)
+                self.with_firewall(pin.firewall, set.family, snapshot)
             }
             NearDecision::NoPath => self.without_path(group, set, bypass),
             NearDecision::Failed => self.failed(group.on_failure),
@@ -272,14 +272,14 @@ impl Decision {
     /// opens it anew or it has been idle for its time: if it were forgotten at once, the next packet would take another
     /// firewall.
     fn failed(mut self, on_failure: OnFailure) -> Self {
-        self.course = match on_failure {
+        self.next_step = match on_failure {
             OnFailure::Reset => NextStep::End,
             OnFailure::Drop | OnFailure::Keep | OnFailure::Reselect => NextStep::Drop(DropReason::FirewallFailed),
         };
         self
     }
 
-    fn by_firewall(self, firewall: FirewallId, family: Family, snapshot: &Snapshot) -> Self {
+    fn with_firewall(self, firewall: FirewallId, family: Family, snapshot: &Snapshot) -> Self {
         let Firewall { link, .. } = snapshot.firewalls[firewall.index()];
         match snapshot.firewalls[firewall.index()].next_hop(family) {
             Some(address) => self.to(NextHop { link, address }, Some(firewall)),
@@ -303,8 +303,8 @@ fn set_of(set: PathSetId, snapshot: &Snapshot) -> &PathSet {
 }
 
 /// The path set of the route back to the packet's source, if that route leads through `group`.
-fn way_back(transit: &RoutedFlow, group: GroupId, snapshot: &Snapshot) -> Option<PathSetId> {
-    match snapshot.routes.lookup(transit.coming.source.address)? {
+fn return_path_set(transit: &RoutedFlow, group: GroupId, snapshot: &Snapshot) -> Option<PathSetId> {
+    match snapshot.routes.lookup(transit.ingress_flow.source.address)? {
         FibEntry::Group { set, .. } => (set_of(set, snapshot).group == group).then_some(set),
         FibEntry::Connected(_) | FibEntry::Via(_) => None,
     }
@@ -312,12 +312,12 @@ fn way_back(transit: &RoutedFlow, group: GroupId, snapshot: &Snapshot) -> Option
 
 /// The firewall that the route to the packet's destination prefers, and its bypass of `group`, if that route leads
 /// through it.
-fn wishes_of_the_route(
+fn route_preferences(
     transit: &RoutedFlow,
     group: GroupId,
     snapshot: &Snapshot,
 ) -> (Option<FirewallId>, Option<NextHop>) {
-    match snapshot.routes.lookup(transit.toward) {
+    match snapshot.routes.lookup(transit.route_to) {
         Some(FibEntry::Group { set, preferred, bypass }) if set_of(set, snapshot).group == group => (preferred, bypass),
         Some(FibEntry::Group { .. } | FibEntry::Connected(_) | FibEntry::Via(_)) | None => (None, None),
     }
@@ -330,13 +330,13 @@ pub(crate) fn view_toward_destination<'a>(
     set: PathSetId,
     snapshot: &'a Snapshot,
 ) -> PinningView<'a> {
-    let (preferred, _) = wishes_of_the_route(transit, set_of(set, snapshot).group, snapshot);
-    view(transit, End::Destination, set, preferred, snapshot)
+    let (preferred, _) = route_preferences(transit, set_of(set, snapshot).group, snapshot);
+    pinning_view(transit, FlowEnd::Destination, set, preferred, snapshot)
 }
 
 /// An end of a packet's flow.
 #[derive(Debug, Clone, Copy)]
-enum End {
+enum FlowEnd {
     /// The end that the packet comes from.
     Source,
     /// The end that it goes to.
@@ -346,16 +346,16 @@ enum End {
 /// What the pinning rules need to know about a flow of which `end` is behind the group of `set`. Hash and leader are
 /// computed from the flow as it is between this engine and the firewalls, because the engine on their other side sees
 /// no other.
-fn view<'a>(
+fn pinning_view<'a>(
     transit: &RoutedFlow,
-    end: End,
+    end: FlowEnd,
     set_id: PathSetId,
     preferred: Option<FirewallId>,
     snapshot: &'a Snapshot,
 ) -> PinningView<'a> {
     let flow = match end {
-        End::Destination => transit.leaving,
-        End::Source => transit.coming.reversed(),
+        FlowEnd::Destination => transit.egress_flow,
+        FlowEnd::Source => transit.ingress_flow.reversed(),
     };
     let direction = flow.direction();
     let set = set_of(set_id, snapshot);
@@ -364,7 +364,7 @@ fn view<'a>(
         group,
         set_id,
         set,
-        hash: group.hasher.flow(&flow),
+        hash: group.hasher.flow_hash(&flow),
         preferred,
         tcp: flow.protocol == protocol::TCP,
         leader: pinning::leads(direction),

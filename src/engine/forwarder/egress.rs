@@ -32,28 +32,28 @@ pub(super) struct EgressPacket<'p, 'f> {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Rewrite {
     /// Addresses and ports are translated.
-    Translate(Translate),
+    Translate(NatRewrite),
     /// The packet is put into a tunnel to its server.
-    Pack(TunnelTo),
+    Encapsulate(TunnelTo),
 }
 
 /// A translation of addresses and ports.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Translate {
+pub(super) struct NatRewrite {
     /// The flow on both sides of the translation.
     pub translation: Translation,
     /// The direction of the packet: toward the server or toward the client.
-    pub way: NatDirection,
+    pub direction: NatDirection,
     /// True for an ICMP error, in which the quoted packet is translated too.
     pub is_error: bool,
 }
 
-impl Translate {
+impl NatRewrite {
     pub(super) fn apply(&self, frame: &mut Frame<'_>, offload: &Offload) -> Result<(), Untranslatable> {
         if self.is_error {
-            self.translation.apply_error(frame, offload, self.way)
+            self.translation.apply_to_icmp_error(frame, offload, self.direction)
         } else {
-            self.translation.apply(frame, offload, self.way)
+            self.translation.apply(frame, offload, self.direction)
         }
     }
 }
@@ -62,11 +62,11 @@ impl Translate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MtuFit {
     /// It fits as it is.
-    Whole,
+    Fits,
     /// The device is to make smaller segments of it, with at most this many bytes of payload each.
-    Segments(u16),
+    DeviceSegments(u16),
     /// It is segmented in software, and segments that exceed the MTU are cut into IPv4 fragments.
-    Segmented,
+    SoftwareSegments,
     /// It is cut into IPv4 fragments.
     Fragments,
     /// It does not fit and must not be fragmented.
@@ -80,14 +80,14 @@ pub(super) fn fit(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> MtuFit {
     let cut = if can_cut { MtuFit::Fragments } else { MtuFit::TooBig };
     let mtu = usize::from(mtu);
     if let Some(gso) = offload.gso
-        && segment::is_ours(frame, offload)
+        && segment::needs_software_segmentation(frame, offload)
     {
         // Whether it can be segmented at all shows when that is tried.
-        let largest = segment::ip_len(frame, offload.partial, gso.kind, gso.size).unwrap_or_default();
-        return if largest <= mtu || cut == MtuFit::Fragments { MtuFit::Segmented } else { MtuFit::TooBig };
+        let largest = segment::largest_segment_len(frame, offload.partial, gso.kind, gso.size).unwrap_or_default();
+        return if largest <= mtu || cut == MtuFit::Fragments { MtuFit::SoftwareSegments } else { MtuFit::TooBig };
     }
     if frame.ip_len() <= mtu {
-        return MtuFit::Whole;
+        return MtuFit::Fits;
     }
     let Some(gso) = offload.gso else { return cut };
     let ip_header = frame.transport_offset() - ETHERNET_LEN;
@@ -97,12 +97,12 @@ pub(super) fn fit(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> MtuFit {
         GsoKind::UdpFragments => ip_header,
     };
     if headers + usize::from(gso.size) <= mtu {
-        return MtuFit::Whole;
+        return MtuFit::Fits;
     }
     match gso.kind {
         GsoKind::Tcp4 | GsoKind::Tcp6 if frame.dont_fragment() => MtuFit::TooBig,
         GsoKind::Tcp4 | GsoKind::Tcp6 => match u16::try_from(mtu.saturating_sub(headers)) {
-            Ok(size @ 1..) => MtuFit::Segments(size),
+            Ok(size @ 1..) => MtuFit::DeviceSegments(size),
             Ok(0) | Err(_) => MtuFit::TooBig,
         },
         // The size of a datagram has a meaning: the sender is told, rather than every datagram fragmented.
@@ -134,7 +134,9 @@ impl Forwarder {
             return PacketOutcome::Drop(DropReason::LinkDown);
         }
         let translate = match leaving.rewrite {
-            Some(Rewrite::Pack(carriage)) => return self.send_in_tunnel(leaving, carriage, hop, snapshot, punts, now),
+            Some(Rewrite::Encapsulate(carriage)) => {
+                return self.send_in_tunnel(leaving, carriage, hop, snapshot, punts, now);
+            }
             Some(Rewrite::Translate(translate)) => Some(translate),
             None => None,
         };
@@ -145,21 +147,23 @@ impl Forwarder {
         // An ICMP error about an unresolved next hop quotes the packet as it was received (RFC 1812 section 4.3.2.3,
         // RFC 5508 section 7).
         let is_changed = translate.is_some() && snapshot.neighbor(hop.link, hop.address).is_none();
-        let original = is_changed.then(|| quote(leaving.frame));
+        let original = is_changed.then(|| icmp_quote(leaving.frame));
         if let Some(translate) = translate
             && let Err(_) = translate.apply(leaving.frame, leaving.offload)
         {
             return PacketOutcome::Drop(DropReason::Untranslatable);
         }
         match fit {
-            MtuFit::Whole => edit(leaving.frame, leaving.vlan, hop, snapshot).outcome(original),
-            MtuFit::Segments(size) => {
+            MtuFit::Fits => edit(leaving.frame, leaving.vlan, hop, snapshot).outcome(original),
+            MtuFit::DeviceSegments(size) => {
                 if let Some(gso) = &mut leaving.offload.gso {
                     gso.size = size;
                 }
                 edit(leaving.frame, leaving.vlan, hop, snapshot).outcome(original)
             }
-            MtuFit::Fragments | MtuFit::Segmented => self.send_pieces(leaving, fit, original, hop, snapshot, punts),
+            MtuFit::Fragments | MtuFit::SoftwareSegments => {
+                self.send_pieces(leaving, fit, original, hop, snapshot, punts)
+            }
             MtuFit::TooBig => PacketOutcome::TooBig { mtu: link.mtu },
         }
     }
@@ -177,8 +181,11 @@ impl Forwarder {
         let EgressPacket { link: ingress, frame, vlan, offload, rewrite: _ } = leaving;
         let edited = edit(frame, vlan, hop, snapshot);
         let mtu = snapshot.links[hop.link.index()].mtu;
-        let pieces =
-            if fit == MtuFit::Segmented { segmented(frame, offload, mtu) } else { cut(frame, offload.partial, mtu) };
+        let pieces = if fit == MtuFit::SoftwareSegments {
+            segment_in_software(frame, offload, mtu)
+        } else {
+            fragment_v4(frame, offload.partial, mtu)
+        };
         let pieces = match pieces {
             Ok(pieces) => pieces,
             Err(reason) => return PacketOutcome::Drop(reason),
@@ -205,7 +212,11 @@ impl Forwarder {
 }
 
 /// The IPv4 fragments of a packet as frames.
-pub(super) fn cut(frame: &Frame<'_>, partial: Option<PartialChecksum>, mtu: u16) -> Result<Vec<Vec<u8>>, DropReason> {
+pub(super) fn fragment_v4(
+    frame: &Frame<'_>,
+    partial: Option<PartialChecksum>,
+    mtu: u16,
+) -> Result<Vec<Vec<u8>>, DropReason> {
     fragment::split(frame, partial, mtu).map_err(|refused| match refused {
         SplitError::Checksum(_) => DropReason::Transport,
         SplitError::DontFragment | SplitError::MtuTooSmall { .. } => DropReason::TooBig,
@@ -213,7 +224,7 @@ pub(super) fn cut(frame: &Frame<'_>, partial: Option<PartialChecksum>, mtu: u16)
 }
 
 /// The segments of a GSO frame, made in software. Segments of more than `mtu` bytes of IP are cut into fragments.
-pub(super) fn segmented(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Result<Vec<Vec<u8>>, DropReason> {
+pub(super) fn segment_in_software(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Result<Vec<Vec<u8>>, DropReason> {
     let gso = offload.gso.ok_or(DropReason::NotSegmentable)?;
     let segments =
         segment::segments(frame, offload.partial, gso.kind, gso.size).map_err(|_| DropReason::NotSegmentable)?;
@@ -223,7 +234,7 @@ pub(super) fn segmented(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> Resul
     let mut pieces = Vec::with_capacity(2 * segments.len());
     for mut segment in segments {
         let segment = Frame::parse(&mut segment, &Offload::NONE).map_err(|_| DropReason::NotSegmentable)?;
-        pieces.extend(cut(&segment, None, mtu)?);
+        pieces.extend(fragment_v4(&segment, None, mtu)?);
     }
     Ok(pieces)
 }
@@ -248,7 +259,7 @@ impl EditResult {
 }
 
 /// The part of a frame that an ICMP error quotes.
-pub(super) fn quote(frame: &Frame<'_>) -> Vec<u8> {
+pub(super) fn icmp_quote(frame: &Frame<'_>) -> Vec<u8> {
     let end = (ETHERNET_LEN + frame.ip_len()).min(Forwarder::QUOTE_MAX);
     frame.bytes()[..end].to_vec()
 }

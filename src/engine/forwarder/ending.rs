@@ -13,7 +13,7 @@ impl Forwarder {
     /// Ends a session whose firewall in `direction` failed.
     pub(super) fn end_failed(&mut self, id: SessionId, direction: Direction, snapshot: &Snapshot, now: Instant) {
         if let Some(removed) = self.sessions.close(id) {
-            self.settle(&removed, end_reason(&removed.session, direction, snapshot), snapshot, now);
+            self.account_end(&removed, firewall_end_reason(&removed.session, direction, snapshot), snapshot, now);
             self.reset_near_end(&removed, direction, snapshot);
         }
     }
@@ -22,27 +22,27 @@ impl Forwarder {
     pub(super) fn expire_sessions(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> usize {
         let Self { sessions, counters, sources, ledger, .. } = self;
         sessions.expire(now, budget, |ended, reason| {
-            tell(ledger, ended, reason, snapshot, now);
-            settle(counters, sources, ended, reason, snapshot, now);
+            report_end(ledger, ended, reason, snapshot, now);
+            count_and_release(counters, sources, ended, reason, snapshot, now);
         })
     }
 
     /// Counts and reports the end of a session, and returns its source port.
-    pub(super) fn settle(&mut self, ended: &Removed, reason: EndReason, snapshot: &Snapshot, now: Instant) {
-        tell(&mut self.ledger, ended, reason, snapshot, now);
-        settle(&mut self.counters, &self.sources, ended, reason, snapshot, now);
+    pub(super) fn account_end(&mut self, ended: &Removed, reason: EndReason, snapshot: &Snapshot, now: Instant) {
+        report_end(&mut self.ledger, ended, reason, snapshot, now);
+        count_and_release(&mut self.counters, &self.sources, ended, reason, snapshot, now);
     }
 
     /// Counts and reports the end of a session that was removed to make room.
-    pub(super) fn settle_evicted(&mut self, evicted: Option<&Removed>, snapshot: &Snapshot, now: Instant) {
+    pub(super) fn account_evicted(&mut self, evicted: Option<&Removed>, snapshot: &Snapshot, now: Instant) {
         if let Some(evicted) = evicted {
-            self.settle(evicted, EndReason::Evicted, snapshot, now);
+            self.account_end(evicted, EndReason::Evicted, snapshot, now);
         }
     }
 }
 
 /// The reason for the end of a session whose firewall in `direction` failed.
-pub(super) fn end_reason(session: &Session, direction: Direction, snapshot: &Snapshot) -> EndReason {
+pub(super) fn firewall_end_reason(session: &Session, direction: Direction, snapshot: &Snapshot) -> EndReason {
     let mut session = *session;
     let firewall =
         session.pin_toward_destination(direction).and_then(|pin| snapshot.firewalls.get(pin.firewall.index()));
@@ -54,7 +54,7 @@ pub(super) fn end_reason(session: &Session, direction: Direction, snapshot: &Sna
     }
 }
 
-fn tell(
+fn report_end(
     ledger: &mut Option<Box<dyn SessionLedger>>,
     ended: &Removed,
     reason: EndReason,
@@ -62,11 +62,11 @@ fn tell(
     now: Instant,
 ) {
     if let Some(ledger) = ledger {
-        ledger.ended(ended, reason, snapshot, now);
+        ledger.session_ended(ended, reason, snapshot, now);
     }
 }
 
-fn settle(
+fn count_and_release(
     counters: &mut Counters,
     sources: &SourcePorts,
     ended: &Removed,
@@ -75,14 +75,14 @@ fn settle(
     now: Instant,
 ) {
     counters.count_end(&ended.session, reason);
-    let Some(bound) = &ended.bound else { return };
+    let Some(bound) = &ended.placement else { return };
     if ended.session.is_active()
         && let Some((_, server)) = snapshot.services.server(bound.service, bound.server)
     {
         server.state.ended();
     }
-    let outside = ended.key.oriented(ended.session.opened);
-    if let Some(inside) = bound.inside.filter(|inside| services::stands_for_client(inside, &outside)) {
+    let outside = ended.key.in_direction(ended.session.original_direction);
+    if let Some(inside) = bound.inside.filter(|inside| services::is_source_translated(inside, &outside)) {
         sources.release(inside.protocol, inside.source, inside.destination, outside.source.address, now);
     }
 }

@@ -9,7 +9,7 @@ use crate::engine::{DropReason, Packet, PuntReason, Snapshot};
 use crate::flow::FlowKey;
 use crate::id::LinkId;
 use crate::wire::MacAddr;
-use crate::wire::frame::{Frame, IcmpClass, Malformed, Payload, protocol};
+use crate::wire::frame::{Frame, FrameKind, IcmpClass, Malformed, protocol};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::TPID_CUSTOMER;
 
@@ -44,7 +44,7 @@ pub(super) fn link_of(packet: &Packet<'_>, snapshot: &Snapshot) -> Option<LinkId
 }
 
 /// Checks a frame that was received on `link`.
-pub(super) fn admit<'f>(
+pub(super) fn check_frame<'f>(
     bytes: &'f mut [u8],
     offload: &Offload,
     link: LinkId,
@@ -54,26 +54,26 @@ pub(super) fn admit<'f>(
         Ok(frame) => frame,
         Err(malformed) => return IngressResult::Drop(malformed.into()),
     };
-    if let Some(reason) = station_fault(&frame, &snapshot.links[link.index()]) {
+    if let Some(reason) = mac_fault(&frame, &snapshot.links[link.index()]) {
         return IngressResult::Drop(reason);
     }
-    match frame.payload() {
-        Payload::Ip => admit_ip(frame, link, snapshot),
-        Payload::Arp => IngressResult::Punt(PuntReason::Neighbor),
-        Payload::Llc => IngressResult::Drop(DropReason::LinkControl),
-        Payload::Other(_) => IngressResult::Drop(DropReason::EtherType),
+    match frame.kind() {
+        FrameKind::Ip => check_ip(frame, link, snapshot),
+        FrameKind::Arp => IngressResult::Punt(PuntReason::Neighbor),
+        FrameKind::Llc => IngressResult::Drop(DropReason::LinkControl),
+        FrameKind::Other(_) => IngressResult::Drop(DropReason::EtherType),
     }
 }
 
 /// What is wrong with the MAC addresses of a frame.
 #[inline]
-pub(super) fn station_fault(frame: &Frame<'_>, link: &Link) -> Option<DropReason> {
+pub(super) fn mac_fault(frame: &Frame<'_>, link: &Link) -> Option<DropReason> {
     let (source, destination) = (frame.source_mac(), frame.destination_mac());
-    if source.is_group() || source.is_zero() {
+    if source.is_multicast() || source.is_zero() {
         Some(DropReason::BadSourceMac)
     } else if is_link_control(destination) {
         Some(DropReason::LinkControl)
-    } else if destination != link.mac && !destination.is_group() {
+    } else if destination != link.mac && !destination.is_multicast() {
         Some(DropReason::OtherHost)
     } else {
         None
@@ -85,28 +85,28 @@ fn is_link_control(mac: MacAddr) -> bool {
     matches!(mac.0, [0x01, 0x80, 0xc2, 0x00, 0x00, 0x00..=0x0f])
 }
 
-fn admit_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> IngressResult<'f> {
+fn check_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> IngressResult<'f> {
     let destination = frame.destination();
-    let is_local = || snapshot.local.contains(&destination);
+    let is_local = || snapshot.own_addresses.contains(&destination);
     let icmp = frame.icmp();
     if icmp == Some(IcmpClass::LinkLocal) {
         // A neighbour that knows the MAC address of a VIP checks by unicast whether it is still valid (RFC 4861 section
         // 7.3.3).
-        return if is_local() || destination.is_multicast() || snapshot.vips.contains(&destination) {
+        return if is_local() || destination.is_multicast() || snapshot.service_addresses.contains(&destination) {
             IngressResult::Punt(PuntReason::Neighbor)
         } else {
             IngressResult::Drop(DropReason::LinkLocal)
         };
     }
-    let arrival = arrival(&frame, link, snapshot);
+    let arrival = arrived_from(&frame, link, snapshot);
     if arrival.is_none() && !is_local() {
         return IngressResult::Drop(DropReason::UnknownFirewall);
     }
-    let addressee = match judge(&frame.tuple().into(), snapshot) {
+    let addressee = match classify_addresses(&frame.tuple().into(), snapshot) {
         Ok(addressee) => addressee,
         Err(reason) => return IngressResult::Drop(reason),
     };
-    let is_to_group = frame.destination_mac().is_group();
+    let is_to_group = frame.destination_mac().is_multicast();
     match (addressee, arrival) {
         (Addressee::Engine, None) => IngressResult::Punt(PuntReason::Local),
         (Addressee::Engine, Some(_)) if is_to_group || !may_have_a_session(&frame, icmp, snapshot) => {
@@ -128,7 +128,7 @@ fn may_have_a_session(frame: &Frame<'_>, icmp: Option<IcmpClass>, snapshot: &Sna
     let is_translated = |number: u8| matches!(number, protocol::TCP | protocol::UDP);
     let about = match icmp {
         Some(IcmpClass::Error(quoted)) => {
-            is_about_tunnel(icmp) || quoted.is_some_and(|quoted| is_translated(quoted.protocol))
+            is_tunnel_error(icmp) || quoted.is_some_and(|quoted| is_translated(quoted.protocol))
         }
         Some(IcmpClass::Query | IcmpClass::Other | IcmpClass::LinkLocal) => false,
         None => is_translated(frame.protocol()),
@@ -137,7 +137,7 @@ fn may_have_a_session(frame: &Frame<'_>, icmp: Option<IcmpClass>, snapshot: &Sna
 }
 
 /// True for an ICMP error about an IP-in-IP packet.
-pub(super) fn is_about_tunnel(icmp: Option<IcmpClass>) -> bool {
+pub(super) fn is_tunnel_error(icmp: Option<IcmpClass>) -> bool {
     match icmp {
         Some(IcmpClass::Error(Some(quoted))) => matches!(quoted.protocol, protocol::IPV4 | protocol::IPV6),
         Some(IcmpClass::Error(None) | IcmpClass::Query | IcmpClass::Other | IcmpClass::LinkLocal) | None => false,
@@ -157,18 +157,18 @@ pub(crate) enum Addressee {
 
 /// Checks the IP addresses of a packet.
 #[inline(always)]
-pub(crate) fn judge(flow: &FlowKey, snapshot: &Snapshot) -> Result<Addressee, DropReason> {
+pub(crate) fn classify_addresses(flow: &FlowKey, snapshot: &Snapshot) -> Result<Addressee, DropReason> {
     let (source, destination) = (flow.source.address, flow.destination.address);
     if flow.source == flow.destination {
         return Err(DropReason::Land);
     }
-    if is_martian(source) || snapshot.local.contains(&source) {
+    if is_martian(source) || snapshot.own_addresses.contains(&source) {
         return Err(DropReason::MartianSource);
     }
-    if snapshot.local.contains(&destination) {
+    if snapshot.own_addresses.contains(&destination) {
         return Ok(Addressee::Engine);
     }
-    if snapshot.vips.contains(&destination) {
+    if snapshot.service_addresses.contains(&destination) {
         return Ok(Addressee::Service);
     }
     if is_multicast(destination) {
@@ -186,8 +186,8 @@ pub(crate) fn judge(flow: &FlowKey, snapshot: &Snapshot) -> Result<Addressee, Dr
 
 /// Where a packet came from. `None` on a link of firewalls if the frame is from none of them.
 #[inline]
-pub(super) fn arrival(frame: &Frame<'_>, link: LinkId, snapshot: &Snapshot) -> Option<Arrival> {
-    if !snapshot.links[link.index()].firewalls {
+pub(super) fn arrived_from(frame: &Frame<'_>, link: LinkId, snapshot: &Snapshot) -> Option<Arrival> {
+    if !snapshot.links[link.index()].has_firewalls {
         return Some(Arrival::Near);
     }
     snapshot.firewall_at(link, frame.source_mac()).map(Arrival::Firewall)

@@ -14,28 +14,28 @@
 //! `Forwarder::handle` branches, and the functions of the stages compute. Every received frame ends in one [`Verdict`],
 //! which is counted in one place.
 
-mod apart;
-mod claim;
 mod decide;
 mod egress;
 mod ending;
-mod fair;
+mod fast_path;
 mod flows;
-mod handover;
-mod held;
+mod fragments;
+mod frame_tracing;
 mod ingress;
 mod kill;
 mod observed;
-mod placing;
-mod police;
+mod packet_flow;
+mod probe_bypass;
+mod punt_policer;
+mod punting;
 mod reset;
+mod service_sessions;
 mod services;
+mod source_limits;
 mod sources;
-mod steady;
 #[cfg(test)]
 mod tests;
 mod tunnel;
-mod watched;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -52,26 +52,27 @@ use crate::session::SessionWorker;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::{ETHERNET_LEN, Tuple};
 
-pub use apart::{ANSWERS_MAX, Apart, ApartBudget, CHECK_PORTS, checked_links, ends_on};
+pub use probe_bypass::{BypassLimiter, CHECK_ADDRESSES_MAX, CHECK_PORTS, ProbeBypass, bypass_addresses, checked_links};
 
 pub(super) use decide::{Arrival, Decision, NextStep, Pins, RoutedFlow, decide, view_toward_destination};
-pub(super) use fair::reason as refusal_reason;
-pub(super) use ingress::{Addressee, judge};
+pub(super) use ingress::{Addressee, classify_addresses};
 pub use kill::KillOrder;
 pub(super) use services::{
-    ServerLiveness, ServiceAction, first_transit, is_beside_service, is_stray, standing, transit,
+    ServerLiveness, ServiceAction, first_routed_flow, has_service_endpoint, is_stray_reply, routed_flow,
+    server_liveness,
 };
+pub(super) use source_limits::reason as refusal_reason;
 pub(super) use sources::{egress_address, source_address};
 
-use claim::PacketFlow;
 use egress::EgressPacket;
+use fast_path::{FastPathBatch, FastPathPacket};
 use flows::Disposition;
-use handover::{answer_to, hand_over, punt};
-use held::{Envelope, FragmentResult};
-use ingress::{IngressResult, is_about_tunnel};
-use police::PuntPolicer;
+use fragments::{FragmentResult, FrameMeta};
+use ingress::{IngressResult, is_tunnel_error};
+use packet_flow::PacketFlow;
+use punt_policer::PuntPolicer;
+use punting::{answer_for, enqueue_punt, make_punt};
 use sources::SourcePorts;
-use steady::{FastPathBatch, FastPathPacket};
 
 /// Capacities of one forwarder's own tables, which are its share of the engine's limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,18 +90,18 @@ pub struct ForwarderLimits {
 pub struct Forwarder {
     sessions: SessionWorker,
     sources: SourcePorts,
-    fragments: held::Fragments,
-    failures: reset::Failures,
-    kills: kill::KillOrders,
-    police: PuntPolicer,
+    fragments: fragments::Fragments,
+    failure_sweep: reset::FailureSweep,
+    kill_orders: kill::KillOrders,
+    policer: PuntPolicer,
     /// What the owner takes to the controller itself, by [`DeviceId`](crate::id::DeviceId).
-    apart: Vec<Option<Arc<Apart>>>,
+    probe_bypass: Vec<Option<Arc<ProbeBypass>>>,
     transmits: VecDeque<Transmit>,
     /// Buffers for frames to come.
-    spare: Vec<Vec<u8>>,
+    free_buffers: Vec<Vec<u8>>,
     /// The outer packets of one packet; kept so that it need not be allocated again.
-    packed: Vec<Vec<u8>>,
-    watch: FrameTracer,
+    encapsulated: Vec<Vec<u8>>,
+    tracer: FrameTracer,
     counters: Counters,
     /// Gets the ended sessions.
     ledger: Option<Box<dyn SessionLedger>>,
@@ -146,9 +147,9 @@ impl Forwarder {
     const SWEEP_PER_BATCH: usize = 256;
 
     /// The largest number of spare buffers.
-    const SPARE_MAX: usize = 128;
+    const FREE_BUFFERS_MAX: usize = 128;
     /// The largest size of a spare buffer, in bytes.
-    const SPARE_BYTES_MAX: usize = 1 << 14;
+    const FREE_BUFFER_BYTES_MAX: usize = 1 << 14;
 
     /// The largest part of a frame that an ICMP error may quote, in bytes: what fits the minimum MTU of IPv6 (RFC 4443
     /// section 2.4 (c)).
@@ -166,15 +167,15 @@ impl Forwarder {
         Self {
             sources: SourcePorts::new(ports, sessions.number(), seed),
             sessions,
-            fragments: held::Fragments::new(limits),
-            failures: reset::Failures::default(),
-            kills: kill::KillOrders::default(),
-            police: PuntPolicer::new(seed),
-            apart: Vec::new(),
+            fragments: fragments::Fragments::new(limits),
+            failure_sweep: reset::FailureSweep::default(),
+            kill_orders: kill::KillOrders::default(),
+            policer: PuntPolicer::new(seed),
+            probe_bypass: Vec::new(),
             transmits: VecDeque::with_capacity(Self::TRANSMITS_MAX),
-            spare: Vec::with_capacity(Self::SPARE_MAX),
-            packed: Vec::new(),
-            watch: FrameTracer::default(),
+            free_buffers: Vec::with_capacity(Self::FREE_BUFFERS_MAX),
+            encapsulated: Vec::new(),
+            tracer: FrameTracer::default(),
             counters: Counters::default(),
             ledger: None,
             published: counters,
@@ -182,7 +183,7 @@ impl Forwarder {
     }
 
     /// Reports every session that ends to `ledger` from here on.
-    pub fn account_to(&mut self, ledger: Box<dyn SessionLedger>) {
+    pub fn set_session_ledger(&mut self, ledger: Box<dyn SessionLedger>) {
         self.ledger = Some(ledger);
     }
 
@@ -190,12 +191,12 @@ impl Forwarder {
     /// with. A packet that comes with a verdict, because it was captured only in part (rule A1.7 of
     /// `docs/protocols.md`), keeps it and is only counted.
     pub fn process(&mut self, batch: &mut Batch<'_>, snapshot: &Snapshot, punts: &mut dyn PuntQueue, now: Instant) {
-        self.watch.begin(snapshot, now);
+        self.tracer.begin_batch(snapshot, now);
         self.sweep(snapshot, now, Self::SWEEP_PER_BATCH);
         self.counters.count_batch(batch.packets.len());
         let mut ready = FastPathBatch::new();
-        if !self.watch.is_on() {
-            self.make_ready(batch, &mut ready, snapshot);
+        if !self.tracer.is_on() {
+            self.parse_and_prefetch(batch, &mut ready, snapshot);
         }
         let mut ready = ready.iter_mut();
         for packet in &mut batch.packets {
@@ -213,9 +214,9 @@ impl Forwarder {
     /// each of these, and for each kill order. True if the budget ended the work, so that more is due at once.
     pub fn expire(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> bool {
         let budget = (budget / 3).max(1);
-        self.watch.begin(snapshot, now);
+        self.tracer.begin_batch(snapshot, now);
         let swept = self.sweep(snapshot, now, budget);
-        let kills = self.work_on_kills(snapshot, now, budget);
+        let kills = self.run_kill_orders(snapshot, now, budget);
         let expired = self.expire_sessions(snapshot, now, budget);
         let given_up = self.expire_fragments(now, budget);
         self.count_abandoned();
@@ -229,8 +230,8 @@ impl Forwarder {
     }
 
     /// Replaces the captures; see [`crate::engine::trace`].
-    pub fn watch(&mut self, taps: Vec<Tap>) {
-        self.watch.set(taps);
+    pub fn set_taps(&mut self, taps: Vec<Tap>) {
+        self.tracer.set_taps(taps);
     }
 
     /// The counters up to this moment. Others read the published copy.
@@ -260,19 +261,19 @@ impl Forwarder {
             (Some(verdict), _) => (verdict, None, None),
             (None, None) => (Verdict::Dropped(DropReason::UnknownVlan), None, None),
             (None, Some(link)) => {
-                let outcome = match ready.and_then(|ready| self.steady(ready, packet, snapshot, now)) {
+                let outcome = match ready.and_then(|ready| self.try_fast_path(ready, packet, snapshot, now)) {
                     Some(outcome) => outcome,
                     None => self.handle(packet, link, None, snapshot, punts, now),
                 };
-                let punt = outcome.punt();
+                let punt = outcome.punt_reason();
                 let (verdict, egress) = self.conclude(outcome, packet, link, snapshot, punts, now);
                 (verdict, egress, punt)
             }
         };
-        if self.watch.is_on()
+        if self.tracer.is_on()
             && let Some(link) = link
         {
-            self.show(packet, link, VerdictReached { verdict, punt, egress }, snapshot);
+            self.trace_packet(packet, link, VerdictReached { verdict, punt, egress }, snapshot);
         }
         self.count(verdict, link, egress);
         verdict
@@ -289,31 +290,31 @@ impl Forwarder {
         punts: &mut dyn PuntQueue,
         now: Instant,
     ) -> PacketOutcome {
-        let (mut frame, arrival, icmp, addressee) = match ingress::admit(packet.bytes, &packet.offload, link, snapshot)
-        {
-            IngressResult::Transit { frame, arrival, icmp, addressee } => (frame, arrival, icmp, addressee),
-            IngressResult::Punt(reason) => return self.hand_over_or_leave(reason, packet, link, snapshot),
-            IngressResult::Drop(reason) => return PacketOutcome::Drop(reason),
-        };
-        if addressee == Addressee::Engine && is_about_tunnel(icmp) {
-            return self.tunnel_refused(&frame, snapshot, punts, now);
+        let (mut frame, arrival, icmp, addressee) =
+            match ingress::check_frame(packet.bytes, &packet.offload, link, snapshot) {
+                IngressResult::Transit { frame, arrival, icmp, addressee } => (frame, arrival, icmp, addressee),
+                IngressResult::Punt(reason) => return self.punt_unless_bypassed(reason, packet, link, snapshot),
+                IngressResult::Drop(reason) => return PacketOutcome::Drop(reason),
+            };
+        if addressee == Addressee::Engine && is_tunnel_error(icmp) {
+            return self.handle_tunnel_error(&frame, snapshot, punts, now);
         }
-        let envelope = Envelope { device: packet.device, link, vlan: packet.vlan, offload: packet.offload };
+        let envelope = FrameMeta { device: packet.device, link, vlan: packet.vlan, offload: packet.offload };
         let placed = match first {
             Some(tuple) => FragmentResult::Known(PacketFlow::of_later_fragment(&frame, tuple)),
-            None => self.fragments.place(&frame, icmp, envelope, now),
+            None => self.fragments.classify(&frame, icmp, envelope, now),
         };
         let claim = match placed {
             FragmentResult::Known(claim) => claim,
             FragmentResult::Held => return PacketOutcome::Punted,
             FragmentResult::Drop(reason) => return PacketOutcome::Drop(reason),
         };
-        let fate = self.fate(&claim, arrival, addressee, snapshot, now);
-        if self.watch.is_on() {
+        let fate = self.decide_flow(&claim, arrival, addressee, snapshot, now);
+        if self.tracer.is_on() {
             let received = FrameOnLink { link, vlan: packet.vlan, offload: packet.offload, bytes: frame.bytes() };
-            self.watch.claimed(
+            self.tracer.flow_found(
                 received,
-                watched::claimed(&claim, arrival, &fate, first.is_some()),
+                frame_tracing::flow_found(&claim, arrival, &fate, first.is_some()),
                 self.sessions.table(),
             );
         }
@@ -342,7 +343,7 @@ impl Forwarder {
         punts: &mut dyn PuntQueue,
         now: Instant,
     ) -> (Verdict, Option<LinkId>) {
-        let mut may_pass = |reason| self.police.judge(reason, packet.bytes, link, snapshot, now);
+        let mut may_pass = |reason| self.policer.admit(reason, packet.bytes, link, snapshot, now);
         match outcome {
             PacketOutcome::Sent(egress) => {
                 self.count_sent(egress, packet.bytes.len());
@@ -352,25 +353,30 @@ impl Forwarder {
             PacketOutcome::Replaced(egress) => (Verdict::Replaced, Some(egress)),
             PacketOutcome::Punt(reason) => {
                 let pass = may_pass(reason);
-                (pass.map_or_else(Verdict::Dropped, |pass| hand_over(punt(reason, packet, link), pass, punts)), None)
+                (
+                    pass.map_or_else(Verdict::Dropped, |pass| {
+                        enqueue_punt(make_punt(reason, packet, link), pass, punts)
+                    }),
+                    None,
+                )
             }
             PacketOutcome::Waits { reason, original } => {
-                let punt = || Punt { original, ..punt(reason, packet, link) };
+                let punt = || Punt { original, ..make_punt(reason, packet, link) };
                 let pass = may_pass(reason);
-                (pass.map_or_else(Verdict::Dropped, |pass| hand_over(punt(), pass, punts)), None)
+                (pass.map_or_else(Verdict::Dropped, |pass| enqueue_punt(punt(), pass, punts)), None)
             }
             PacketOutcome::Punted | PacketOutcome::Left => (Verdict::Punted, None),
             PacketOutcome::Drop(reason) => {
-                if let Some(answer) = answer_to(reason) {
+                if let Some(answer) = answer_for(reason) {
                     let pass = may_pass(answer);
-                    self.tell_sender(answer, pass.is_ok(), packet, link, punts);
+                    self.punt_for_answer(answer, pass.is_ok(), packet, link, punts);
                 }
                 (Verdict::Dropped(reason), None)
             }
             PacketOutcome::TooBig { mtu } => {
                 let answer = PuntReason::IcmpError(IcmpError::TooBig { mtu });
                 let pass = may_pass(answer);
-                self.tell_sender(answer, pass.is_ok(), packet, link, punts);
+                self.punt_for_answer(answer, pass.is_ok(), packet, link, punts);
                 (Verdict::Dropped(DropReason::TooBig), None)
             }
         }
@@ -404,9 +410,10 @@ impl Forwarder {
             return false;
         }
         self.count_sent(transmit.link, transmit.bytes.len());
-        if self.watch.is_on() {
+        if self.tracer.is_on() {
             let Transmit { link, vlan, offload, bytes } = &transmit;
-            self.watch.sent(FrameOnLink { link: *link, vlan: *vlan, offload: *offload, bytes }, self.sessions.table());
+            self.tracer
+                .frame_sent(FrameOnLink { link: *link, vlan: *vlan, offload: *offload, bytes }, self.sessions.table());
         }
         self.transmits.push_back(transmit);
         true

@@ -6,15 +6,21 @@ use crate::session::{ConversationState, Placement, Session, TcpState};
 use crate::wire::Family;
 
 /// Notes what the server of a connection that had no answer so far said in a packet that goes in `direction`.
-pub(super) fn note(bound: &Placement, session: &Session, direction: Direction, family: Family, snapshot: &Snapshot) {
-    if direction == session.opened {
+pub(super) fn record_response(
+    bound: &Placement,
+    session: &Session,
+    direction: Direction,
+    family: Family,
+    snapshot: &Snapshot,
+) {
+    if direction == session.original_direction {
         return;
     }
     let Some((_, server)) = snapshot.services.server(bound.service, bound.server) else { return };
     if session.state == ConversationState::Tcp(TcpState::Closing) {
-        server.state.observed(family).refused();
+        server.state.observed(family).record_refused();
     } else if !session.is_unanswered() {
-        server.state.observed(family).answered();
+        server.state.observed(family).record_answered();
     }
 }
 

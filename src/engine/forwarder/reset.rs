@@ -27,31 +27,31 @@ use crate::wire::tcp;
 
 /// The failures that this worker has seen, and the progress of its search for their sessions.
 #[derive(Debug, Default)]
-pub(super) struct Failures {
+pub(super) struct FailureSweep {
     epoch: u64,
     generation: u64,
     /// How often every member of every path set, and every server, had failed in the last snapshot.
-    falls: Vec<u32>,
+    failure_counts: Vec<u32>,
     /// The next slot of this worker's part of the table; `None` while there is no search.
     cursor: Option<usize>,
     /// There was another failure during the search, so that it must be repeated from the start.
-    again: bool,
+    repeats: bool,
     /// Sessions that one step ended; kept so that it need not be allocated again.
-    ended: Vec<(Removed, Cause)>,
+    ended: Vec<(Removed, FailureCause)>,
 }
 
 /// Why a session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
+enum FailureCause {
     /// The firewall for packets in this direction failed.
     Firewall(Direction),
     /// Its server failed.
     Server,
 }
 
-impl Failures {
+impl FailureSweep {
     /// Starts a search if a firewall or server whose sessions are to be reset failed since the last snapshot.
-    fn notice(&mut self, snapshot: &Snapshot) {
+    fn start_if_failed(&mut self, snapshot: &Snapshot) {
         if snapshot.epoch == self.epoch {
             return;
         }
@@ -59,31 +59,31 @@ impl Failures {
         let firewalls = || {
             snapshot.path_sets.iter().flat_map(|set| {
                 let resets = snapshot.groups[set.group.index()].on_failure == OnFailure::Reset;
-                set.falls.iter().map(move |falls| if resets { *falls } else { 0 })
+                set.failure_counts.iter().map(move |falls| if resets { *falls } else { 0 })
             })
         };
         let servers = || {
             snapshot.services.all().iter().flat_map(|service| {
                 let resets = service.on_failure_tcp == OnFailure::Reset;
-                let falls = service.servers.iter().flat_map(|server| server.falls);
+                let falls = service.servers.iter().flat_map(|server| server.failure_counts);
                 falls.map(move |falls| if resets { falls } else { 0 })
             })
         };
         let falls = || firewalls().chain(servers());
         // After a reload the counts cannot be compared, because what failed may have been removed.
         let is_other = std::mem::replace(&mut self.generation, snapshot.generation) != snapshot.generation;
-        if !is_other && falls().eq(self.falls.iter().copied()) {
+        if !is_other && falls().eq(self.failure_counts.iter().copied()) {
             return;
         }
         // The first snapshot only gives the counts to compare with.
-        let is_first = self.falls.is_empty() && !is_other;
-        self.falls.clear();
-        self.falls.extend(falls());
+        let is_first = self.failure_counts.is_empty() && !is_other;
+        self.failure_counts.clear();
+        self.failure_counts.extend(falls());
         if is_first {
             return;
         }
         match self.cursor {
-            Some(_) => self.again = true,
+            Some(_) => self.repeats = true,
             None => self.cursor = Some(0),
         }
     }
@@ -92,101 +92,101 @@ impl Failures {
 impl Forwarder {
     /// Searches at most `budget` slots for sessions of failed firewalls and servers. True if there is more to do.
     pub(super) fn sweep(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> bool {
-        self.counters.follow_renewals(snapshot.generation, &snapshot.renewed);
-        self.failures.notice(snapshot);
-        let Some(mut cursor) = self.failures.cursor else { return false };
+        self.counters.reset_reused_ids(snapshot.generation, &snapshot.reused_ids);
+        self.failure_sweep.start_if_failed(snapshot);
+        let Some(mut cursor) = self.failure_sweep.cursor else { return false };
         // A session may need a reset to both ends, and each reset a place in the queue of frames to send.
         let budget = budget.min(self.transmits_free() / 2);
-        let mut ended = std::mem::take(&mut self.failures.ended);
+        let mut ended = std::mem::take(&mut self.failure_sweep.ended);
         let found = Cell::new(None);
         let is_done = self.sessions.sweep(
             &mut cursor,
             budget,
             |key, session, bound| {
-                found.set(cause_to_end(key, session, bound, snapshot));
+                found.set(failure_cause(key, session, bound, snapshot));
                 if found.get().is_some() { Sweep::Remove } else { Sweep::Keep }
             },
             |removed| ended.extend(found.get().map(|cause| (removed, cause))),
         );
         for (removed, cause) in ended.drain(..) {
             let reason = match cause {
-                Cause::Firewall(direction) => ending::end_reason(&removed.session, direction, snapshot),
-                Cause::Server => services::end_reason(removed.bound.as_ref(), snapshot),
+                FailureCause::Firewall(direction) => ending::firewall_end_reason(&removed.session, direction, snapshot),
+                FailureCause::Server => services::server_end_reason(removed.placement.as_ref(), snapshot),
             };
-            self.settle(&removed, reason, snapshot, now);
+            self.account_end(&removed, reason, snapshot, now);
             match cause {
-                Cause::Firewall(direction) => self.reset_near_end(&removed, direction, snapshot),
-                Cause::Server => self.reset_both_ends(&removed, snapshot),
+                FailureCause::Firewall(direction) => self.reset_near_end(&removed, direction, snapshot),
+                FailureCause::Server => self.reset_both_ends(&removed, snapshot),
             }
         }
-        self.failures.ended = ended;
-        self.failures.cursor = match (is_done, std::mem::take(&mut self.failures.again)) {
+        self.failure_sweep.ended = ended;
+        self.failure_sweep.cursor = match (is_done, std::mem::take(&mut self.failure_sweep.repeats)) {
             (true, true) => Some(0),
             (true, false) => None,
             (false, again) => {
-                self.failures.again = again;
+                self.failure_sweep.repeats = again;
                 Some(cursor)
             }
         };
-        self.failures.cursor.is_some()
+        self.failure_sweep.cursor.is_some()
     }
 
     /// Resets the end that sends packets in `direction`, if it is on the near side and the session is a TCP connection.
     pub(super) fn reset_near_end(&mut self, ended: &Removed, direction: Direction, snapshot: &Snapshot) {
-        let flow = toward(ended, direction.reversed());
+        let flow = egress_flow(ended, direction.reversed());
         let hop = near_hop(flow.destination.address, snapshot);
-        self.reset(ended, direction.reversed(), hop, snapshot);
+        self.send_reset(ended, direction.reversed(), hop, snapshot);
     }
 
     /// Resets both ends of a session of a service; only the client if replies do not pass the engine.
     pub(super) fn reset_both_ends(&mut self, ended: &Removed, snapshot: &Snapshot) {
-        let Some(bound) = &ended.bound else { return };
-        let to_client = ended.session.opened.reversed();
-        let directions = [to_client, ended.session.opened];
+        let Some(bound) = &ended.placement else { return };
+        let to_client = ended.session.original_direction.reversed();
+        let directions = [to_client, ended.session.original_direction];
         let told = if bound.inside.is_some() { 2 } else { 1 };
         for direction in directions.into_iter().take(told) {
-            let flow = toward(ended, direction);
+            let flow = egress_flow(ended, direction);
             let mut session = ended.session;
             let hop = match session.pin_toward_destination(direction) {
                 Some(pin) => firewall_hop(pin, flow.family(), snapshot),
                 None => near_hop(flow.destination.address, snapshot),
             };
-            self.reset(ended, direction, hop, snapshot);
+            self.send_reset(ended, direction, hop, snapshot);
         }
     }
 
     /// Sends a reset in `direction` to `hop`.
-    fn reset(&mut self, ended: &Removed, direction: Direction, hop: Option<NextHop>, snapshot: &Snapshot) {
-        let reset = hop.and_then(|hop| reset(ended, direction, hop, snapshot));
-        if self.watch.is_on() {
-            self.watch.ended(ended);
+    fn send_reset(&mut self, ended: &Removed, direction: Direction, hop: Option<NextHop>, snapshot: &Snapshot) {
+        let reset = hop.and_then(|hop| build_reset(ended, direction, hop, snapshot));
+        if self.tracer.is_on() {
+            self.tracer.session_ended(ended);
         }
         if reset.is_some_and(|reset| self.transmit(reset)) {
             self.counters.resets_sent += 1;
         }
-        self.watch.forget();
+        self.tracer.end_frame();
     }
 }
 
 /// Why a session must end; `None` if it stays.
-fn cause_to_end(
+fn failure_cause(
     key: &CanonicalKey,
     session: &Session,
     bound: Option<&Placement>,
     snapshot: &Snapshot,
-) -> Option<Cause> {
+) -> Option<FailureCause> {
     let of_its_server = bound.is_some_and(|bound| {
-        let standing = services::standing(bound, key, session.class, snapshot);
+        let standing = services::server_liveness(bound, key, session.class, snapshot);
         session.class == ProtocolClass::Tcp && standing == ServerLiveness::Fell(OnFailure::Reset)
     });
     if of_its_server {
-        return Some(Cause::Server);
+        return Some(FailureCause::Server);
     }
-    let failed = flows::pins_of(session).find(|(pin, _)| is_to_end(session, pin, snapshot));
-    failed.map(|(_, direction)| Cause::Firewall(direction))
+    let failed = flows::pins_of(session).find(|(pin, _)| must_end(session, pin, snapshot));
+    failed.map(|(_, direction)| FailureCause::Firewall(direction))
 }
 
-fn is_to_end(session: &Session, pin: &Pin, snapshot: &Snapshot) -> bool {
+fn must_end(session: &Session, pin: &Pin, snapshot: &Snapshot) -> bool {
     let set = &snapshot.path_sets[pin.set.index()];
     let group = &snapshot.groups[set.group.index()];
     if !pin.has_fallen(group, set) {
@@ -201,16 +201,16 @@ fn is_to_end(session: &Session, pin: &Pin, snapshot: &Snapshot) -> bool {
 }
 
 /// The flow of packets in `direction` as their receiver sees it.
-fn toward(ended: &Removed, direction: Direction) -> FlowKey {
-    let inside = ended.bound.and_then(|bound| bound.inside);
+fn egress_flow(ended: &Removed, direction: Direction) -> FlowKey {
+    let inside = ended.placement.and_then(|bound| bound.inside);
     match inside {
-        Some(inside) if direction == ended.session.opened => inside,
-        Some(_) | None => ended.key.oriented(direction),
+        Some(inside) if direction == ended.session.original_direction => inside,
+        Some(_) | None => ended.key.in_direction(direction),
     }
 }
 
 /// A TCP reset for a session in `direction`; `None` if there is nothing to reset.
-fn reset(ended: &Removed, direction: Direction, hop: NextHop, snapshot: &Snapshot) -> Option<Transmit> {
+fn build_reset(ended: &Removed, direction: Direction, hop: NextHop, snapshot: &Snapshot) -> Option<Transmit> {
     let session = &ended.session;
     match session.state {
         ConversationState::Tcp(TcpState::Opening | TcpState::Established) => {}
@@ -225,7 +225,7 @@ fn reset(ended: &Removed, direction: Direction, hop: NextHop, snapshot: &Snapsho
     };
     let link = &snapshot.links[hop.link.index()];
     let macs = MacPair { source: link.mac, destination: snapshot.neighbor(hop.link, hop.address)? };
-    let bytes = tcp::reset(macs, &toward(ended, direction).into(), sequence, Some(acknowledgement))?;
+    let bytes = tcp::reset(macs, &egress_flow(ended, direction).into(), sequence, Some(acknowledgement))?;
     Some(Transmit { link: hop.link, vlan: link.egress_tag(None), offload: Offload::NONE, bytes })
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct ServiceAction {
     /// The server of the session.
     pub server: ServerId,
     /// The direction of the packet: toward the server or toward the client.
-    pub way: NatDirection,
+    pub direction: NatDirection,
     /// The flow on both sides of the translation; `None` if the packet is not translated.
     pub translation: Option<Translation>,
     /// The tunnel to the server; `None` if the packet goes into none.
@@ -47,7 +47,7 @@ pub(crate) enum ServerLiveness {
 
 /// A packet of a session of a service, which was opened in the direction `opened`, and what the service does to it.
 /// `None` if it belongs to another flow that only looks like this session.
-pub(crate) fn transit(
+pub(crate) fn routed_flow(
     flow: FlowKey,
     key: &CanonicalKey,
     opened: Direction,
@@ -56,29 +56,29 @@ pub(crate) fn transit(
     kind: PacketKind,
     snapshot: &Snapshot,
 ) -> Option<(RoutedFlow, ServiceAction)> {
-    let outside = key.oriented(opened);
+    let outside = key.in_direction(opened);
     let way = match bound.inside {
-        _ if flow == outside => NatDirection::Inward,
-        Some(inside) if flow == inside.reversed() => NatDirection::Outward,
+        _ if flow == outside => NatDirection::ToServer,
+        Some(inside) if flow == inside.reversed() => NatDirection::ToClient,
         // This is a reply of a server that has this engine as its default gateway.
-        None if flow == outside.reversed() => NatDirection::Outward,
+        None if flow == outside.reversed() => NatDirection::ToClient,
         Some(_) | None => return None,
     };
-    Some(placed(flow, outside, bound, way, arrival, kind, snapshot))
+    Some(route_packet(flow, outside, bound, way, arrival, kind, snapshot))
 }
 
 /// The first packet of a flow that is to become a session of a service, and what the service does to it.
-pub(crate) fn first_transit(
+pub(crate) fn first_routed_flow(
     outside: FlowKey,
     bound: &Placement,
     arrival: Arrival,
     kind: PacketKind,
     snapshot: &Snapshot,
 ) -> (RoutedFlow, ServiceAction) {
-    placed(outside, outside, bound, NatDirection::Inward, arrival, kind, snapshot)
+    route_packet(outside, outside, bound, NatDirection::ToServer, arrival, kind, snapshot)
 }
 
-fn placed(
+fn route_packet(
     flow: FlowKey,
     outside: FlowKey,
     bound: &Placement,
@@ -88,32 +88,32 @@ fn placed(
     snapshot: &Snapshot,
 ) -> (RoutedFlow, ServiceAction) {
     let translation = bound.translation(outside);
-    let leaving = translation.map_or(flow, |translation| translation.leaving(way));
+    let leaving = translation.map_or(flow, |translation| translation.after(way));
     let at_server = match (translation, way) {
-        (None, NatDirection::Inward) => snapshot.services.server(bound.service, bound.server),
-        (Some(_), NatDirection::Inward | NatDirection::Outward) | (None, NatDirection::Outward) => None,
+        (None, NatDirection::ToServer) => snapshot.services.server(bound.service, bound.server),
+        (Some(_), NatDirection::ToServer | NatDirection::ToClient) | (None, NatDirection::ToClient) => None,
     };
     let tunnel = at_server.filter(|(service, _)| service.mode == ForwardingMode::Tunnel);
     let tunnel = tunnel.map(|_| TunnelTo { service: bound.service, server: bound.server });
     let address = at_server.and_then(|(_, server)| server.address(flow.family()));
     let toward = match (translation, way) {
-        (None, NatDirection::Inward) => address.unwrap_or(leaving.destination.address),
-        (Some(_), NatDirection::Inward | NatDirection::Outward) | (None, NatDirection::Outward) => {
+        (None, NatDirection::ToServer) => address.unwrap_or(leaving.destination.address),
+        (Some(_), NatDirection::ToServer | NatDirection::ToClient) | (None, NatDirection::ToClient) => {
             leaving.destination.address
         }
     };
     let inward = outside.direction();
     let direction = match way {
-        NatDirection::Inward => inward,
-        NatDirection::Outward => inward.reversed(),
+        NatDirection::ToServer => inward,
+        NatDirection::ToClient => inward.reversed(),
     };
-    let transit = RoutedFlow { coming: flow, leaving, toward, direction, arrival, kind };
-    (transit, ServiceAction { server: bound.server, way, translation, tunnel })
+    let transit = RoutedFlow { ingress_flow: flow, egress_flow: leaving, route_to: toward, direction, arrival, kind };
+    (transit, ServiceAction { server: bound.server, direction: way, translation, tunnel })
 }
 
 /// Whether the server of a session of `class` serves it. A server that is not in the configuration any more counts as
 /// failed.
-pub(crate) fn standing(
+pub(crate) fn server_liveness(
     bound: &Placement,
     key: &CanonicalKey,
     class: ProtocolClass,
@@ -123,7 +123,7 @@ pub(crate) fn standing(
         return ServerLiveness::Fell(OnFailure::Reset);
     };
     let family = key.family();
-    if server.is_up(family) || server.falls[slb::family_index(family)] == bound.fall {
+    if server.is_up(family) || server.failure_counts[slb::family_index(family)] == bound.server_falls {
         return ServerLiveness::Serves;
     }
     let on_failure = match class {
@@ -139,14 +139,14 @@ pub(crate) fn standing(
 
 /// True if the source address that the server sees is the engine's own (mode `full-nat`), whose port comes from a pool.
 /// A client's address with another port is not from a pool.
-pub(crate) fn stands_for_client(inside: &FlowKey, outside: &FlowKey) -> bool {
+pub(crate) fn is_source_translated(inside: &FlowKey, outside: &FlowKey) -> bool {
     inside.source.address != outside.source.address
 }
 
 /// The reason for the end of a session whose server failed.
-pub(crate) fn end_reason(bound: Option<&Placement>, snapshot: &Snapshot) -> EndReason {
+pub(crate) fn server_end_reason(bound: Option<&Placement>, snapshot: &Snapshot) -> EndReason {
     let server = bound.and_then(|bound| snapshot.services.server(bound.service, bound.server));
-    match server.map(|(_, server)| server.retired) {
+    match server.map(|(_, server)| server.out_of_service) {
         Some(None) => EndReason::ServerDown,
         Some(Some(OutOfService::Drained)) => EndReason::DrainTimeout,
         Some(Some(OutOfService::Maint)) => EndReason::Maint,
@@ -156,16 +156,16 @@ pub(crate) fn end_reason(bound: Option<&Placement>, snapshot: &Snapshot) -> EndR
 
 /// True if the server of a closed session may get another connection between the same ends, of this address family. A
 /// server that drains may not, nor a backup while other servers are up.
-pub(crate) fn takes_on(bound: &Placement, family: Family, snapshot: &Snapshot) -> bool {
+pub(crate) fn takes_next_connection(bound: &Placement, family: Family, snapshot: &Snapshot) -> bool {
     let found = snapshot.services.server(bound.service, bound.server);
     found.is_some_and(|(service, server)| {
-        service.takes_new && server.is_candidate(family) && (!server.backup || service.needs_backups(family))
+        service.accepts_new_sessions && server.is_candidate(family) && (!server.backup || service.needs_backups(family))
     })
 }
 
 /// True for a flow with a server's address and port at one end, whose replies are translated. Even an ordinary routed
 /// flow to that server needs a session, so that it can be told from translated ones.
-pub(crate) fn is_beside_service(flow: &FlowKey, snapshot: &Snapshot) -> bool {
+pub(crate) fn has_service_endpoint(flow: &FlowKey, snapshot: &Snapshot) -> bool {
     [flow.source, flow.destination]
         .into_iter()
         .any(|end| snapshot.services.translates_replies(end.address, flow.protocol, end.port))
@@ -181,7 +181,7 @@ pub(crate) fn is_beside_service(flow: &FlowKey, snapshot: &Snapshot) -> bool {
 /// A TCP connection begins with a SYN. For UDP it must be guessed: a datagram to a well-known port, or to the port that
 /// it comes from, is a request of the server itself (NTP, SIP and IKE use one port for both), and any other is taken
 /// for a late reply.
-pub(crate) fn is_stray(flow: &FlowKey, kind: PacketKind, arrival: Arrival, snapshot: &Snapshot) -> bool {
+pub(crate) fn is_stray_reply(flow: &FlowKey, kind: PacketKind, arrival: Arrival, snapshot: &Snapshot) -> bool {
     let begins = match flow.protocol {
         protocol::TCP => kind == PacketKind::Syn,
         _ => flow.destination.port < PORT_MIN || flow.destination.port == flow.source.port,
@@ -192,7 +192,7 @@ pub(crate) fn is_stray(flow: &FlowKey, kind: PacketKind, arrival: Arrival, snaps
 
 /// True if a packet in the middle of an unknown connection can become a session: the hash gives it the server that it
 /// had before, and the server sees the same addresses and ports as before.
-pub(crate) fn places_mid_stream(service: &Service) -> bool {
+pub(crate) fn can_resume_mid_stream(service: &Service) -> bool {
     match (service.scheduler, service.mode) {
         (Scheduler::Hash(_), ForwardingMode::Nat | ForwardingMode::Direct | ForwardingMode::Tunnel) => true,
         (Scheduler::Hash(_), ForwardingMode::FullNat) => false,

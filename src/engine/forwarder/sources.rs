@@ -44,7 +44,7 @@ impl SourcePorts {
         snapshot: &Snapshot,
         now: Instant,
     ) -> Result<Endpoint, NoPort> {
-        let random = self.draw();
+        let random = self.next_random();
         let family = Family::of(server.address);
         let (protocol, client) = (outside.protocol, outside.source.address);
         let port = |source| {
@@ -75,12 +75,12 @@ impl SourcePorts {
     }
 
     /// Returns a source port that was not used; it can be used again at once.
-    pub(super) fn put_back(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr) {
-        self.ports.put_back(protocol, source, server, client);
+    pub(super) fn release_unused(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr) {
+        self.ports.release_unused(protocol, source, server, client);
     }
 
     /// 64 random bits, which cannot be predicted without the seed.
-    pub(super) fn draw(&mut self) -> u64 {
+    pub(super) fn next_random(&mut self) -> u64 {
         self.drawn += 1;
         let mut hasher = SipHasher13::new_with_keys(self.seed, u64::from(self.worker));
         hasher.write_u64(self.drawn);

@@ -13,11 +13,11 @@
 
 use std::net::IpAddr;
 
-use crate::engine::forwarder::claim::{FlowRelation, PacketFlow};
 use crate::engine::forwarder::decide::Arrival;
-use crate::engine::forwarder::egress::{self, EgressPacket, MtuFit, fit, quote};
+use crate::engine::forwarder::egress::{self, EgressPacket, MtuFit, fit, icmp_quote};
 use crate::engine::forwarder::flows::Disposition;
 use crate::engine::forwarder::ingress::Addressee;
+use crate::engine::forwarder::packet_flow::{FlowRelation, PacketFlow};
 use crate::engine::forwarder::services::TunnelTo;
 use crate::engine::forwarder::sources::address_on;
 use crate::engine::forwarder::{Forwarder, PacketOutcome};
@@ -45,9 +45,9 @@ pub(super) struct Tunnel<'s> {
     /// Path MTU: the largest outer packet, in bytes.
     path_mtu: u16,
     /// The largest inner packet, in bytes.
-    room: u16,
+    inner_mtu: u16,
     /// The path carries the smallest MTU of the inner family, so that outer packets need not be fragmented.
-    is_wide: bool,
+    carries_inner_minimum: bool,
 }
 
 impl<'s> Tunnel<'s> {
@@ -63,16 +63,20 @@ impl<'s> Tunnel<'s> {
         let path_mtu = path.mtu(outer, now).unwrap_or(link.mtu).min(link.mtu);
         let left = path_mtu.saturating_sub(tunnel::overhead(outer));
         let least = MTU_MIN[crate::slb::family_index(inner)];
-        Some(Self { pair, path, path_mtu, room: left.max(least), is_wide: left >= least })
+        Some(Self { pair, path, path_mtu, inner_mtu: left.max(least), carries_inner_minimum: left >= least })
     }
 
     /// The outer header for a packet.
-    fn outer(&self, frame: &Frame<'_>) -> OuterHeader {
+    fn outer_header(&self, frame: &Frame<'_>) -> OuterHeader {
         let dont_fragment = match frame.family() {
             Family::V4 => frame.dont_fragment(),
-            Family::V6 => self.is_wide,
+            Family::V6 => self.carries_inner_minimum,
         };
-        OuterHeader { pair: self.pair, dont_fragment, ident: if dont_fragment { 0 } else { self.path.next_ident() } }
+        OuterHeader {
+            addresses: self.pair,
+            dont_fragment,
+            ident: if dont_fragment { 0 } else { self.path.next_ident() },
+        }
     }
 }
 
@@ -91,26 +95,26 @@ impl Forwarder {
         let Some(tunnel) = Tunnel::of(frame.family(), carriage, hop, snapshot, now) else {
             return PacketOutcome::Drop(DropReason::NoRoute);
         };
-        let fit = fit(frame, offload, tunnel.room);
+        let fit = fit(frame, offload, tunnel.inner_mtu);
         if fit == MtuFit::TooBig {
-            return PacketOutcome::TooBig { mtu: tunnel.room };
+            return PacketOutcome::TooBig { mtu: tunnel.inner_mtu };
         }
         let link = &snapshot.links[hop.link.index()];
         let station = snapshot.neighbor(hop.link, hop.address);
-        let original = station.is_none().then(|| quote(frame));
+        let original = station.is_none().then(|| icmp_quote(frame));
         let sender = frame.source_mac();
         frame.decrement_ttl();
-        let pieces = match pieces(frame, offload, fit, tunnel.room) {
+        let pieces = match inner_pieces(frame, offload, fit, tunnel.inner_mtu) {
             Ok(pieces) => pieces,
             Err(reason) => return PacketOutcome::Drop(reason),
         };
         let macs = MacPair { source: link.mac, destination: station.unwrap_or_default() };
-        let mut packed = Packed { tunnel, macs, frames: std::mem::take(&mut self.packed) };
+        let mut packed = Encapsulation { tunnel, macs, frames: std::mem::take(&mut self.encapsulated) };
         match &pieces {
-            None => packed.push(frame, frame.ip_bytes(), self.spare.pop()),
+            None => packed.push(frame, frame.ip_bytes(), self.free_buffers.pop()),
             Some(pieces) => {
                 for piece in pieces {
-                    packed.push(frame, &piece[ETHERNET_LEN..], self.spare.pop());
+                    packed.push(frame, &piece[ETHERNET_LEN..], self.free_buffers.pop());
                 }
             }
         }
@@ -137,7 +141,7 @@ impl Forwarder {
                 if refused > 0 { PacketOutcome::Drop(DropReason::PuntQueueFull) } else { PacketOutcome::Punted }
             }
         };
-        self.packed = frames;
+        self.encapsulated = frames;
         outcome
     }
 
@@ -146,7 +150,7 @@ impl Forwarder {
     ///
     /// An error that quotes too little to tell the sender, or that belongs to no session, goes to the controller: it
     /// may be about a health check.
-    pub(super) fn tunnel_refused(
+    pub(super) fn handle_tunnel_error(
         &mut self,
         frame: &Frame<'_>,
         snapshot: &Snapshot,
@@ -154,23 +158,23 @@ impl Forwarder {
         now: Instant,
     ) -> PacketOutcome {
         let local = PacketOutcome::Punt(PuntReason::Local);
-        let Some(refused) = tunnel::refused(frame.family(), frame.transport_bytes()) else { return local };
-        if refused.packer != frame.destination() {
+        let Some(refused) = tunnel::parse_icmp_error(frame.family(), frame.transport_bytes()) else { return local };
+        if refused.outer_source != frame.destination() {
             return PacketOutcome::Drop(DropReason::IcmpMismatch);
         }
-        if let TunnelError::TooBig { mtu } = refused.complaint {
-            for (service, server) in snapshot.services.tunnels_to(refused.unpacker) {
+        if let TunnelError::TooBig { mtu } = refused.error {
+            for (service, server) in snapshot.services.tunnels_to(refused.outer_destination) {
                 if let Some((_, server)) = snapshot.services.server(*service, *server) {
-                    server.state.tunnel.learn(Family::of(refused.unpacker), mtu, now);
+                    server.state.tunnel.learn(Family::of(refused.outer_destination), mtu, now);
                 }
             }
         }
-        self.relay(&refused, snapshot, punts, now).unwrap_or(local)
+        self.relay_tunnel_error(&refused, snapshot, punts, now).unwrap_or(local)
     }
 
     /// Sends an ICMP error to the sender of the inner packet; `None` if there is nobody to send it to or nothing to
     /// say.
-    fn relay(
+    fn relay_tunnel_error(
         &mut self,
         refused: &TunnelIcmpError<'_>,
         snapshot: &Snapshot,
@@ -183,32 +187,33 @@ impl Forwarder {
             _ => return None,
         };
         let flow = FlowKey::from(quoted_tuple(refused.packet, family)?);
-        let carriage = self.carriage_of(&flow, refused.unpacker, snapshot)?;
+        let carriage = self.tunnel_of(&flow, refused.outer_destination, snapshot)?;
         let bytes = refused.packet.len();
         let claim = PacketFlow {
             flow: flow.reversed(),
-            role: FlowRelation::Related,
+            relation: FlowRelation::Related,
             tcp: None,
             bytes,
             ttl: HOP_LIMIT,
             is_error: true,
         };
         let Disposition::Send { hop, rewrite: None } =
-            self.fate(&claim, Arrival::Near, Addressee::Other, snapshot, now)
+            self.decide_flow(&claim, Arrival::Near, Addressee::Other, snapshot, now)
         else {
             return None;
         };
-        let kind = match refused.complaint {
+        let kind = match refused.error {
             TunnelError::Unreachable => ErrorKind::HostUnreachable,
             TunnelError::TooBig { mtu: _ } if family == Family::V4 && !has_df(refused.packet) => return None,
             TunnelError::TooBig { mtu: _ } => {
-                let tunnel = Tunnel::of(family, carriage, self.hop_to(refused.unpacker, snapshot)?, snapshot, now)?;
-                ErrorKind::TooBig { mtu: tunnel.room }
+                let tunnel =
+                    Tunnel::of(family, carriage, self.hop_to(refused.outer_destination, snapshot)?, snapshot, now)?;
+                ErrorKind::TooBig { mtu: tunnel.inner_mtu }
             }
         };
         let link = &snapshot.links[hop.link.index()];
         let source = address_on(link, family).unwrap_or(flow.destination.address);
-        let mut bytes = icmp::error(kind, &tunnel::as_frame(refused.packet)?, source, link.mac).ok()?;
+        let mut bytes = icmp::error(kind, &tunnel::with_ethernet_header(refused.packet)?, source, link.mac).ok()?;
         let mut error = Frame::parse(&mut bytes, &Offload::NONE).ok()?;
         let (mut vlan, mut offload) = (None, Offload::NONE);
         let leaving =
@@ -237,10 +242,10 @@ impl Forwarder {
     }
 
     /// The tunnel of a flow, if the flow has a session whose packets go to `unpacker`.
-    fn carriage_of(&self, flow: &FlowKey, unpacker: IpAddr, snapshot: &Snapshot) -> Option<TunnelTo> {
+    fn tunnel_of(&self, flow: &FlowKey, unpacker: IpAddr, snapshot: &Snapshot) -> Option<TunnelTo> {
         let (key, _) = flow.canonical();
         let id = self.sessions.table().find(&key)?;
-        let bound = self.sessions.table().update_bound(id, |_, _, bound| bound.copied())??;
+        let bound = self.sessions.table().update_with_placement(id, |_, _, bound| bound.copied())??;
         let (service, server) = snapshot.services.server(bound.service, bound.server)?;
         let is_meant = service.mode == ForwardingMode::Tunnel && server.address(flow.family()) == Some(unpacker);
         is_meant.then_some(TunnelTo { service: bound.service, server: bound.server })
@@ -253,26 +258,26 @@ impl Forwarder {
     /// Takes back the buffer of a frame that [`Forwarder::poll_transmit`] returned, to use it for the next tunnel
     /// packet.
     pub fn recycle(&mut self, bytes: Vec<u8>) {
-        if self.spare.len() < Self::SPARE_MAX && bytes.capacity() <= Self::SPARE_BYTES_MAX {
-            self.spare.push(bytes);
+        if self.free_buffers.len() < Self::FREE_BUFFERS_MAX && bytes.capacity() <= Self::FREE_BUFFER_BYTES_MAX {
+            self.free_buffers.push(bytes);
         }
     }
 }
 
 /// The outer packets that are made of one packet.
-struct Packed<'s> {
+struct Encapsulation<'s> {
     tunnel: Tunnel<'s>,
     macs: MacPair,
     frames: Vec<Vec<u8>>,
 }
 
-impl Packed<'_> {
+impl Encapsulation<'_> {
     /// Encapsulates `packet`, which is `frame` or a piece of it, in `buffer`, and fragments the result if it exceeds
     /// the path MTU.
     fn push(&mut self, frame: &Frame<'_>, packet: &[u8], buffer: Option<Vec<u8>>) {
-        let outer = self.tunnel.outer(frame);
+        let outer = self.tunnel.outer_header(frame);
         let mut bytes = buffer.unwrap_or_default();
-        tunnel::wrap(&mut bytes, self.macs, &outer, packet);
+        tunnel::encapsulate(&mut bytes, self.macs, &outer, packet);
         if bytes.len() <= ETHERNET_LEN + usize::from(self.tunnel.path_mtu) {
             self.frames.push(bytes);
             return;
@@ -292,24 +297,24 @@ impl Packed<'_> {
 
 /// The inner packets that a frame becomes, as frames; `None` if it is one packet as it is. Checksums and segmentation
 /// are done here, because no device looks into a tunnel.
-fn pieces(
+fn inner_pieces(
     frame: &mut Frame<'_>,
     offload: &Offload,
     fit: MtuFit,
     room: u16,
 ) -> Result<Option<Vec<Vec<u8>>>, DropReason> {
-    let cut = |frame: &Frame<'_>, mtu| egress::cut(frame, offload.partial, mtu).map(Some);
+    let cut = |frame: &Frame<'_>, mtu| egress::fragment_v4(frame, offload.partial, mtu).map(Some);
     let size = match (fit, offload.gso) {
         (MtuFit::Fragments, _) => return cut(frame, room),
-        (MtuFit::Segmented, _) => return egress::segmented(frame, offload, room).map(Some),
-        (MtuFit::Whole | MtuFit::TooBig, None) | (MtuFit::Segments(_), None) => {
+        (MtuFit::SoftwareSegments, _) => return egress::segment_in_software(frame, offload, room).map(Some),
+        (MtuFit::Fits | MtuFit::TooBig, None) | (MtuFit::DeviceSegments(_), None) => {
             if let Some(partial) = offload.partial {
                 frame.finish_checksum(partial).map_err(|_| DropReason::Transport)?;
             }
             return Ok(None);
         }
-        (MtuFit::Segments(size), Some(_)) => size,
-        (MtuFit::Whole | MtuFit::TooBig, Some(gso)) => gso.size,
+        (MtuFit::DeviceSegments(size), Some(_)) => size,
+        (MtuFit::Fits | MtuFit::TooBig, Some(gso)) => gso.size,
     };
     let kind = offload.gso.map_or(GsoKind::UdpFragments, |gso| gso.kind);
     match kind {

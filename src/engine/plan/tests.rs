@@ -33,7 +33,7 @@ fn snapshot(members: &[(u16, u16)], gone: &[u16], on_failure: OnFailure) -> Snap
         up,
         selectable: up,
         starting: 0,
-        falls: vec![0; members.len()],
+        failure_counts: vec![0; members.len()],
     };
     let count = members.iter().map(|(id, _)| *id).chain(gone.iter().copied()).max().unwrap_or(0) + 1;
     let firewall = |id: u16| Firewall {
@@ -56,7 +56,7 @@ fn snapshot(members: &[(u16, u16)], gone: &[u16], on_failure: OnFailure) -> Snap
 /// Decides about a packet in the opening direction of its flow.
 fn speak(flow: FlowKey, pin: Option<Pin>, snapshot: &Snapshot, now: Instant) -> NearDecision {
     let transit = RoutedFlow::unchanged(flow, Arrival::Near, PacketKind::Other);
-    pinning::near(pin, PacketKind::Other, &view_toward_destination(&transit, PathSetId(0), snapshot), now)
+    pinning::decide_near(pin, PacketKind::Other, &view_toward_destination(&transit, PathSetId(0), snapshot), now)
 }
 
 /// Sessions of `count` flows as `snapshot` pins them.
@@ -64,7 +64,7 @@ fn sessions(count: u32, snapshot: &Snapshot, now: Instant) -> (std::sync::Arc<Se
     let (table, mut workers) = SessionTable::new(4096, 1, Default::default(), [1, 2, 3, 4]);
     let mut pins = Vec::new();
     for number in 0..count {
-        let flow = sample(number);
+        let flow = sample_flow(number);
         let NearDecision::Send { pin, .. } = speak(flow, None, snapshot, now) else { panic!("a firewall is up") };
         let (key, direction) = flow.canonical();
         let mut session = Session::new(&key, direction, now);
@@ -79,10 +79,10 @@ fn sessions(count: u32, snapshot: &Snapshot, now: Instant) -> (std::sync::Arc<Se
 fn survey(old: &Snapshot, new: &Snapshot, table: &SessionTable, now: Instant) -> (u64, u64, Vec<MoveView>) {
     let mut survey = ReloadImpact::new(old, new, now);
     table.for_each(|key, session, bound| {
-        survey.look(key, session, bound);
+        survey.examine(key, session, bound);
         true
     });
-    (survey.moved(), survey.healthy(), survey.moves())
+    (survey.moved(), survey.moved_from_healthy(), survey.moves())
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::id::{ServerId, ServiceId};
 use crate::path::OnFailure;
-use crate::slb::{ForwardingMode, Lineups, Maglev, Scheduler, SchedulerState, Server, Service};
+use crate::slb::{ForwardingMode, Maglev, RotationMembersByFamily, Scheduler, SchedulerState, Server, Service};
 
 /// The service `web`: TCP and UDP port 80 of 203.0.113.200 and 2001:db8:113::c8, mode `nat`, scheduler `round-robin`.
 pub fn service(state: &SchedulerState, servers: impl IntoIterator<Item = Server>) -> Service {
@@ -24,10 +24,10 @@ pub fn service(state: &SchedulerState, servers: impl IntoIterator<Item = Server>
         sticky: None,
         on_failure_tcp: OnFailure::Reset,
         on_failure_udp: OnFailure::Reselect,
-        takes_new: true,
+        accepts_new_sessions: true,
         servers: servers.into_iter().collect(),
         table: Arc::new(Maglev::new([])),
-        lineups: Lineups::default(),
+        rotation_members: RotationMembersByFamily::default(),
         state: state.service("web"),
     }
 }
@@ -48,9 +48,9 @@ pub fn server(state: &SchedulerState, number: u8) -> Server {
         backup: false,
         up: [true; 2],
         is_starting: [false; 2],
-        takes_new: true,
-        falls: [0; 2],
-        retired: None,
+        accepts_new_sessions: true,
+        failure_counts: [0; 2],
+        out_of_service: None,
         is_removed: false,
     }
 }

@@ -36,39 +36,39 @@ pub struct Filter {
     /// A server that its session is at: `s1` or `web/s1`.
     pub server: Option<String>,
     /// It is dropped. Then frames are shown as they were received, and no sent frames.
-    pub dropped: Option<Drops>,
+    pub dropped: Option<DropFilter>,
 }
 
 /// Which drops a capture wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drops {
+pub enum DropFilter {
     /// Drops for any reason.
     Any,
     /// Drops for this reason.
     For(DropReason),
 }
 
-impl Drops {
+impl DropFilter {
     /// The word for [`Self::Any`].
     pub const ANY: &str = "any";
 
-    fn means(self, part: FrameEvent) -> bool {
+    fn matches(self, part: FrameEvent) -> bool {
         match (part, self) {
             (FrameEvent::Decided { verdict: Verdict::Dropped(_), .. }, Self::Any) => true,
             (FrameEvent::Decided { verdict: Verdict::Dropped(reason), .. }, Self::For(wanted)) => reason == wanted,
             (
                 FrameEvent::Decided { .. }
                 | FrameEvent::Held
-                | FrameEvent::Carried(_)
+                | FrameEvent::Forwarded(_)
                 | FrameEvent::Reset
-                | FrameEvent::Made,
+                | FrameEvent::FromController,
                 _,
             ) => false,
         }
     }
 }
 
-impl fmt::Display for Drops {
+impl fmt::Display for DropFilter {
     /// `any`, or the word of the reason, which [`FromStr`] reads back.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -78,11 +78,11 @@ impl fmt::Display for Drops {
     }
 }
 
-impl FromStr for Drops {
-    type Err = UnknownDrop;
+impl FromStr for DropFilter {
+    type Err = UnknownDropReason;
 
     /// Reads `any`, or a reason by its word or by the name of its counter.
-    fn from_str(text: &str) -> Result<Self, UnknownDrop> {
+    fn from_str(text: &str) -> Result<Self, UnknownDropReason> {
         let named = |reason: &&DropReason| reason.word() == text || reason.name() == text;
         match DropReason::ALL.iter().find(named) {
             Some(reason) => Ok(Self::For(*reason)),
@@ -94,7 +94,7 @@ impl FromStr for Drops {
                     Some(word) => format!("did you mean {word:?}?"),
                     None => "`fwlb show counters` lists them as drop_REASON".to_owned(),
                 };
-                Err(UnknownDrop { text: text.to_owned(), help })
+                Err(UnknownDropReason { text: text.to_owned(), help })
             }
         }
     }
@@ -103,14 +103,14 @@ impl FromStr for Drops {
 /// The word is the name of no drop reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no reason to drop a frame is called {text:?}; {help}")]
-pub struct UnknownDrop {
+pub struct UnknownDropReason {
     text: String,
     help: String,
 }
 
 /// The names of a filter as ids of one snapshot.
 #[derive(Debug, Default)]
-pub(super) struct Resolved {
+pub(super) struct FilterIds {
     links: Option<Vec<LinkId>>,
     firewalls: Option<Vec<FirewallId>>,
     services: Option<Vec<ServiceId>>,
@@ -119,7 +119,7 @@ pub(super) struct Resolved {
 
 /// What is known about a frame.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Subject<'a> {
+pub(super) struct FilterInput<'a> {
     /// Its flow, or that of the packet that it quotes; `None` if it belongs to no flow.
     pub flow: Option<FlowKey>,
     /// The two legs of a flow that is being translated: outside and inside.
@@ -130,7 +130,7 @@ pub(super) struct Subject<'a> {
     pub session: Option<&'a SessionCopy>,
 }
 
-impl Subject<'_> {
+impl FilterInput<'_> {
     /// The legs of the flow, with a session in the direction in which that was opened.
     fn legs(&self) -> ArrayVec<FlowKey, 2> {
         let mut legs = ArrayVec::new();
@@ -155,38 +155,38 @@ impl Filter {
     }
 
     /// True if sent frames are wanted too.
-    pub(super) fn shows_sent(&self) -> bool {
+    pub(super) fn wants_sent(&self) -> bool {
         self.dropped.is_none()
     }
 
     /// True if a received frame with this verdict is wanted.
-    pub(super) fn shows(&self, part: FrameEvent) -> bool {
-        self.dropped.is_none_or(|dropped| dropped.means(part))
+    pub(super) fn wants_event(&self, part: FrameEvent) -> bool {
+        self.dropped.is_none_or(|dropped| dropped.matches(part))
     }
 
     /// False if the frame is not wanted whatever its session is. It is asked before the session is looked up.
-    pub(super) fn may_match(&self, subject: &Subject<'_>) -> bool {
-        let shows = |leg: &FlowKey| self.leg(leg) || self.leg(&leg.reversed());
+    pub(super) fn may_match(&self, subject: &FilterInput<'_>) -> bool {
+        let shows = |leg: &FlowKey| self.leg_matches(leg) || self.leg_matches(&leg.reversed());
         self.any_flow() || subject.legs().iter().any(shows)
     }
 
     /// True if the frame meets all criteria except those for the link and the verdict.
-    pub(super) fn matches(&self, subject: &Subject<'_>, resolved: &Resolved) -> bool {
+    pub(super) fn matches(&self, subject: &FilterInput<'_>, resolved: &FilterIds) -> bool {
         let bound = subject.session.and_then(|session| session.bound);
         let of_firewall = |wanted: &Vec<FirewallId>| {
             let pins = subject.session.map(|seen| [seen.session.toward_low, seen.session.toward_high]);
             let pinned = pins.into_iter().flatten().flatten().map(|pin| pin.firewall);
             pinned.chain(subject.firewalls.into_iter().flatten()).any(|firewall| wanted.contains(&firewall))
         };
-        let Resolved { links: _, firewalls, services, servers } = resolved;
-        (self.any_flow() || subject.legs().iter().any(|leg| self.leg(leg)))
+        let FilterIds { links: _, firewalls, services, servers } = resolved;
+        (self.any_flow() || subject.legs().iter().any(|leg| self.leg_matches(leg)))
             && firewalls.as_ref().is_none_or(of_firewall)
             && services.as_ref().is_none_or(|wanted| bound.is_some_and(|bound| wanted.contains(&bound.service)))
             && servers.as_ref().is_none_or(|wanted| bound.is_some_and(|bound| wanted.contains(&bound.server)))
     }
 
     /// True if a leg meets all criteria for addresses and ports.
-    fn leg(&self, leg: &FlowKey) -> bool {
+    fn leg_matches(&self, leg: &FlowKey) -> bool {
         let ends = [leg.source, leg.destination];
         let lies = |prefix: &Option<IpNet>, address| prefix.is_none_or(|prefix| prefix.contains(&address));
         self.flow.is_none_or(|pattern| pattern.matches(leg))
@@ -196,7 +196,7 @@ impl Filter {
             && lies(&self.destination, leg.destination.address)
     }
 
-    pub(super) fn resolve(&self, snapshot: &Snapshot) -> Resolved {
+    pub(super) fn resolve(&self, snapshot: &Snapshot) -> FilterIds {
         let links = || snapshot.links.iter().enumerate();
         let named = |(_, link): &(usize, &crate::engine::snapshot::Link)| self.links.contains(&link.name);
         let firewalls = |wanted: &String| {
@@ -212,7 +212,7 @@ impl Filter {
             let named = each.filter(|(of, one)| one.name == *wanted || format!("{}/{}", of.name, one.name) == *wanted);
             named.map(|(_, one)| one.id).collect()
         };
-        Resolved {
+        FilterIds {
             links: (!self.links.is_empty()).then(|| links().filter(named).map(|(index, _)| index.into()).collect()),
             firewalls: self.firewall.as_ref().map(firewalls),
             services: self.service.as_ref().map(services),
@@ -221,9 +221,9 @@ impl Filter {
     }
 }
 
-impl Resolved {
+impl FilterIds {
     /// True if frames on `link` are wanted.
-    pub(super) fn on(&self, link: LinkId) -> bool {
+    pub(super) fn wants_link(&self, link: LinkId) -> bool {
         self.links.as_ref().is_none_or(|links| links.contains(&link))
     }
 }

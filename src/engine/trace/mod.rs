@@ -10,9 +10,9 @@
 //! and if the sink has no room nothing is copied. The two legs of a translated flow are one flow: a filter that matches
 //! one leg selects both.
 
+mod describe;
 mod filter;
-mod story;
-mod watch;
+mod tracer;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ use crate::wire::offload::Offload;
 use crate::wire::pcapng::CaptureDirection;
 use crate::wire::vlan::VlanTag;
 
-pub use filter::{Drops, Filter, UnknownDrop};
-pub use watch::{FlowFound, FrameOnLink, FrameTracer, VerdictReached};
+pub use filter::{DropFilter, Filter, UnknownDropReason};
+pub use tracer::{FlowFound, FrameOnLink, FrameTracer, VerdictReached};
 
 /// A frame that was seen on a link, and what the engine did with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,14 +47,14 @@ pub struct CapturedFrame {
     /// The beginning of the frame, up to the capture's snap length.
     pub bytes: Vec<u8>,
     /// What the engine did with it.
-    pub story: FrameContext,
+    pub context: FrameContext,
 }
 
 /// What the engine did with a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameContext {
     /// The verdict, or the origin of a frame that was sent.
-    pub part: FrameEvent,
+    pub event: FrameEvent,
     /// The firewall that the frame, or the one that caused it, came from.
     pub from: Option<FirewallId>,
     /// The firewall that it is sent to.
@@ -76,11 +76,11 @@ pub enum FrameEvent {
     /// The frame is a later fragment that waits for the first of its datagram.
     Held,
     /// The frame was forwarded. It, or the frame that it is a piece of, was received on this link.
-    Carried(LinkId),
+    Forwarded(LinkId),
     /// A packet worker made the frame: it is a TCP reset.
     Reset,
     /// The controller sent the frame: it made it, or kept it until the neighbour was resolved.
-    Made,
+    FromController,
 }
 
 /// A copy of a session as it was at that time.
@@ -95,7 +95,7 @@ pub struct SessionCopy {
 }
 
 /// The bounded queue to a capture.
-pub trait Sink: fmt::Debug + Send {
+pub trait CaptureSink: fmt::Debug + Send {
     /// Counts a wanted frame on `link`; true if there is room for it. Otherwise it is counted as lost and must not be
     /// put.
     fn has_room(&mut self, link: LinkId) -> bool;
@@ -112,5 +112,5 @@ pub struct Tap {
     /// Snap length: the largest number of bytes that is kept of a frame.
     pub snaplen: usize,
     /// The queue that takes the frames.
-    pub sink: Box<dyn Sink>,
+    pub sink: Box<dyn CaptureSink>,
 }

@@ -43,7 +43,7 @@ pub struct LastCheckView {
 
 impl LastCheckView {
     /// The result in words: `HTTP 200`, `failed: connection refused`.
-    pub fn words(&self) -> String {
+    pub fn describe(&self) -> String {
         let detail = self.detail.as_deref().unwrap_or_default();
         match (self.result.as_str(), detail) {
             ("passed", "") => "passed".to_owned(),
@@ -84,7 +84,7 @@ pub struct CheckResultView {
 
 /// The result of one health check, for the log line of `[log] checks`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckedView {
+pub struct CheckLogView {
     /// What was checked: `web/s1 ipv4`, `perimeter/fw1 to inner ipv4`.
     pub subject: String,
     /// `passed`, `failed`, or `excused` if it failed while the engine itself was late.

@@ -45,13 +45,13 @@ pub struct OrderView {
 
 impl OrderView {
     /// The order in words: `set at outer 2026-11-21T11:00:00Z by root (uid 0): "upgrade"`.
-    pub fn words(&self) -> String {
-        order_words(Some(&self.engine), self.at.as_deref(), self.by.as_deref(), self.reason.as_deref())
+    pub fn describe(&self) -> String {
+        describe_order(Some(&self.engine), self.at.as_deref(), self.by.as_deref(), self.reason.as_deref())
     }
 
     /// The order in words with what was ordered: `weight 7 set by root (uid 0)`. The place is left out if it is the
     /// engine `own`.
-    pub fn told_by(&self, own: &str) -> String {
+    pub fn describe_for(&self, own: &str) -> String {
         let admin = self.admin.map(|admin| match admin {
             AdminState::Ready => "ready ".to_owned(),
             AdminState::Drain => "drain ".to_owned(),
@@ -59,12 +59,12 @@ impl OrderView {
         });
         let what = admin.or(self.weight.map(|weight| format!("weight {weight} "))).unwrap_or_default();
         let place = Some(self.engine.as_str()).filter(|engine| *engine != own);
-        what + &order_words(place, self.at.as_deref(), self.by.as_deref(), self.reason.as_deref())
+        what + &describe_order(place, self.at.as_deref(), self.by.as_deref(), self.reason.as_deref())
     }
 }
 
 /// An order in words: where, when, by whom and why it was given, as far as each is known.
-pub(in crate::engine) fn order_words(
+pub(in crate::engine) fn describe_order(
     place: Option<&str>,
     at: Option<&str>,
     by: Option<&str>,

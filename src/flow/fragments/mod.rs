@@ -35,7 +35,7 @@ use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
 
 /// How long a later fragment waits for the first of its datagram (rule A5.6 of `docs/protocols.md`).
-pub const HELD_FOR: Duration = Duration::from_secs(2);
+pub const HOLD_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most later fragments of one datagram that wait.
 pub const HELD_PER_DATAGRAM: usize = 64;
 /// The most bytes of waiting fragments in one table.
@@ -212,7 +212,13 @@ impl<T> FragmentTable<T> {
 
     /// Handles a first fragment with its tuple. It always finds room, because the datagram that was idle longest is
     /// displaced.
-    pub fn first(&mut self, key: &FragmentKey, tuple: &Tuple, range: FragmentRange, now: Instant) -> FirstFragment<T> {
+    pub fn handle_first(
+        &mut self,
+        key: &FragmentKey,
+        tuple: &Tuple,
+        range: FragmentRange,
+        now: Instant,
+    ) -> FirstFragment<T> {
         let shown = DatagramState::Known {
             protocol: tuple.protocol,
             source_port: tuple.source_port,
@@ -239,7 +245,7 @@ impl<T> FragmentTable<T> {
     }
 
     /// Handles a later fragment. `hold` makes the copy, and is called only if the fragment has to wait.
-    pub fn later(
+    pub fn handle_later(
         &mut self,
         key: &FragmentKey,
         range: FragmentRange,
@@ -247,7 +253,7 @@ impl<T> FragmentTable<T> {
         now: Instant,
     ) -> LaterFragment {
         let Some(slot) = self.find(key, now) else {
-            return self.first_to_wait(key, range, hold, now);
+            return self.handle_unknown(key, range, hold, now);
         };
         let entry = &mut self.slots[slot as usize];
         let room = entry.held.len() < HELD_PER_DATAGRAM && self.held < self.limits.held;
@@ -279,7 +285,7 @@ impl<T> FragmentTable<T> {
         }
     }
 
-    fn first_to_wait(
+    fn handle_unknown(
         &mut self,
         key: &FragmentKey,
         range: FragmentRange,
@@ -411,7 +417,7 @@ impl<T> FragmentTable<T> {
         let entry = &mut self.slots[slot as usize];
         let (list, lifetime) = match entry.state {
             DatagramState::Known { .. } | DatagramState::Condemned => (&mut self.seen, self.limits.timeout),
-            DatagramState::Waiting => (&mut self.waiting, HELD_FOR),
+            DatagramState::Waiting => (&mut self.waiting, HOLD_TIMEOUT),
         };
         entry.deadline = now + lifetime;
         list.push_back(&mut self.slots, slot);

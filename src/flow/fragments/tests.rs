@@ -41,11 +41,11 @@ impl Lab {
     }
 
     fn first(&mut self, id: u32, length: u16, now: Instant) -> FirstFragment<u32> {
-        self.table.first(&key(id), &tuple(1000), range(0, length, false), now)
+        self.table.handle_first(&key(id), &tuple(1000), range(0, length, false), now)
     }
 
     fn later(&mut self, id: u32, range: FragmentRange, now: Instant) -> LaterFragment {
-        self.table.later(&key(id), range, || held(u32::from(range.offset)), now)
+        self.table.handle_later(&key(id), range, || held(u32::from(range.offset)), now)
     }
 }
 
@@ -110,9 +110,9 @@ fn an_idle_datagram_is_forgotten_and_each_fragment_restarts_the_clock() {
 #[test]
 fn equal_datagrams_on_two_links_never_meet() {
     let mut table = FragmentTable::<u32>::new(LIMITS);
-    table.first(&key(7), &tuple(1000), range(0, 8, false), T0);
+    table.handle_first(&key(7), &tuple(1000), range(0, 8, false), T0);
     let other = FragmentKey { link: 2, ..key(7) };
-    assert_eq!(table.later(&other, range(8, 8, true), || held(0), T0), LaterFragment::Held);
+    assert_eq!(table.handle_later(&other, range(8, 8, true), || held(0), T0), LaterFragment::Held);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn an_overlap_among_those_that_wait_gives_them_all_up() {
 fn a_first_fragment_with_other_ports_is_an_attack() {
     let mut lab = Lab::new();
     lab.first(7, 1480, T0);
-    assert_eq!(lab.table.first(&key(7), &tuple(1001), range(0, 1480, false), T0), FirstFragment::Overlap);
+    assert_eq!(lab.table.handle_first(&key(7), &tuple(1001), range(0, 1480, false), T0), FirstFragment::Overlap);
     assert_eq!(lab.later(7, range(1480, 8, true), T0), LaterFragment::Overlap);
 }
 
@@ -235,9 +235,9 @@ fn one_datagram_holds_at_most_64_fragments() {
     let limits = FragmentLimits { datagrams: 4, held: 1000, timeout: Duration::from_secs(5) };
     let mut table = FragmentTable::<u32>::new(limits);
     for i in 0..64 {
-        assert_eq!(table.later(&key(1), range(8 + 8 * i, 8, false), || held(0), T0), LaterFragment::Held);
+        assert_eq!(table.handle_later(&key(1), range(8 + 8 * i, 8, false), || held(0), T0), LaterFragment::Held);
     }
-    assert_eq!(table.later(&key(1), range(8000, 8, false), || held(0), T0), LaterFragment::HeldFull);
+    assert_eq!(table.handle_later(&key(1), range(8000, 8, false), || held(0), T0), LaterFragment::HeldFull);
 }
 
 #[test]
@@ -245,8 +245,9 @@ fn waiting_fragments_are_bounded_in_bytes_too() {
     let limits = FragmentLimits { datagrams: 1000, held: 100_000, timeout: Duration::from_secs(5) };
     let mut table = FragmentTable::<u32>::new(limits);
     let jumbo = || HeldFragment { bytes: vec![0; 60_000], vlan: None, offload: Offload::NONE, context: 0 };
-    let stored =
-        (0..200).filter(|&id| table.later(&key(id), range(8, 8, true), jumbo, T0) == LaterFragment::Held).count();
+    let stored = (0..200)
+        .filter(|&id| table.handle_later(&key(id), range(8, 8, true), jumbo, T0) == LaterFragment::Held)
+        .count();
     assert_eq!(stored, HELD_BYTES / 60_000);
     assert_eq!(table.len(), stored, "a datagram that could not wait leaves no trace");
 }
@@ -265,15 +266,15 @@ fn a_datagram_in_more_pieces_than_are_told_apart_is_cut_short() {
 fn without_room_first_fragments_pass_and_later_ones_do_not() {
     let limits = FragmentLimits { datagrams: 0, held: 0, timeout: Duration::from_secs(5) };
     let mut table = FragmentTable::<u32>::new(limits);
-    assert_eq!(table.first(&key(7), &tuple(1), range(0, 8, false), T0), FirstFragment::Recorded(vec![]));
-    assert_eq!(table.later(&key(7), range(8, 8, true), || held(0), T0), LaterFragment::HeldFull);
+    assert_eq!(table.handle_first(&key(7), &tuple(1), range(0, 8, false), T0), FirstFragment::Recorded(vec![]));
+    assert_eq!(table.handle_later(&key(7), range(8, 8, true), || held(0), T0), LaterFragment::HeldFull);
 }
 
 #[test]
 fn the_copy_is_made_only_when_the_fragment_waits() {
     let mut lab = Lab::new();
     lab.first(7, 8, T0);
-    let known = lab.table.later(&key(7), range(8, 8, true), || panic!("nobody needs this copy"), T0);
+    let known = lab.table.handle_later(&key(7), range(8, 8, true), || panic!("nobody needs this copy"), T0);
     assert_eq!(known, LaterFragment::Known(tuple(1000)));
 }
 

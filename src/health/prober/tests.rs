@@ -26,7 +26,7 @@ fn reply(sequence: u16, data: &[u8]) -> Echo<'_> {
 #[test]
 fn an_answer_counts_if_identifier_sequence_and_payload_are_right_and_once() {
     let mut prober = PathProber::new(&check(PathCheckKind::Icmp), 7, at(0));
-    let frame = prober.launch(b"payload".to_vec(), way(), 0, at(0)).unwrap();
+    let frame = prober.send_probe(b"payload".to_vec(), way(), 0, at(0)).unwrap();
     let sequence = sequence(&frame);
 
     for wrong in [
@@ -35,42 +35,42 @@ fn an_answer_counts_if_identifier_sequence_and_payload_are_right_and_once() {
         reply(sequence + 1, b"payload"),
         reply(sequence, b"payloaD"),
     ] {
-        assert_eq!(prober.answer_echo(&wrong, at(3)), None);
+        assert_eq!(prober.handle_echo_reply(&wrong, at(3)), None);
     }
-    assert_eq!(prober.settle(at(3)), None);
-    assert_eq!(prober.answer_echo(&reply(sequence, b"payload"), at(3)), Some(Duration::from_millis(3)));
-    assert_eq!(prober.answer_echo(&reply(sequence, b"payload"), at(4)), None, "a duplicate");
-    assert_eq!(prober.settle(at(4)), Some(ProbeResult::Counts(ProbeOutcome::Success)));
-    assert_eq!(prober.settle(at(4)), None);
+    assert_eq!(prober.poll_result(at(3)), None);
+    assert_eq!(prober.handle_echo_reply(&reply(sequence, b"payload"), at(3)), Some(Duration::from_millis(3)));
+    assert_eq!(prober.handle_echo_reply(&reply(sequence, b"payload"), at(4)), None, "a duplicate");
+    assert_eq!(prober.poll_result(at(4)), Some(ProbeResult::Counted(ProbeOutcome::Success)));
+    assert_eq!(prober.poll_result(at(4)), None);
 }
 
 #[test]
 fn outcomes_come_in_the_order_of_the_probes() {
     let mut prober = PathProber::new(&check(PathCheckKind::Icmp), 7, at(0));
-    prober.launch(b"lost".to_vec(), way(), 0, at(0));
-    let second = prober.launch(b"answered".to_vec(), way(), 0, at(50)).unwrap();
-    assert!(prober.answer_echo(&reply(sequence(&second), b"answered"), at(51)).is_some());
-    assert_eq!(prober.settle(at(99)), None, "the first may still be answered");
-    assert_eq!(prober.settle(at(100)), Some(ProbeResult::Counts(ProbeOutcome::Failure)));
-    assert_eq!(prober.settle(at(100)), Some(ProbeResult::Counts(ProbeOutcome::Success)));
+    prober.send_probe(b"lost".to_vec(), way(), 0, at(0));
+    let second = prober.send_probe(b"answered".to_vec(), way(), 0, at(50)).unwrap();
+    assert!(prober.handle_echo_reply(&reply(sequence(&second), b"answered"), at(51)).is_some());
+    assert_eq!(prober.poll_result(at(99)), None, "the first may still be answered");
+    assert_eq!(prober.poll_result(at(100)), Some(ProbeResult::Counted(ProbeOutcome::Failure)));
+    assert_eq!(prober.poll_result(at(100)), Some(ProbeResult::Counted(ProbeOutcome::Success)));
 }
 
 #[test]
 fn what_was_missed_while_the_engine_slept_is_excused_and_what_comes_late_still_counts() {
     let mut prober = PathProber::new(&check(PathCheckKind::Icmp), 7, at(0));
-    prober.launch(b"a".to_vec(), way(), 0, at(0));
-    let second = prober.launch(b"b".to_vec(), way(), 0, at(50)).unwrap();
+    prober.send_probe(b"a".to_vec(), way(), 0, at(0));
+    let second = prober.send_probe(b"b".to_vec(), way(), 0, at(50)).unwrap();
     prober.excuse();
-    assert!(prober.answer_echo(&reply(sequence(&second), b"b"), at(5_000)).is_some());
-    assert_eq!(prober.settle(at(5_000)), Some(ProbeResult::Excused));
-    assert_eq!(prober.settle(at(5_000)), Some(ProbeResult::Counts(ProbeOutcome::Success)));
+    assert!(prober.handle_echo_reply(&reply(sequence(&second), b"b"), at(5_000)).is_some());
+    assert_eq!(prober.poll_result(at(5_000)), Some(ProbeResult::Excused));
+    assert_eq!(prober.poll_result(at(5_000)), Some(ProbeResult::Counted(ProbeOutcome::Success)));
 }
 
 #[test]
 fn a_probe_that_could_not_be_sent_has_failed() {
     let mut prober = PathProber::new(&check(PathCheckKind::Icmp), 7, at(0));
-    assert_eq!(prober.launch(b"x".to_vec(), None, 0, at(0)), None);
-    assert_eq!(prober.settle(at(100)), Some(ProbeResult::Counts(ProbeOutcome::Failure)));
+    assert_eq!(prober.send_probe(b"x".to_vec(), None, 0, at(0)), None);
+    assert_eq!(prober.poll_result(at(100)), Some(ProbeResult::Counted(ProbeOutcome::Failure)));
 }
 
 #[test]
@@ -82,12 +82,12 @@ fn the_pace_is_the_interval_shortened_by_up_to_a_tenth_without_drift_or_burst() 
         let step = due.since(last);
         assert!(random == 0 || step >= Duration::from_millis(45) && step <= Duration::from_millis(50), "{step:?}");
         last = due;
-        prober.launch(Vec::new(), way(), random * 7_919, due + Duration::from_millis(2));
-        while prober.settle(due).is_some() {}
+        prober.send_probe(Vec::new(), way(), random * 7_919, due + Duration::from_millis(2));
+        while prober.poll_result(due).is_some() {}
         assert!(prober.in_flight.len() <= 4, "what has timed out is dropped");
     }
     let woken = last + Duration::from_secs(5);
-    prober.launch(Vec::new(), way(), 0, woken);
+    prober.send_probe(Vec::new(), way(), 0, woken);
     assert!(!prober.is_due(woken + Duration::from_millis(40)));
 }
 
@@ -97,7 +97,7 @@ fn a_tcp_probe_hands_its_payload_over_and_closes_with_a_reset() {
     let mut ports = std::collections::BTreeSet::new();
     for n in 0..200_u64 {
         let now = at(50 * n);
-        let syn = prober.launch(b"payload".to_vec(), way(), n << 32, now).unwrap();
+        let syn = prober.send_probe(b"payload".to_vec(), way(), n << 32, now).unwrap();
         let port = u16::from_be_bytes([syn[34], syn[35]]);
         let sequence = u32::from_be_bytes([syn[38], syn[39], syn[40], syn[41]]);
         assert!((prober.first_port..prober.first_port + TCP_PORTS).contains(&port));
@@ -112,8 +112,8 @@ fn a_tcp_probe_hands_its_payload_over_and_closes_with_a_reset() {
         };
         let (macs, pair) = way().unwrap();
         let wrong = Segment { acknowledgement: sequence, ..accept };
-        assert_eq!(prober.answer_tcp(&wrong, macs, pair, now), None);
-        let Some(TcpAnswer::Connected { frames: [data, reset], .. }) = prober.answer_tcp(&accept, macs, pair, now)
+        assert_eq!(prober.handle_tcp(&wrong, macs, pair, now), None);
+        let Some(TcpAnswer::Connected { frames: [data, reset], .. }) = prober.handle_tcp(&accept, macs, pair, now)
         else {
             panic!("not connected");
         };
@@ -121,7 +121,7 @@ fn a_tcp_probe_hands_its_payload_over_and_closes_with_a_reset() {
         assert_eq!((data[47] & tcp_flags::ACK, reset[47] & tcp_flags::RST), (tcp_flags::ACK, tcp_flags::RST));
         let after = u32::from_be_bytes([reset[38], reset[39], reset[40], reset[41]]);
         assert_eq!(after, sequence.wrapping_add(8));
-        assert_eq!(prober.settle(now), Some(ProbeResult::Counts(ProbeOutcome::Success)));
+        assert_eq!(prober.poll_result(now), Some(ProbeResult::Counted(ProbeOutcome::Success)));
     }
     assert_eq!(ports.len(), usize::from(TCP_PORTS));
 }
@@ -129,7 +129,7 @@ fn a_tcp_probe_hands_its_payload_over_and_closes_with_a_reset() {
 #[test]
 fn a_refused_connection_is_a_failure_at_once() {
     let mut prober = PathProber::new(&check(PathCheckKind::Tcp { port: 7 }), 7, at(0));
-    let syn = prober.launch(Vec::new(), way(), 9 << 32, at(0)).unwrap();
+    let syn = prober.send_probe(Vec::new(), way(), 9 << 32, at(0)).unwrap();
     let refusal = Segment {
         source_port: 7,
         destination_port: u16::from_be_bytes([syn[34], syn[35]]),
@@ -138,8 +138,8 @@ fn a_refused_connection_is_a_failure_at_once() {
         ..Segment::default()
     };
     let (macs, pair) = way().unwrap();
-    assert!(matches!(prober.answer_tcp(&refusal, macs, pair, at(1)), Some(TcpAnswer::Refused { .. })));
-    assert_eq!(prober.settle(at(1)), Some(ProbeResult::Counts(ProbeOutcome::Failure)));
+    assert!(matches!(prober.handle_tcp(&refusal, macs, pair, at(1)), Some(TcpAnswer::Refused { .. })));
+    assert_eq!(prober.poll_result(at(1)), Some(ProbeResult::Counted(ProbeOutcome::Failure)));
 }
 
 #[test]

@@ -152,11 +152,11 @@ fn whatever_makes_checks_begin_together_they_are_spread_again_by_the_next() {
         monitor.succeeded(at(1));
         for start in [4_000, 6_000, 8_000] {
             monitor.begin(at(start));
-            monitor.cut("link servers is down".to_owned(), at(start));
+            monitor.handle_link_down("link servers is down".to_owned(), at(start));
         }
         assert_eq!(monitor.state(), HealthState::Down);
         for start in [9_000, 9_700] {
-            monitor.hurry(at(start));
+            monitor.check_by(at(start));
             monitor.begin(at(start));
             monitor.succeeded(at(start + 1));
         }
@@ -195,19 +195,19 @@ fn first_checks_that_were_all_excused_are_asked_again_at_different_times() {
 fn a_link_that_is_down_is_the_reason_and_no_first_check() {
     let mut monitor = ServiceMonitor::new(&check(), at(0), at(0), at(0));
     monitor.begin(at(0));
-    assert_eq!(monitor.cut("link fw is down".to_owned(), at(0)), Some(HealthState::Down));
-    assert_eq!((monitor.last_failure(), monitor.is_cut()), (Some("link fw is down"), true));
+    assert_eq!(monitor.handle_link_down("link fw is down".to_owned(), at(0)), Some(HealthState::Down));
+    assert_eq!((monitor.last_failure(), monitor.is_link_down()), (Some("link fw is down"), true));
 
-    monitor.hurry(at(700));
+    monitor.check_by(at(700));
     assert_eq!(monitor.poll_timeout(), at(700));
     monitor.begin(at(700));
 
     assert_eq!(
-        (monitor.succeeded(at(710)), monitor.is_cut()),
+        (monitor.succeeded(at(710)), monitor.is_link_down()),
         (Some(HealthState::Up), false),
         "one good check is enough"
     );
-    let later: Vec<_> = (0..3).map(|_| monitor.cut("link fw is down".to_owned(), at(4_000))).collect();
+    let later: Vec<_> = (0..3).map(|_| monitor.handle_link_down("link fw is down".to_owned(), at(4_000))).collect();
     assert_eq!(later, [None, None, Some(HealthState::Down)], "a known server is as one that does not answer");
 }
 

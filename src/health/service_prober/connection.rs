@@ -19,19 +19,19 @@ use crate::wire::Family;
 use crate::wire::emit::{self, MacPair};
 
 /// Size of the receive buffer, and so of the window, in bytes.
-const RECEIVE: usize = 16 * 1024;
+const RECEIVE_BUFFER_LEN: usize = 16 * 1024;
 
 /// The phase of a connection, as far as a check needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConnectionPhase {
     /// The server has not answered the SYN.
-    Opening,
+    Connecting,
     /// The connection is established; both ends can send.
-    Open,
+    Established,
     /// The server has sent its FIN and will send no more.
-    Ended,
+    PeerClosed,
     /// The connection is closed or was reset.
-    Gone,
+    Closed,
 }
 
 /// A connection with its own TCP stack; see the module.
@@ -42,13 +42,16 @@ pub(super) struct CheckConnection {
     queues: Queues,
     /// The bytes to send once the connection is established.
     request: Vec<u8>,
-    was_open: bool,
-    wake: Option<Instant>,
+    was_established: bool,
+    next_poll: Option<Instant>,
 }
 
 impl std::fmt::Debug for CheckConnection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").field("was_open", &self.was_open).field("wake", &self.wake).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("was_open", &self.was_established)
+            .field("wake", &self.next_poll)
+            .finish_non_exhaustive()
     }
 }
 
@@ -61,8 +64,8 @@ impl CheckConnection {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = random;
         let mut interface = Interface::new(config, &mut queues, stack_time(now));
-        let (local, remote) = (IpAddress::from(way.pair.source()), IpAddress::from(way.pair.destination()));
-        let host_length = match way.pair.family() {
+        let (local, remote) = (IpAddress::from(way.addresses.source()), IpAddress::from(way.addresses.destination()));
+        let host_length = match way.addresses.family() {
             Family::V4 => 32,
             Family::V6 => 128,
         };
@@ -75,13 +78,13 @@ impl CheckConnection {
             IpAddress::Ipv6(remote) => interface.routes_mut().add_default_ipv6_route(remote).ok()?,
         };
         let buffer = |bytes: usize| SocketBuffer::new(vec![0; bytes]);
-        let mut socket = Socket::new(buffer(RECEIVE), buffer(request.len().max(1)));
+        let mut socket = Socket::new(buffer(RECEIVE_BUFFER_LEN), buffer(request.len().max(1)));
         socket.set_ack_delay(None);
         socket.set_nagle_enabled(false);
         socket.connect(interface.context(), (remote, way.port), (local, way.source_port)).ok()?;
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
-        Some(Self { interface, sockets, handle, queues, request, was_open: false, wake: None })
+        Some(Self { interface, sockets, handle, queues, request, was_established: false, next_poll: None })
     }
 
     /// Takes an IP packet for this connection.
@@ -99,8 +102,8 @@ impl CheckConnection {
     /// Processes the packets that were received, and sends what is due.
     pub(super) fn poll(&mut self, now: Instant) {
         self.run(now);
-        if !self.was_open && matches!(self.phase(), ConnectionPhase::Open | ConnectionPhase::Ended) {
-            self.was_open = true;
+        if !self.was_established && matches!(self.phase(), ConnectionPhase::Established | ConnectionPhase::PeerClosed) {
+            self.was_established = true;
             let request = std::mem::take(&mut self.request);
             let sent = self.socket().send_slice(&request);
             debug_assert!(sent.is_err() || sent == Ok(request.len()), "the buffer was made for it");
@@ -142,22 +145,22 @@ impl CheckConnection {
     pub(super) fn phase(&self) -> ConnectionPhase {
         let socket: &Socket<'_> = self.sockets.get(self.handle);
         match socket.state() {
-            tcp::State::Listen | tcp::State::SynSent | tcp::State::SynReceived => ConnectionPhase::Opening,
-            tcp::State::Established | tcp::State::FinWait1 | tcp::State::FinWait2 => ConnectionPhase::Open,
-            tcp::State::CloseWait | tcp::State::Closing | tcp::State::LastAck => ConnectionPhase::Ended,
+            tcp::State::Listen | tcp::State::SynSent | tcp::State::SynReceived => ConnectionPhase::Connecting,
+            tcp::State::Established | tcp::State::FinWait1 | tcp::State::FinWait2 => ConnectionPhase::Established,
+            tcp::State::CloseWait | tcp::State::Closing | tcp::State::LastAck => ConnectionPhase::PeerClosed,
             // TIME-WAIT is not waited for: a late FIN is answered by a reset, and the port rests anyway.
-            tcp::State::TimeWait | tcp::State::Closed => ConnectionPhase::Gone,
+            tcp::State::TimeWait | tcp::State::Closed => ConnectionPhase::Closed,
         }
     }
 
     /// True if the handshake was ever completed.
-    pub(super) const fn was_open(&self) -> bool {
-        self.was_open
+    pub(super) const fn was_established(&self) -> bool {
+        self.was_established
     }
 
     /// When the connection is to be polled next.
-    pub(super) const fn wake(&self) -> Option<Instant> {
-        self.wake
+    pub(super) const fn poll_timeout(&self) -> Option<Instant> {
+        self.next_poll
     }
 
     /// The next packet to send, in a frame.
@@ -174,7 +177,7 @@ impl CheckConnection {
         let at = stack_time(now);
         self.interface.poll(at, &mut self.queues, &mut self.sockets);
         let wait = self.interface.poll_delay(at, &self.sockets);
-        self.wake = wait.map(|wait| now + Duration::from_micros(wait.total_micros().max(1)));
+        self.next_poll = wait.map(|wait| now + Duration::from_micros(wait.total_micros().max(1)));
     }
 
     fn socket(&mut self) -> &mut Socket<'static> {

@@ -42,18 +42,18 @@ pub(super) fn request(path: &str, host: Option<&str>, address: IpAddr, port: u16
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ResponseVerdict {
     /// More bytes are needed for a verdict.
-    More,
+    Undecided,
     /// The response is as expected.
-    Well,
+    Healthy,
     /// The response is not as expected, for this reason.
-    Ill(String),
+    Unhealthy(String),
 }
 
 /// A response that is read piece by piece.
 #[derive(Debug)]
 pub(super) struct HttpResponse {
     expected: Vec<RangeInclusive<u16>>,
-    wanted: Option<String>,
+    body_text: Option<String>,
     stage: Stage,
     /// The status code of the last status line that was read.
     status: Option<u16>,
@@ -71,7 +71,7 @@ enum Stage {
     Head(Head),
     /// The body of the final response is being read.
     Body(Body),
-    /// There is a verdict, which is never [`ResponseVerdict::More`].
+    /// There is a verdict, which is never [`ResponseVerdict::Undecided`].
     Decided(ResponseVerdict),
 }
 
@@ -87,7 +87,7 @@ impl HttpResponse {
     pub(super) fn new(expected: Vec<RangeInclusive<u16>>, wanted: Option<String>) -> Self {
         Self {
             expected,
-            wanted,
+            body_text: wanted,
             stage: Stage::Head(Head::default()),
             status: None,
             interim: 0,
@@ -97,7 +97,7 @@ impl HttpResponse {
     }
 
     /// Takes the next bytes.
-    pub(super) fn take(&mut self, mut bytes: &[u8]) {
+    pub(super) fn receive(&mut self, mut bytes: &[u8]) {
         self.is_empty &= bytes.is_empty();
         while !bytes.is_empty() {
             match &mut self.stage {
@@ -109,7 +109,7 @@ impl HttpResponse {
                     self.head_grew();
                 }
                 Stage::Body(body) => {
-                    if let Some(verdict) = body.take(&mut bytes) {
+                    if let Some(verdict) = body.receive(&mut bytes) {
                         self.stage = Stage::Decided(verdict);
                     }
                 }
@@ -137,14 +137,14 @@ impl HttpResponse {
     }
 
     /// What is known from the response. `ended` says that no more bytes will come.
-    pub(super) fn progress(&self, ended: bool) -> ResponseVerdict {
+    pub(super) fn verdict(&self, ended: bool) -> ResponseVerdict {
         match &self.stage {
             Stage::Decided(verdict) => verdict.clone(),
-            Stage::Head(_) | Stage::Body(_) if !ended => ResponseVerdict::More,
-            Stage::Head(_) if self.is_empty => ill("connection closed without an answer"),
-            Stage::Head(head) if head.bytes.is_empty() => ill("connection closed after an interim answer"),
-            Stage::Head(Head { status: None, .. }) => ill(NO_ANSWER),
-            Stage::Head(Head { status: Some(_), .. }) => ill("HTTP head without an end"),
+            Stage::Head(_) | Stage::Body(_) if !ended => ResponseVerdict::Undecided,
+            Stage::Head(_) if self.is_empty => unhealthy("connection closed without an answer"),
+            Stage::Head(head) if head.bytes.is_empty() => unhealthy("connection closed after an interim answer"),
+            Stage::Head(Head { status: None, .. }) => unhealthy(NO_ANSWER),
+            Stage::Head(Head { status: Some(_), .. }) => unhealthy("HTTP head without an end"),
             Stage::Body(body) => body.at_end(),
         }
     }
@@ -155,18 +155,18 @@ impl HttpResponse {
         let is_line = head.bytes.ends_with(b"\n");
         let verdict = if head.status.is_none() {
             match status_of(&head.bytes) {
-                Err(NotHttp) => Some(ill(NO_ANSWER)),
+                Err(NotHttp) => Some(unhealthy(NO_ANSWER)),
                 Ok(Some(status)) if is_line => {
                     head.status = Some(status);
                     self.status = Some(status);
-                    judge(status, &self.expected, self.wanted.as_deref())
+                    judge(status, &self.expected, self.body_text.as_deref())
                 }
-                Ok(_) => (head.bytes.len() >= HEAD_MAX).then(|| ill(NO_ANSWER)),
+                Ok(_) => (head.bytes.len() >= HEAD_MAX).then(|| unhealthy(NO_ANSWER)),
             }
         } else if head.bytes.ends_with(b"\n\r\n") || head.bytes.ends_with(b"\n\n") {
             return self.head_ended();
         } else {
-            (head.bytes.len() >= HEAD_MAX).then(|| ill("HTTP head without an end"))
+            (head.bytes.len() >= HEAD_MAX).then(|| unhealthy("HTTP head without an end"))
         };
         if let Some(verdict) = verdict {
             self.stage = Stage::Decided(verdict);
@@ -181,19 +181,20 @@ impl HttpResponse {
             self.interim += 1;
             match self.interim {
                 0..=INTERIM_MAX => Stage::Head(Head::default()),
-                _ => Stage::Decided(ill("interim HTTP answers without an end")),
+                _ => Stage::Decided(unhealthy("interim HTTP answers without an end")),
             }
         } else {
-            match framing(*status, bytes).map(|framing| Body::new(framing, self.wanted.clone().unwrap_or_default())) {
+            match framing(*status, bytes).map(|framing| Body::new(framing, self.body_text.clone().unwrap_or_default()))
+            {
                 Ok(body) => body.verdict().map_or(Stage::Body(body), Stage::Decided),
-                Err(why) => Stage::Decided(ill(why)),
+                Err(why) => Stage::Decided(unhealthy(why)),
             }
         };
     }
 }
 
-fn ill(why: &str) -> ResponseVerdict {
-    ResponseVerdict::Ill(why.to_owned())
+fn unhealthy(why: &str) -> ResponseVerdict {
+    ResponseVerdict::Unhealthy(why.to_owned())
 }
 
 /// The verdict for which the status line alone suffices.
@@ -201,9 +202,9 @@ fn judge(status: u16, expected: &[RangeInclusive<u16>], wanted: Option<&str>) ->
     if is_interim(status) {
         None
     } else if !expected.iter().any(|range| range.contains(&status)) {
-        Some(ResponseVerdict::Ill(format!("HTTP {status}, expected {}", listed(expected))))
+        Some(ResponseVerdict::Unhealthy(format!("HTTP {status}, expected {}", format_status_ranges(expected))))
     } else {
-        wanted.is_none_or(str::is_empty).then_some(ResponseVerdict::Well)
+        wanted.is_none_or(str::is_empty).then_some(ResponseVerdict::Healthy)
     }
 }
 
@@ -272,7 +273,7 @@ fn length(value: &[u8]) -> Option<u64> {
 }
 
 /// Writes ranges of status codes as `200, 301-302`.
-fn listed(ranges: &[RangeInclusive<u16>]) -> String {
+fn format_status_ranges(ranges: &[RangeInclusive<u16>]) -> String {
     let mut text = String::new();
     for range in ranges {
         let comma = if text.is_empty() { "" } else { ", " };

@@ -24,7 +24,7 @@ mod socket;
 mod tests;
 mod vnet;
 
-pub use filter::Wanted;
+pub use filter::ProbeFilter;
 pub use receiver::{Receiver, RingOptions};
 pub use sender::Sender;
 pub use socket::{FanoutId, PacketSocketError};

@@ -3,11 +3,11 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::ring::{Ring, SlotHeader};
-use super::{FanoutId, PacketSocketError, Wanted};
+use super::{FanoutId, PacketSocketError, ProbeFilter};
 use super::{filter, socket, vnet};
 use crate::id::DeviceId;
+use crate::io::frame_io::RingCounts;
 use crate::io::sockopt;
-use crate::io::ways::RingCounts;
 use crate::wire::batch::{Batch, Packet};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
@@ -74,16 +74,16 @@ impl Receiver {
 
     /// The same for what verdicts hang on alone, as far as the kernel can tell: a ring that nothing else fills. Other receivers
     /// of the device have that too.
-    pub fn open_apart(index: u32, wanted: &Wanted) -> Result<Self, PacketSocketError> {
+    pub fn open_filtered(index: u32, wanted: &ProbeFilter) -> Result<Self, PacketSocketError> {
         let socket = socket::open()?;
         // Before there is anything to choose from.
-        filter::choose(&socket, wanted)?;
+        filter::attach_probe_filter(&socket, wanted)?;
         Self::bind(socket, index, RingOptions { slots: 256, ..RingOptions::default() })
     }
 
     /// Of one that was opened for what verdicts hang on: what is wanted from now on.
-    pub fn choose(&self, wanted: &Wanted) -> Result<(), PacketSocketError> {
-        filter::choose(&self.socket, wanted)
+    pub fn set_filter(&self, wanted: &ProbeFilter) -> Result<(), PacketSocketError> {
+        filter::attach_probe_filter(&self.socket, wanted)
     }
 
     fn bind(socket: OwnedFd, index: u32, options: RingOptions) -> Result<Self, PacketSocketError> {
@@ -119,7 +119,7 @@ impl Receiver {
             let Some(header) = self.ring.header(self.next) else { break };
             let beside = header.status & libc::TP_STATUS_COPY != 0;
             let whole = if beside {
-                large.next().and_then(|buffer| receive_beside(&self.socket, buffer, header.len))
+                large.next().and_then(|buffer| receive_super_frame(&self.socket, buffer, header.len))
             } else if header.len > header.captured {
                 None
             } else {
@@ -200,7 +200,7 @@ unsafe fn in_slot<'r>(ring: &Ring, slot: usize, header: &SlotHeader) -> Option<(
 /// A pending error of the socket (`ENETDOWN` after its link went down) is reported before the frame, and each attempt
 /// clears one: giving up then would leave the frame to be taken for the next one. A frame of another length is such a
 /// leftover.
-fn receive_beside<'r>(socket: &OwnedFd, buffer: &'r mut [u8], len: usize) -> Option<(Offload, &'r mut [u8])> {
+fn receive_super_frame<'r>(socket: &OwnedFd, buffer: &'r mut [u8], len: usize) -> Option<(Offload, &'r mut [u8])> {
     // With MSG_TRUNC the call returns the frame's own length, even if it did not fit.
     let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
     let mut errors = 0;

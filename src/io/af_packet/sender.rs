@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use arrayvec::ArrayVec;
 
 use super::{PacketSocketError, socket, vnet};
-use crate::io::ways::{Outgoing, SendError};
+use crate::io::frame_io::{Outgoing, SendError};
 use crate::wire::vlan::VlanTag;
 
 /// Frames per system call, at most.
@@ -15,17 +15,17 @@ const BURST: usize = 64;
 /// Bytes of the socket's send buffer.
 const QUEUE_BYTES: libc::c_int = 16 << 20;
 /// Bytes of the two MAC addresses, behind which a VLAN tag is inserted.
-const ADDRESSES: usize = 12;
+const ADDRESSES_BYTES: usize = 12;
 /// Bytes of a VLAN tag on the wire.
-const TAG: usize = 4;
+const TAG_BYTES: usize = 4;
 
 /// Bytes of the longest frame that is copied behind its offload header. Copying one so short costs less than a second
 /// `iovec` costs the kernel.
-const SMALL: usize = 128;
+const COPY_MAX: usize = 128;
 
 /// What is sent before the frame's own bytes: the offload header, and for a tagged frame its MAC addresses and tag. A
 /// short frame is copied in whole.
-type Head = ArrayVec<u8, { vnet::LEN + TAG + SMALL }>;
+type HeadBuffer = ArrayVec<u8, { vnet::LEN + TAG_BYTES + COPY_MAX }>;
 
 /// Sends frames to one device through a packet socket.
 #[derive(Debug)]
@@ -66,10 +66,10 @@ impl Sender {
     }
 
     fn send_burst(&self, frames: &[Outgoing<'_>], mut failed: impl FnMut(usize, SendError)) -> usize {
-        let mut heads: ArrayVec<Head, BURST> = ArrayVec::new();
+        let mut heads: ArrayVec<HeadBuffer, BURST> = ArrayVec::new();
         let mut rests: ArrayVec<&[u8], BURST> = ArrayVec::new();
         for frame in frames {
-            heads.push(Head::new());
+            heads.push(HeadBuffer::new());
             rests.push(begin(frame, heads.last_mut().expect("one was just put there")));
         }
         let mut parts: ArrayVec<[IoSlice<'_>; 2], BURST> =
@@ -125,12 +125,12 @@ impl Sender {
 
 /// The tag to insert; none if the frame is too short to have MAC addresses.
 fn tag_of(frame: &Outgoing<'_>) -> Option<VlanTag> {
-    frame.vlan.filter(|_| frame.bytes.len() >= ADDRESSES)
+    frame.vlan.filter(|_| frame.bytes.len() >= ADDRESSES_BYTES)
 }
 
 /// Writes what precedes the frame into the empty `head`, and a short frame as well; returns the bytes that are left to
 /// be sent from the frame itself.
-fn begin<'a>(frame: &Outgoing<'a>, head: &mut Head) -> &'a [u8] {
+fn begin<'a>(frame: &Outgoing<'a>, head: &mut HeadBuffer) -> &'a [u8] {
     let mut put = |bytes: &[u8]| head.try_extend_from_slice(bytes).expect("the head has room for all its parts");
     let rest = match tag_of(frame) {
         None => {
@@ -138,15 +138,15 @@ fn begin<'a>(frame: &Outgoing<'a>, head: &mut Head) -> &'a [u8] {
             frame.bytes
         }
         Some(tag) => {
-            put(&vnet::encode(&frame.offload, TAG as u16, frame.bytes.len() + TAG));
-            let (addresses, rest) = frame.bytes.split_at(ADDRESSES);
+            put(&vnet::encode(&frame.offload, TAG_BYTES as u16, frame.bytes.len() + TAG_BYTES));
+            let (addresses, rest) = frame.bytes.split_at(ADDRESSES_BYTES);
             put(addresses);
             put(&tag.tpid.to_be_bytes());
             put(&tag.tci.to_be_bytes());
             rest
         }
     };
-    if frame.bytes.len() > SMALL {
+    if frame.bytes.len() > COPY_MAX {
         return rest;
     }
     put(rest);

@@ -3,10 +3,10 @@
 use std::net::{IpAddr, UdpSocket};
 
 use super::*;
+use crate::io::frame_io::fixture::*;
+use crate::io::frame_io::{self, RingCounts};
 use crate::io::netdev;
 use crate::io::testing::{ip, namespace};
-use crate::io::ways::fixture::*;
-use crate::io::ways::{self, RingCounts};
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 use crate::wire::emit::{self, AddressPair, MacPair};
@@ -16,8 +16,8 @@ use crate::wire::tcp::Segment;
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
 
 /// Opens the device with a ring of this size.
-fn open(device: &str, options: RingOptions) -> ways::Receiver {
-    ways::Receiver::Packet(Receiver::open(index(device), options).unwrap())
+fn open(device: &str, options: RingOptions) -> frame_io::Receiver {
+    frame_io::Receiver::Packet(Receiver::open(index(device), options).unwrap())
 }
 
 #[test]
@@ -56,8 +56,8 @@ fn frames_beyond_the_ring_are_dropped_and_counted() {
     sender.send(frames.iter().map(|frame| plain(frame)), never);
 
     assert_eq!(drain(&mut receiver).len(), 128);
-    assert_eq!(receiver.tend(Instant::ZERO), RingCounts { dropped: 172, unsent: 0 });
-    assert_eq!(receiver.tend(Instant::ZERO), RingCounts::default(), "counted once");
+    assert_eq!(receiver.maintain(Instant::ZERO), RingCounts { dropped: 172, unsent: 0 });
+    assert_eq!(receiver.maintain(Instant::ZERO), RingCounts::default(), "counted once");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn own_frames_are_not_read_back_also_when_workers_share_the_device() {
     let mut workers: Vec<_> = (0..2).map(|_| Receiver::open(index("e0"), options).unwrap()).collect();
     let set = workers[0].join(None).unwrap();
     assert_eq!(workers[1].join(Some(set)).unwrap(), set);
-    let mut workers: Vec<_> = workers.into_iter().map(ways::Receiver::Packet).collect();
+    let mut workers: Vec<_> = workers.into_iter().map(frame_io::Receiver::Packet).collect();
     out.send([plain(&own)], never);
     assert!(workers.iter_mut().all(|worker| drain(worker).is_empty()));
     // UDP over IPv4 from 64 ports: the workers share the flows, and none comes to both.
@@ -180,14 +180,18 @@ fn a_ring_for_probes_has_nothing_else_in_it_and_no_flood_fills_it() {
     let mut elsewhere = [answer(700, SYN | ACK, true), answer(700, SYN | ACK, false), reply(700, true)];
     elsewhere.iter_mut().zip([33, 53, 33]).for_each(|(frame, last)| frame[last] = 99);
     unwanted.extend(elsewhere);
-    let nothing = Wanted { stations: Vec::new(), answers: Vec::new(), ports: 512..=1023 };
-    let tagged = Receiver::open_apart(index("e0"), &nothing).unwrap();
+    let nothing = ProbeFilter { macs: Vec::new(), addresses: Vec::new(), ports: 512..=1023 };
+    let tagged = Receiver::open_filtered(index("e0"), &nothing).unwrap();
     let answers = vec!["10.9.9.9".parse().unwrap(), "fd00::9".parse().unwrap(), "10.0.0.2".parse().unwrap()];
     let answers = [answers, vec!["fd00::2".parse().unwrap()]].concat();
     tagged
-        .choose(&Wanted { stations: vec![MacAddr([2, 0, 0, 0, 0, 7]), macs.destination], answers, ..nothing })
+        .set_filter(&ProbeFilter {
+            macs: vec![MacAddr([2, 0, 0, 0, 0, 7]), macs.destination],
+            addresses: answers,
+            ..nothing
+        })
         .unwrap();
-    let mut tagged = ways::Receiver::Packet(tagged);
+    let mut tagged = frame_io::Receiver::Packet(tagged);
     let sender = Sender::open(index("p0")).unwrap();
 
     for _ in 0..300 {
@@ -195,13 +199,13 @@ fn a_ring_for_probes_has_nothing_else_in_it_and_no_flood_fills_it() {
     }
     let tag = Some(VlanTag { tpid: TPID_CUSTOMER, tci: 100 });
     sender.send(wanted.iter().map(|frame| plain(frame)), never);
-    sender.send(wanted.iter().map(|frame| ways::Outgoing { vlan: tag, ..plain(frame) }), never);
+    sender.send(wanted.iter().map(|frame| frame_io::Outgoing { vlan: tag, ..plain(frame) }), never);
 
     let seen = drain(&mut tagged);
     let expected: Vec<_> =
         [None, tag].into_iter().flat_map(|tag| wanted.iter().map(move |f| (tag, f.clone(), None))).collect();
     assert_eq!(seen, expected);
-    assert_eq!(tagged.tend(Instant::ZERO), RingCounts::default());
+    assert_eq!(tagged.maintain(Instant::ZERO), RingCounts::default());
 }
 
 #[test]
@@ -219,7 +223,7 @@ fn tcp_with_default_offloads_passes_untouched_and_most_of_it_in_super_frames() {
         return;
     }
     let (a, b) = hosts(SocketKind::Packet);
-    let wire = Wire::between(SocketKind::Packet, "e0", "e1", None);
+    let wire = ForwardingBridge::between(SocketKind::Packet, "e0", "e1", None);
 
     tcp_bulk(&a, &b, "10.88.0.2:0");
     tcp_bulk(&a, &b, "[fd88::2]:0");
@@ -240,8 +244,10 @@ fn super_frames_and_partial_checksums_survive_a_tag_that_is_put_on_and_taken_off
     let (a, b) = hosts(SocketKind::Packet);
     pair("m0", "m1", 1500);
     let tag = Some(VlanTag { tpid: TPID_CUSTOMER, tci: 0x6064 });
-    let (outer, inner) =
-        (Wire::between(SocketKind::Packet, "e0", "m0", tag), Wire::between(SocketKind::Packet, "e1", "m1", tag));
+    let (outer, inner) = (
+        ForwardingBridge::between(SocketKind::Packet, "e0", "m0", tag),
+        ForwardingBridge::between(SocketKind::Packet, "e1", "m1", tag),
+    );
 
     tcp_bulk(&a, &b, "10.88.0.2:0");
     tcp_bulk(&a, &b, "[fd88::2]:0");
@@ -261,7 +267,7 @@ fn udp_segments_and_fragments_pass() {
     }
     use std::os::fd::AsRawFd;
     let (a, b) = hosts(SocketKind::Packet);
-    let wire = Wire::between(SocketKind::Packet, "e0", "e1", None);
+    let wire = ForwardingBridge::between(SocketKind::Packet, "e0", "e1", None);
     let (told, ready) = std::sync::mpsc::channel();
     b.run(move || told.send(UdpSocket::bind("10.88.0.2:7").unwrap()).unwrap());
     let server = ready.recv().unwrap();

@@ -30,7 +30,8 @@ const XDP_DROP: i32 = 1;
 const RX_QUEUE_INDEX: i16 = 16;
 
 /// The commands of bpf(2) that are used here; the seccomp filter allows no others.
-pub(in crate::io) const CALLS: [libc::c_int; 4] = [BPF_MAP_CREATE, BPF_MAP_UPDATE_ELEM, BPF_PROG_LOAD, BPF_LINK_CREATE];
+pub(in crate::io) const BPF_COMMANDS: [libc::c_int; 4] =
+    [BPF_MAP_CREATE, BPF_MAP_UPDATE_ELEM, BPF_PROG_LOAD, BPF_LINK_CREATE];
 
 /// `struct bpf_insn`: one instruction. The one that loads the map's address takes two.
 #[repr(C)]

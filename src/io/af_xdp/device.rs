@@ -3,14 +3,14 @@
 use std::io;
 
 use super::bpf::{Hook, Link, Program, SocketMap};
-use super::ends::{Receiver, Sender};
+use super::endpoints::{Receiver, Sender};
 use super::memory::{FRAME_BYTES, HEADROOM};
 use super::socket::{BindAttempts, OpenStepError, Rings, Socket, Transfer};
 use super::umem::Umem;
 use crate::io::ethtool::{self, Offloads, Queues};
 
 /// Attempts to bind to a queue that another socket still holds, 10 ms apart: half a second for a whole device.
-const PATIENCE: u32 = 50;
+const BIND_ATTEMPTS: u32 = 50;
 /// Largest MTU whose frames fit a UMEM frame with their Ethernet header and tag.
 const MTU_MAX: u16 = (FRAME_BYTES - HEADROOM - 18) as u16;
 
@@ -133,10 +133,10 @@ pub struct OpenedXdpDevice {
     /// Keeps the program attached; it must live as long as the receivers.
     pub attachment: Attachment,
     /// Why a better hook refused the program, if it is not attached at the first.
-    pub refused: Option<String>,
+    pub better_hook_refusal: Option<String>,
     /// Per worker its receiver and sender; `None` for a worker without a queue. A worker that has only queues by which
     /// the device does not send has no sender.
-    pub ways: Vec<Option<(Receiver, Option<Sender>)>>,
+    pub endpoints: Vec<Option<(Receiver, Option<Sender>)>>,
 }
 
 /// Opens a device for workers with these UMEMs. Its queues are dealt to the workers in turn.
@@ -159,16 +159,16 @@ pub(in crate::io) fn open_at(
     let system = |what| move |source| classify(OpenStepError { what, source });
     // A driver that reports no offloads has none.
     let offloads = ethtool::offloads(name).unwrap_or_default();
-    refuse(name, &in_the_way(offloads, tagged, Hook::Native))?;
+    refuse(name, &offloads_to_disable(offloads, tagged, Hook::Native))?;
     let Queues { receive: queues, send } = queues_of(name)?;
     let map = SocketMap::new(queues).map_err(system("make the map of sockets"))?;
     let program = Program::load(&map).map_err(system("load the XDP program"))?;
     let (link, hook, refused) = attach(&program, name, index, hooks)?;
     if hook == Hook::Generic {
-        refuse(name, &in_the_way(offloads, tagged, hook))?;
+        refuse(name, &offloads_to_disable(offloads, tagged, hook))?;
     }
     let mut mode = XdpMode { hook, transfer: Transfer::ZeroCopy, queues };
-    let mut patience = BindAttempts(PATIENCE);
+    let mut patience = BindAttempts(BIND_ATTEMPTS);
     // If a step fails, what was opened so far is closed when these are dropped.
     let mut receivers: Vec<Receiver> = umems.iter().map(|umem| Receiver::new(umem.clone())).collect();
     for (queue, worker) in (0..queues).zip((0..umems.len()).cycle()) {
@@ -189,7 +189,11 @@ pub(in crate::io) fn open_at(
         let sender = receiver.sender();
         (!receiver.descriptors().is_empty()).then_some((receiver, sender))
     });
-    Ok(OpenedXdpDevice { ways: ways.collect(), attachment: Attachment { mode, _link: link }, refused })
+    Ok(OpenedXdpDevice {
+        endpoints: ways.collect(),
+        attachment: Attachment { mode, _link: link },
+        better_hook_refusal: refused,
+    })
 }
 
 /// The number of receive and of send queues of a device. The socket of a queue by which the device does not send
@@ -255,7 +259,7 @@ fn is_unable(error: &io::Error) -> bool {
 }
 
 /// The features to turn off with `ethtool -K` so that XDP sees frames as they were on the wire.
-fn in_the_way(offloads: Offloads, tagged: bool, hook: Hook) -> Vec<&'static str> {
+fn offloads_to_disable(offloads: Offloads, tagged: bool, hook: Hook) -> Vec<&'static str> {
     let Offloads { lro, gro, rx_vlan } = offloads;
     // A program in the driver runs before the stack merges packets.
     let ways = [(lro, "lro off"), (gro && hook == Hook::Generic, "gro off"), (rx_vlan && tagged, "rxvlan off")];

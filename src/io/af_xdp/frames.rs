@@ -16,45 +16,45 @@
 use crate::time::{Duration, Instant};
 
 /// How long the frames of a closed socket rest.
-const REST: Duration = Duration::from_secs(1);
+const RESTING_TIME: Duration = Duration::from_secs(1);
 
 /// Index of a frame in the UMEM.
 pub(super) type FrameIndex = u32;
 
 /// Index of a socket among those of one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct QueueKey(pub u16);
+pub(super) struct SocketIndex(pub u16);
 
 /// Stands for the queue of a frame that the worker fills himself.
-pub(super) const MADE: QueueKey = QueueKey(u16::MAX);
+pub(super) const SELF_MADE: SocketIndex = SocketIndex(u16::MAX);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Owner {
     Free,
     /// Owned by the kernel, to receive into by this queue.
-    Filling(QueueKey),
-    /// Owned by the worker; received by this queue, or [`MADE`].
-    Taken(QueueKey),
+    KernelReceive(SocketIndex),
+    /// Owned by the worker; received by this queue, or [`SELF_MADE`].
+    Worker(SocketIndex),
     /// Owned by the kernel, to be sent by this queue.
-    Leaving(QueueKey),
+    KernelSend(SocketIndex),
     Resting,
 }
 
 /// The owner of each frame.
 #[derive(Debug)]
-pub(super) struct Frames {
-    places: Vec<Place>,
+pub(super) struct FrameOwners {
+    owners: Vec<Owner>,
     /// A stack: the frame that was used last is the likeliest to be in a cache.
     free: Vec<FrameIndex>,
     resting: Vec<FrameIndex>,
     rest_since: Option<Instant>,
 }
 
-impl Frames {
+impl FrameOwners {
     /// Books for `count` free frames.
     pub(super) fn new(count: u32) -> Self {
         Self {
-            places: vec![Place::Free; count as usize],
+            owners: vec![Owner::Free; count as usize],
             free: (0..count).rev().collect(),
             resting: Vec::new(),
             rest_since: None,
@@ -63,56 +63,56 @@ impl Frames {
 
     /// Number of frames, whoever owns them.
     pub(super) fn count(&self) -> u32 {
-        u32::try_from(self.places.len()).expect("made of a u32")
+        u32::try_from(self.owners.len()).expect("made of a u32")
     }
 
     /// Takes a free frame for `queue` to receive into.
-    pub(super) fn fill(&mut self, queue: QueueKey) -> Option<FrameIndex> {
-        self.pop_free(Place::Filling(queue))
+    pub(super) fn fill(&mut self, queue: SocketIndex) -> Option<FrameIndex> {
+        self.pop_free(Owner::KernelReceive(queue))
     }
 
     /// Takes a free frame for the worker to fill.
-    pub(super) fn make(&mut self) -> Option<FrameIndex> {
-        self.pop_free(Place::Taken(MADE))
+    pub(super) fn take_free(&mut self) -> Option<FrameIndex> {
+        self.pop_free(Owner::Worker(SELF_MADE))
     }
 
-    fn pop_free(&mut self, place: Place) -> Option<FrameIndex> {
+    fn pop_free(&mut self, place: Owner) -> Option<FrameIndex> {
         let frame = self.free.pop()?;
-        self.places[frame as usize] = place;
+        self.owners[frame as usize] = place;
         Some(frame)
     }
 
     /// Notes that, as the kernel says, `queue` received into `frame`. It is the worker's then; false if the kernel did
     /// not own it.
-    pub(super) fn arrived(&mut self, frame: FrameIndex, queue: QueueKey) -> bool {
-        self.go(frame, Place::Filling(queue), Place::Taken(queue))
+    pub(super) fn note_received(&mut self, frame: FrameIndex, queue: SocketIndex) -> bool {
+        self.change_owner(frame, Owner::KernelReceive(queue), Owner::Worker(queue))
     }
 
     /// Notes that the worker gives `frame` to `queue` for sending; returns the queue that received it, `None` if it is
     /// not his.
-    pub(super) fn leave(&mut self, frame: FrameIndex, queue: QueueKey) -> Option<QueueKey> {
-        let Some(Place::Taken(from)) = self.places.get(frame as usize).copied() else { return None };
-        self.places[frame as usize] = Place::Leaving(queue);
+    pub(super) fn give_to_kernel(&mut self, frame: FrameIndex, queue: SocketIndex) -> Option<SocketIndex> {
+        let Some(Owner::Worker(from)) = self.owners.get(frame as usize).copied() else { return None };
+        self.owners[frame as usize] = Owner::KernelSend(queue);
         Some(from)
     }
 
     /// Notes that, as the kernel says, `queue` has sent `frame`. It is free then; false if that queue did not have it.
-    pub(super) fn returned(&mut self, frame: FrameIndex, queue: QueueKey) -> bool {
-        let is_true = self.go(frame, Place::Leaving(queue), Place::Free);
+    pub(super) fn note_sent(&mut self, frame: FrameIndex, queue: SocketIndex) -> bool {
+        let is_true = self.change_owner(frame, Owner::KernelSend(queue), Owner::Free);
         self.free.extend(is_true.then_some(frame));
         is_true
     }
 
     /// Frees a frame that the worker has no use for; false if it was not his.
-    pub(super) fn give_up(&mut self, frame: FrameIndex) -> bool {
-        let Some(Place::Taken(_)) = self.places.get(frame as usize) else { return false };
-        self.places[frame as usize] = Place::Free;
+    pub(super) fn free_taken(&mut self, frame: FrameIndex) -> bool {
+        let Some(Owner::Worker(_)) = self.owners.get(frame as usize) else { return false };
+        self.owners[frame as usize] = Owner::Free;
         self.free.push(frame);
         true
     }
 
-    fn go(&mut self, frame: FrameIndex, from: Place, to: Place) -> bool {
-        match self.places.get_mut(frame as usize) {
+    fn change_owner(&mut self, frame: FrameIndex, from: Owner, to: Owner) -> bool {
+        match self.owners.get_mut(frame as usize) {
             Some(place) if *place == from => {
                 *place = to;
                 true
@@ -122,10 +122,10 @@ impl Frames {
     }
 
     /// Lets the frames rest that the kernel owns through `queue`, whose socket is closed.
-    pub(super) fn abandon(&mut self, queue: QueueKey) {
-        for (frame, place) in (0..).zip(&mut self.places) {
-            if *place == Place::Filling(queue) || *place == Place::Leaving(queue) {
-                *place = Place::Resting;
+    pub(super) fn rest_frames_of(&mut self, queue: SocketIndex) {
+        for (frame, place) in (0..).zip(&mut self.owners) {
+            if *place == Owner::KernelReceive(queue) || *place == Owner::KernelSend(queue) {
+                *place = Owner::Resting;
                 self.resting.push(frame);
                 self.rest_since = None;
             }
@@ -133,12 +133,12 @@ impl Frames {
     }
 
     /// Frees the frames that have rested long enough. To be called several times a second.
-    pub(super) fn tend(&mut self, now: Instant) {
-        if self.resting.is_empty() || now.since(*self.rest_since.get_or_insert(now)) < REST {
+    pub(super) fn free_rested(&mut self, now: Instant) {
+        if self.resting.is_empty() || now.since(*self.rest_since.get_or_insert(now)) < RESTING_TIME {
             return;
         }
         for frame in self.resting.drain(..) {
-            self.places[frame as usize] = Place::Free;
+            self.owners[frame as usize] = Owner::Free;
             self.free.push(frame);
         }
         self.rest_since = None;
@@ -156,10 +156,10 @@ mod tests {
 
     use super::*;
 
-    const A: QueueKey = QueueKey(0);
-    const B: QueueKey = QueueKey(1);
+    const A: SocketIndex = SocketIndex(0);
+    const B: SocketIndex = SocketIndex(1);
 
-    fn queue(number: u8) -> QueueKey {
+    fn queue(number: u8) -> SocketIndex {
         if number.is_multiple_of(2) { A } else { B }
     }
 
@@ -194,67 +194,67 @@ mod tests {
     proptest! {
         #[test]
         fn no_frame_is_lost_or_doubled_whatever_the_kernel_says(steps in steps()) {
-            let mut frames = Frames::new(8);
+            let mut frames = FrameOwners::new(8);
             let mut now = Instant::ZERO;
             for step in steps {
                 match step {
                     Step::Fill(number) => drop(frames.fill(queue(number))),
-                    Step::Make => drop(frames.make()),
-                    Step::Arrived(frame, number) => drop(frames.arrived(frame, queue(number))),
-                    Step::Leave(frame, number) => drop(frames.leave(frame, queue(number))),
-                    Step::Returned(frame, number) => drop(frames.returned(frame, queue(number))),
-                    Step::GiveUp(frame) => drop(frames.give_up(frame)),
-                    Step::Abandon(number) => frames.abandon(queue(number)),
+                    Step::Make => drop(frames.take_free()),
+                    Step::Arrived(frame, number) => drop(frames.note_received(frame, queue(number))),
+                    Step::Leave(frame, number) => drop(frames.give_to_kernel(frame, queue(number))),
+                    Step::Returned(frame, number) => drop(frames.note_sent(frame, queue(number))),
+                    Step::GiveUp(frame) => drop(frames.free_taken(frame)),
+                    Step::Abandon(number) => frames.rest_frames_of(queue(number)),
                     Step::Tend(millis) => {
                         now += Duration::from_millis(millis);
-                        frames.tend(now);
+                        frames.free_rested(now);
                     }
                 }
-                let with = |place| (0..8).filter(|frame| frames.places[*frame as usize] == place).collect::<Vec<FrameIndex>>();
+                let with = |place| (0..8).filter(|frame| frames.owners[*frame as usize] == place).collect::<Vec<FrameIndex>>();
                 let sorted = |list: &[FrameIndex]| {
                     let mut list = list.to_vec();
                     list.sort_unstable();
                     list
                 };
-                prop_assert_eq!(sorted(&frames.free), with(Place::Free));
-                prop_assert_eq!(sorted(&frames.resting), with(Place::Resting));
+                prop_assert_eq!(sorted(&frames.free), with(Owner::Free));
+                prop_assert_eq!(sorted(&frames.resting), with(Owner::Resting));
             }
             // All frames are free again when their owners let go of them.
             (0..8).for_each(|frame| {
-                frames.give_up(frame);
+                frames.free_taken(frame);
             });
-            frames.abandon(A);
-            frames.abandon(B);
-            frames.tend(now);
-            frames.tend(now + REST);
+            frames.rest_frames_of(A);
+            frames.rest_frames_of(B);
+            frames.free_rested(now);
+            frames.free_rested(now + RESTING_TIME);
             prop_assert_eq!(frames.free(), 8);
         }
     }
 
     #[test]
     fn a_frame_goes_round_and_only_its_holder_moves_it() {
-        let mut frames = Frames::new(2);
+        let mut frames = FrameOwners::new(2);
         let frame = frames.fill(A).unwrap();
-        assert!(!frames.arrived(frame, B), "another queue received nothing into it");
-        assert!(frames.arrived(frame, A));
-        assert!(!frames.arrived(frame, A), "once");
-        assert_eq!(frames.leave(frame, B), Some(A));
-        assert!(frames.leave(frame, B).is_none() && !frames.give_up(frame), "it is the kernel's");
-        assert!(!frames.returned(frame, A) && frames.returned(frame, B));
-        assert_eq!(frames.make(), Some(frame), "still warm");
-        assert!(frames.make().is_some() && frames.make().is_none());
+        assert!(!frames.note_received(frame, B), "another queue received nothing into it");
+        assert!(frames.note_received(frame, A));
+        assert!(!frames.note_received(frame, A), "once");
+        assert_eq!(frames.give_to_kernel(frame, B), Some(A));
+        assert!(frames.give_to_kernel(frame, B).is_none() && !frames.free_taken(frame), "it is the kernel's");
+        assert!(!frames.note_sent(frame, A) && frames.note_sent(frame, B));
+        assert_eq!(frames.take_free(), Some(frame), "still warm");
+        assert!(frames.take_free().is_some() && frames.take_free().is_none());
     }
 
     #[test]
     fn frames_of_a_closed_socket_rest_before_they_are_used_again() {
-        let mut frames = Frames::new(2);
+        let mut frames = FrameOwners::new(2);
         let (_, kept) = (frames.fill(A), frames.fill(B).unwrap());
-        frames.abandon(A);
-        frames.tend(Instant::ZERO);
-        frames.tend(Instant::ZERO + Duration::from_millis(999));
+        frames.rest_frames_of(A);
+        frames.free_rested(Instant::ZERO);
+        frames.free_rested(Instant::ZERO + Duration::from_millis(999));
         assert_eq!(frames.free(), 0);
-        frames.tend(Instant::ZERO + REST);
+        frames.free_rested(Instant::ZERO + RESTING_TIME);
         assert_eq!(frames.free(), 1);
-        assert!(frames.arrived(kept, B), "the other socket's frames are its own");
+        assert!(frames.note_received(kept, B), "the other socket's frames are its own");
     }
 }

@@ -32,7 +32,7 @@
 
 pub(super) mod bpf;
 mod device;
-mod ends;
+mod endpoints;
 mod frames;
 mod memory;
 mod queue;
@@ -47,7 +47,7 @@ pub use bpf::Hook;
 #[cfg(test)]
 pub(super) use device::open_at;
 pub use device::{Attachment, OpenedXdpDevice, XdpDevice, XdpError, XdpMode, open};
-pub use ends::{Receiver, Sender};
+pub use endpoints::{Receiver, Sender};
 pub use send_socket::SendSocket;
 pub use socket::Transfer;
 pub use umem::Umem;

@@ -3,16 +3,16 @@
 
 use super::bpf::Hook;
 use super::device::{XdpDevice, XdpError, classify, open_queue, queues_of};
-use super::ends::Sender;
+use super::endpoints::Sender;
 use super::memory::{FRAME_BYTES, HEADROOM};
 use super::socket::BindAttempts;
 use super::umem::Umem;
-use crate::io::ways::{Outgoing, SendError};
+use crate::io::frame_io::{Outgoing, SendError};
 use crate::time::Instant;
 use crate::wire::offload::Offload;
 
 /// Bytes of the longest frame without its tag.
-const LONGEST: usize = (FRAME_BYTES - HEADROOM) as usize;
+const FRAME_MAX: usize = (FRAME_BYTES - HEADROOM) as usize;
 
 /// A sending AF_XDP socket; it is closed when this is dropped.
 #[derive(Debug)]
@@ -34,12 +34,12 @@ impl SendSocket {
     }
 
     /// Whether AF_XDP can carry the frame: it asks for no offload of the device, and fits a UMEM frame.
-    pub fn carries(frame: &Outgoing<'_>) -> bool {
+    pub fn can_carry(frame: &Outgoing<'_>) -> bool {
         let Offload { partial, gso, verified: _ } = frame.offload;
-        partial.is_none() && gso.is_none() && frame.bytes.len() <= LONGEST
+        partial.is_none() && gso.is_none() && frame.bytes.len() <= FRAME_MAX
     }
 
-    /// As [`crate::io::ways::Sender::send`].
+    /// As [`crate::io::frame_io::Sender::send`].
     pub fn send<'a>(
         &self,
         frames: impl IntoIterator<Item = Outgoing<'a>>,
@@ -48,7 +48,7 @@ impl SendSocket {
         self.0.send(frames, failed)
     }
 
-    /// As [`crate::io::ways::Sender::flush`].
+    /// As [`crate::io::frame_io::Sender::flush`].
     pub fn flush(&self) -> bool {
         self.0.flush()
     }
@@ -59,8 +59,8 @@ impl SendSocket {
     }
 
     /// Number of frames that were taken since the last call and then not sent. To be called several times a second.
-    pub fn tend(&self, now: Instant) -> u64 {
-        self.0.umem.tend(&[self.0.queue], now).unsent
+    pub fn maintain(&self, now: Instant) -> u64 {
+        self.0.umem.maintain(&[self.0.queue], now).unsent
     }
 }
 

@@ -11,7 +11,7 @@ use super::ring::{Consumer, Producer};
 use crate::io::sockopt;
 
 /// Time between two attempts to bind: a queue becomes free a moment after its previous socket was closed.
-const RETRY: Duration = Duration::from_millis(10);
+const BIND_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 /// Bytes of the socket's send buffer.
 const BUFFER_BYTES: libc::c_int = 16 << 20;
 /// Option of linux/if_xdp.h: frames that one call sends at most in copy mode; 32 on kernels without the option.
@@ -101,7 +101,7 @@ impl Socket {
                 Ok(()) => return Ok((Self { descriptor, transfer }, rings)),
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) && patience.0 > 0 => {
                     patience.0 -= 1;
-                    std::thread::sleep(RETRY);
+                    std::thread::sleep(BIND_RETRY_INTERVAL);
                 }
                 Err(error) => return Err(failed("bind to a queue of the device")(error)),
             }

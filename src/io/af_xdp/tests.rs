@@ -1,13 +1,13 @@
-//! The behaviour of AF_XDP beyond what [`crate::io::ways`] promises.
+//! The behaviour of AF_XDP beyond what [`crate::io::frame_io`] promises.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use super::*;
 use crate::id::DeviceId;
+use crate::io::frame_io::fixture::*;
+use crate::io::frame_io::{self, RingCounts};
 use crate::io::testing::{Host, command, ip, namespace};
-use crate::io::ways::fixture::*;
-use crate::io::ways::{self, RingCounts};
 use crate::time::{Duration, Instant};
 use crate::wire::batch::Batch;
 
@@ -27,7 +27,7 @@ fn every_frame_of_the_memory_comes_back_whatever_happened_to_it() {
     }
     pair("e0", "p0", 1500);
     pair("e1", "p1", 1500);
-    let desk = SocketKind::Xdp(Hook::Native).desk();
+    let desk = SocketKind::Xdp(Hook::Native).umem_fixture();
     let all = desk.umem.free();
     let (mut way, out) = (desk.open("e0"), desk.open("e1"));
     let (source, mut end) = (peer("p0"), peer("p1"));
@@ -66,8 +66,8 @@ fn every_frame_of_the_memory_comes_back_whatever_happened_to_it() {
     drop((way, out));
     let other = SocketKind::Xdp(Hook::Native);
     drop(other.open("e0"));
-    desk.umem.tend(&[], Instant::ZERO);
-    desk.umem.tend(&[], Instant::ZERO + Duration::from_secs(1));
+    desk.umem.maintain(&[], Instant::ZERO);
+    desk.umem.maintain(&[], Instant::ZERO + Duration::from_secs(1));
     assert_eq!(desk.umem.free(), all);
 }
 
@@ -77,7 +77,7 @@ fn what_takes_the_kernel_several_calls_leaves_at_once() {
         return;
     }
     pair("e0", "p0", 1500);
-    let (desk, mut peer) = (SocketKind::XdpSend.desk(), peer("p0"));
+    let (desk, mut peer) = (SocketKind::XdpSend.umem_fixture(), peer("p0"));
     let way = desk.open("e0");
     desk.umem.set_budget(1);
 
@@ -142,7 +142,7 @@ fn a_send_socket_takes_frames_of_the_mtu_that_it_was_told() {
 
     assert_eq!(outcome(&way), Ok(()));
     way.sender.set_mtu(999);
-    assert_eq!(outcome(&way), Err(ways::SendError::TooBig));
+    assert_eq!(outcome(&way), Err(frame_io::SendError::TooBig));
     way.sender.set_mtu(1000);
     assert_eq!(outcome(&way), Ok(()));
     assert_eq!(drain(&mut peer.receiver).len(), 2);
@@ -161,8 +161,8 @@ fn workers_share_a_device_by_its_queues_and_one_without_a_queue_has_no_way_in() 
     let umems: Vec<_> = (0..3).map(|_| Umem::new(1).unwrap()).collect();
     let opened = open(target("e0"), &umems).unwrap();
     assert_eq!(opened.attachment.mode(), XdpMode { hook: Hook::Native, transfer: Transfer::Copy, queues: 2 });
-    assert_eq!(opened.ways.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false]);
-    let mut ways: Vec<_> = opened.ways.into_iter().flatten().collect();
+    assert_eq!(opened.endpoints.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false]);
+    let mut ways: Vec<_> = opened.endpoints.into_iter().flatten().collect();
     let mut end = peer("p0");
 
     // On a veth, a queue of the sender is a queue of the receiver.
@@ -200,7 +200,7 @@ fn a_queue_that_the_device_only_receives_by_is_not_sent_by() {
     let refusal = SendSocket::open(target("e0"), 1, &Umem::for_sending(1).unwrap()).unwrap_err();
     assert_eq!(refusal.to_string(), "the device has no queue 1 to send by");
     let opened = open(target("e0"), &umems).unwrap();
-    let sends = opened.ways.iter().map(|way| way.as_ref().map(|(_, sender)| sender.is_some())).collect::<Vec<_>>();
+    let sends = opened.endpoints.iter().map(|way| way.as_ref().map(|(_, sender)| sender.is_some())).collect::<Vec<_>>();
     assert_eq!(sends, [Some(true), Some(false)]);
 }
 
@@ -289,8 +289,8 @@ fn frames_that_are_too_large_for_the_memory_are_refused_at_the_start() {
     let mut way = {
         let mut opened = open(target("e0"), &[Umem::new(1).unwrap()]).unwrap();
         assert_eq!(opened.attachment.mode().to_string(), "generic-copy");
-        let (receiver, sender) = opened.ways.remove(0).unwrap();
-        (ways::Receiver::Xdp(receiver), sender, opened.attachment)
+        let (receiver, sender) = opened.endpoints.remove(0).unwrap();
+        (frame_io::Receiver::Xdp(receiver), sender, opened.attachment)
     };
     let mut peer = peer("p0");
     let large = frame(1, 3614);
@@ -298,7 +298,7 @@ fn frames_that_are_too_large_for_the_memory_are_refused_at_the_start() {
     assert_eq!(drain(&mut way.0), [(None, large.clone(), None)]);
     way.1.unwrap().send([plain(&large)], never);
     assert_eq!(drain(&mut peer.receiver), [(None, large, None)]);
-    assert_eq!(way.0.tend(Instant::ZERO), RingCounts::default());
+    assert_eq!(way.0.maintain(Instant::ZERO), RingCounts::default());
 }
 
 /// Stands in for an engine: holds e0 in the namespace in which it was started until it is killed.

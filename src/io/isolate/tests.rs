@@ -43,7 +43,7 @@ fn the_kernel_answers_no_ping_arp_or_connection_while_it_is_held_and_does_again_
     assert!(pings(&host) && is_refused(&host), "the kernel answers by default");
 
     let mut isolation = Isolation::new("outer-1").unwrap();
-    isolation.hold("is0").unwrap();
+    isolation.isolate("is0").unwrap();
 
     assert!(!pings(&host) && !is_refused(&host));
     host.ip("neighbour flush dev is1");
@@ -55,7 +55,7 @@ fn the_kernel_answers_no_ping_arp_or_connection_while_it_is_held_and_does_again_
 
     isolation.release("is0").unwrap();
     assert!(pings(&host), "let go");
-    isolation.hold("is0").unwrap();
+    isolation.isolate("is0").unwrap();
     drop(isolation);
     assert_eq!(command("nft", "list ruleset"), "");
     assert!(pings(&host) && is_refused(&host));
@@ -96,7 +96,7 @@ fn a_killed_process_leaves_no_rules() {
 fn hold_until_killed() {
     let Ok(device) = std::env::var("FWLB_TEST_HOLD") else { return };
     let mut isolation = Isolation::new("killed").unwrap();
-    isolation.hold(&device).unwrap();
+    isolation.isolate(&device).unwrap();
     println!("holding");
     std::io::stdout().flush().unwrap();
     let _ = std::io::stdin().read(&mut [0]);
@@ -111,14 +111,14 @@ fn two_engines_may_hold_one_device_and_a_device_that_was_made_again_is_held_agai
     let mut second = Isolation::new("engine").unwrap();
     {
         let host = neighbour();
-        first.hold("is0").unwrap();
-        second.hold("is0").unwrap();
+        first.isolate("is0").unwrap();
+        second.isolate("is0").unwrap();
         drop(second);
         assert!(!pings(&host), "the other engine holds it yet");
         ip("link delete is0");
     }
     let host = neighbour();
-    first.hold("is0").unwrap();
+    first.isolate("is0").unwrap();
 
     assert!(!pings(&host));
     assert_eq!(command("nft", "list ruleset").matches("policy drop").count(), 1);
@@ -159,7 +159,7 @@ fn the_kernel_forwards_no_second_copy_of_a_frame() {
     while arrives() {}
 
     let mut isolation = Isolation::new("forward").unwrap();
-    isolation.hold("if0").unwrap();
+    isolation.isolate("if0").unwrap();
 
     assert!(!forwards(), "the kernel forwarded a frame of the engine's device");
 }

@@ -28,7 +28,7 @@ impl Root {
 
 fn found(name: &str, index: u32) -> netdev::Device {
     let mac = "02:00:00:00:00:01".parse().unwrap();
-    netdev::Device { index, name: name.to_owned(), mac, mtu: 1500, up: true, enabled: true }
+    netdev::Device { index, name: name.to_owned(), mac, mtu: 1500, oper_up: true, admin_up: true }
 }
 
 #[test]
@@ -63,9 +63,9 @@ fn a_card_is_read_with_its_queues_interrupts_and_kernel_threads() {
     assert_eq!(device.forwards, [Family::V4]);
     let [port] = &device.ports[..] else { panic!("{device:?}") };
     assert!(port.is_card);
-    assert_eq!(port.steered, [vec![1, 2, 32], vec![], vec![2], vec![3]], "in the order of the queues' numbers");
+    assert_eq!(port.rps_cpus, [vec![1, 2, 32], vec![], vec![2], vec![3]], "in the order of the queues' numbers");
     assert_eq!(port.interrupts, [(38, vec![1]), (39, vec![0, 1, 3])], "without that of the card's configuration");
-    assert_eq!(port.receivers, [PinnedThread { pid: 17, name: "napi/eth0-8193".to_owned(), cpus: vec![1] }]);
+    assert_eq!(port.napi_threads, [PinnedThread { pid: 17, name: "napi/eth0-8193".to_owned(), cpus: vec![1] }]);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_device_on_others_receives_where_they_do() {
 
     let device = device(root.path(), &found("bond0.7", 9), &[]);
 
-    let ports: Vec<_> = device.ports.iter().map(|port| (port.name.as_str(), port.steered.clone())).collect();
+    let ports: Vec<_> = device.ports.iter().map(|port| (port.name.as_str(), port.rps_cpus.clone())).collect();
     assert_eq!(ports, [("eth0", vec![vec![]]), ("eth1", vec![vec![1]])]);
 }
 
@@ -112,7 +112,7 @@ fn packet_workers_of_other_processes_are_found_and_nobody_else() {
     }
     root.file("sys/kernel/mm/transparent_hugepage/enabled", "always madvise [never]\n");
 
-    let machine = look_in(root.path(), vec![0, 1], []);
+    let machine = inspect_in(root.path(), vec![0, 1], []);
 
     assert_eq!(machine.workers, [PinnedThread { pid: 70, name: "fwlb-worker-0".to_owned(), cpus: vec![2, 3] }]);
     assert!(machine.huge_pages_never);
@@ -123,7 +123,7 @@ fn packet_workers_of_other_processes_are_found_and_nobody_else() {
 fn what_cannot_be_read_is_left_out() {
     let root = Root::new();
 
-    let machine = look_in(root.path(), vec![0], []);
+    let machine = inspect_in(root.path(), vec![0], []);
 
     assert_eq!(machine, Machine { cpus: vec![0], ..Machine::default() });
     assert_eq!(device(root.path(), &found("none0", 2), &[]), Device { name: "none0".to_owned(), ..Device::default() });
@@ -139,7 +139,7 @@ fn a_device_of_this_machine_is_found_and_another_is_passed_over() {
     std::fs::write("/proc/sys/net/ipv4/conf/ma0/forwarding", "1").unwrap();
     std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "0").unwrap();
 
-    let machine = look(["ma0", "none"]);
+    let machine = inspect(["ma0", "none"]);
 
     assert!(!machine.cpus.is_empty());
     let devices: Vec<_> = machine.devices.iter().map(|device| (device.name.as_str(), &device.forwards[..])).collect();

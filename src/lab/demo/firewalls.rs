@@ -11,11 +11,11 @@ use super::{BySession, named, screen};
 use crate::lab::{FirewallCable, Lab, LabError, Side, Station, Topology, pause};
 
 /// Time of traffic before the firewall fails.
-const CALM: Duration = Duration::from_secs(6);
+const BEFORE_FAILURE: Duration = Duration::from_secs(6);
 /// Time for which the firewall stays dead.
-const DEAD: Duration = Duration::from_secs(8);
+const FAILURE_TIME: Duration = Duration::from_secs(8);
 /// Time of traffic after it came back: its hold time, and some more for new flows.
-const RECOVERED: Duration = Duration::from_secs(8);
+const AFTER_RECOVERY: Duration = Duration::from_secs(8);
 /// Number of the firewall that fails.
 const VICTIM: u8 = 1;
 
@@ -25,10 +25,11 @@ pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Res
          sessions and short ones.",
     );
     let plans = plans(lab.topology());
-    let mut tour = Tour::start(lab, screen, stop, screen::show_firewalls, CALM + DEAD + RECOVERED, &plans)?;
+    let mut tour =
+        Tour::start(lab, screen, stop, screen::show_firewalls, BEFORE_FAILURE + FAILURE_TIME + AFTER_RECOVERY, &plans)?;
     let victim = format!("fw{VICTIM}");
 
-    tour.watch(CALM, "all firewalls carry sessions")?;
+    tour.watch(BEFORE_FAILURE, "all firewalls carry sessions")?;
     let mut at_failure = sessions(tour.lab)?;
     tour.lab.fail(VICTIM, FirewallCable::Inner)?;
     let failed_at = Instant::now();
@@ -39,13 +40,13 @@ pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Res
         "{victim} is half dead: its inner cable is cut, its outer side still answers ARP; only a check through it can tell."
     ));
     let seen_down_ms = wait_until_down(&tour, &victim, failed_at)?;
-    tour.watch(DEAD.saturating_sub(failed_at.elapsed()), &format!("{victim} is dead, the others carry on"))?;
+    tour.watch(FAILURE_TIME.saturating_sub(failed_at.elapsed()), &format!("{victim} is dead, the others carry on"))?;
 
     let before_heal = sessions(tour.lab)?;
     tour.lab.heal(VICTIM)?;
     tour.screen
         .note(&format!("{victim} is healed: it takes new sessions after its hold time, and no living one moves back."));
-    tour.watch(RECOVERED.saturating_sub(Duration::from_secs(1)), &format!("{victim} is back"))?;
+    tour.watch(AFTER_RECOVERY.saturating_sub(Duration::from_secs(1)), &format!("{victim} is back"))?;
     let after_heal = sessions(tour.lab)?;
     tour.watch(Duration::from_secs(2), "traffic ends")?;
 
@@ -58,7 +59,7 @@ pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Res
         before_heal,
         after_heal,
         flows,
-        drops: lab.all_drops()?,
+        drops: lab.all_firewall_totals()?,
         counters: lab.all_counters()?,
         resets: on_failure_resets(lab.topology()),
     }))

@@ -72,8 +72,8 @@ pub fn topology(base: Topology) -> Topology {
 /// # Errors
 /// The reason, in words.
 pub fn validate(topology: &Topology) -> Result<(), LabError> {
-    if topology.farm.is_some() && topology.servers < servers::HARMED {
-        let wanted = servers::HARMED;
+    if topology.farm.is_some() && topology.servers < servers::FAILED_SERVERS {
+        let wanted = servers::FAILED_SERVERS;
         return Err(LabError::Topology(format!(
             "the tour harms {wanted} servers: give it --servers {wanted} or more, or --no-services"
         )));

@@ -24,11 +24,11 @@ impl Pressure {
 
     /// For how much of the time since then a task waited for a CPU, in words, if that was notable.
     pub fn end(&self) -> Option<String> {
-        words(now()?.saturating_sub(self.stalled), self.since.elapsed())
+        stall_text(now()?.saturating_sub(self.stalled), self.since.elapsed())
     }
 }
 
-fn words(stalled: Duration, elapsed: Duration) -> Option<String> {
+fn stall_text(stalled: Duration, elapsed: Duration) -> Option<String> {
     let percent = stalled.as_millis().checked_mul(100)?.checked_div(elapsed.as_millis())?;
     let percent = u64::try_from(percent).ok().filter(|percent| *percent >= NOTABLE_PERCENT)?;
     Some(format!(
@@ -61,9 +61,9 @@ mod tests {
         assert_eq!(stalled("full avg10=0.00 total=7"), None);
 
         let minute = Duration::from_secs(60);
-        assert_eq!(words(Duration::from_secs(5), minute), None);
-        let told = words(Duration::from_secs(30), minute).unwrap();
+        assert_eq!(stall_text(Duration::from_secs(5), minute), None);
+        let told = stall_text(Duration::from_secs(30), minute).unwrap();
         assert!(told.contains("50 %") && told.contains("60 s"), "{told}");
-        assert_eq!(words(Duration::ZERO, Duration::ZERO), None);
+        assert_eq!(stall_text(Duration::ZERO, Duration::ZERO), None);
     }
 }

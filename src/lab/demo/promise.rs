@@ -50,7 +50,7 @@ pub fn wrap(text: &str, indent: usize) -> String {
 }
 
 /// The promise of each engine's counters: `received = forwarded + hairpinned + punted + dropped`.
-pub fn conserved(counters: &[crate::engine::view::CountersView]) -> Promise {
+pub fn counters_conserved(counters: &[crate::engine::view::CountersView]) -> Promise {
     let details: Vec<_> = counters
         .iter()
         .map(|counters| {

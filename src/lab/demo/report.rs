@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::promise::{Promise, conserved, no_drops, wrap};
+use super::promise::{Promise, counters_conserved, no_drops, wrap};
 use super::{BySession, FlowName};
 use crate::engine::view::CountersView;
 use crate::lab::FirewallTotals;
@@ -60,11 +60,11 @@ pub struct TourFirewallReport {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Experience {
     /// `tcp`, `udp` or `icmp`, and where they were.
-    pub who: String,
+    pub flow_group: String,
     /// Number of flows.
     pub flows: usize,
     /// Number of flows that went on.
-    pub lived: usize,
+    pub survived: usize,
     /// Number of flows that were reset or refused.
     pub reset: usize,
     /// Number of flows that hung or failed in another way.
@@ -81,7 +81,7 @@ enum FlowLocation {
     Elsewhere,
     OnVictim,
     OpenedMeanwhile,
-    NotThen,
+    NotOpen,
 }
 
 impl TourFirewallReport {
@@ -91,15 +91,15 @@ impl TourFirewallReport {
         let of = |fate: FlowLocation| {
             groups.iter().filter(move |((at, _), _)| *at == fate).flat_map(|(_, flows)| flows.iter())
         };
-        let mut promises = vec![detection(evidence), untouched(evidence.failed_ms, of(FlowLocation::Elsewhere))];
+        let mut promises = vec![detection(evidence), undisturbed(evidence.failed_ms, of(FlowLocation::Elsewhere))];
         if evidence.resets {
-            promises.push(told(&evidence.victim, of(FlowLocation::OnVictim)));
+            promises.push(reset_in_time(&evidence.victim, of(FlowLocation::OnVictim)));
         }
-        promises.push(moved(&evidence.victim, of(FlowLocation::OnVictim)));
-        promises.push(fresh(of(FlowLocation::OpenedMeanwhile).chain(of(FlowLocation::NotThen))));
-        promises.push(stayed(evidence));
+        promises.push(moved_in_time(&evidence.victim, of(FlowLocation::OnVictim)));
+        promises.push(new_flows_served(of(FlowLocation::OpenedMeanwhile).chain(of(FlowLocation::NotOpen))));
+        promises.push(pins_stayed(evidence));
         promises.push(no_drops(&evidence.drops));
-        promises.push(conserved(&evidence.counters));
+        promises.push(counters_conserved(&evidence.counters));
         let experiences = groups.iter().map(|((fate, protocol), flows)| experience(evidence, *fate, protocol, flows));
         let mut lasting = evidence.after_heal.iter().filter(|(name, firewall)| {
             name.0 == "tcp" && **firewall != evidence.victim && evidence.at_failure.get(*name) == Some(firewall)
@@ -117,14 +117,14 @@ impl TourFirewallReport {
 fn groups(evidence: &FirewallEvidence) -> BTreeMap<(FlowLocation, &'static str), Vec<&FlowReport>> {
     let mut groups: BTreeMap<_, Vec<&FlowReport>> = BTreeMap::new();
     for flow in &evidence.flows {
-        groups.entry((fate(evidence, flow), protocol(flow))).or_default().push(flow);
+        groups.entry((location(evidence, flow), protocol(flow))).or_default().push(flow);
     }
     groups
 }
 
-fn fate(evidence: &FirewallEvidence, flow: &FlowReport) -> FlowLocation {
+fn location(evidence: &FirewallEvidence, flow: &FlowReport) -> FlowLocation {
     if flow.ended_ms < evidence.failed_ms || flow.opened_ms > evidence.failed_ms + DOWN_WITHIN_MS {
-        return FlowLocation::NotThen;
+        return FlowLocation::NotOpen;
     }
     match firewall_of(evidence, flow) {
         Some(firewall) if *firewall == evidence.victim => FlowLocation::OnVictim,
@@ -161,7 +161,7 @@ fn experience(evidence: &FirewallEvidence, fate: FlowLocation, protocol: &str, f
         FlowLocation::Elsewhere => format!("{protocol} elsewhere when {victim} failed"),
         FlowLocation::OnVictim => format!("{protocol} on {victim} when it failed"),
         FlowLocation::OpenedMeanwhile => format!("{protocol} opened while {victim} was failing"),
-        FlowLocation::NotThen => format!("{protocol} before or after that"),
+        FlowLocation::NotOpen => format!("{protocol} before or after that"),
     };
     Experience::of(who, flows)
 }
@@ -171,9 +171,9 @@ impl Experience {
     pub(super) fn of(who: String, flows: &[&FlowReport]) -> Self {
         let count = |wanted: &dyn Fn(&FlowEnd) -> bool| flows.iter().filter(|flow| wanted(&flow.end)).count();
         Self {
-            who,
+            flow_group: who,
             flows: flows.len(),
-            lived: count(&|end| *end == FlowEnd::Finished),
+            survived: count(&|end| *end == FlowEnd::Finished),
             reset: count(&|end| matches!(end, FlowEnd::Reset | FlowEnd::Refused)),
             broken: count(&|end| matches!(end, FlowEnd::Hung | FlowEnd::Failed(_))),
             lost: flows.iter().filter(|flow| flow.end == FlowEnd::Finished).map(|flow| flow.lost()).sum(),
@@ -191,7 +191,7 @@ fn detection(evidence: &FirewallEvidence) -> Promise {
     }
 }
 
-fn untouched<'a>(failed_ms: u64, flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
+fn undisturbed<'a>(failed_ms: u64, flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
     let flows: Vec<_> = flows.collect();
     let broken = flows.iter().filter(|flow| flow.end != FlowEnd::Finished).count();
     let lost: u64 = flows.iter().map(|flow| lost_since(failed_ms, flow)).sum();
@@ -208,7 +208,7 @@ fn lost_since(failed_ms: u64, flow: &FlowReport) -> u64 {
     flow.lost().saturating_sub(before as u64)
 }
 
-fn told<'a>(victim: &str, flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
+fn reset_in_time<'a>(victim: &str, flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
     let flows: Vec<_> = flows.filter(|flow| flow.protocol == Protocol::Tcp && flow.end != FlowEnd::Finished).collect();
     let late = |flow: &FlowReport| {
         !matches!(flow.end, FlowEnd::Reset | FlowEnd::Refused)
@@ -223,7 +223,7 @@ fn told<'a>(victim: &str, flows: impl Iterator<Item = &'a &'a FlowReport>) -> Pr
     }
 }
 
-fn moved<'a>(victim: &str, flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
+fn moved_in_time<'a>(victim: &str, flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
     let flows: Vec<_> = flows.filter(|flow| flow.protocol != Protocol::Tcp).collect();
     let slowest = flows.iter().map(|flow| flow.longest_stall_ms).max().unwrap_or(0);
     Promise {
@@ -233,7 +233,7 @@ fn moved<'a>(victim: &str, flows: impl Iterator<Item = &'a &'a FlowReport>) -> P
     }
 }
 
-fn fresh<'a>(flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
+fn new_flows_served<'a>(flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
     let flows: Vec<_> = flows.collect();
     let broken = flows.iter().filter(|flow| matches!(flow.end, FlowEnd::Hung | FlowEnd::Failed(_))).count();
     Promise {
@@ -243,7 +243,7 @@ fn fresh<'a>(flows: impl Iterator<Item = &'a &'a FlowReport>) -> Promise {
     }
 }
 
-fn stayed(evidence: &FirewallEvidence) -> Promise {
+fn pins_stayed(evidence: &FirewallEvidence) -> Promise {
     let both = evidence.before_heal.iter().filter_map(|(name, before)| Some((before, evidence.after_heal.get(name)?)));
     let (alive, moved) =
         both.fold((0, 0), |(alive, moved), (before, after)| (alive + 1, moved + usize::from(before != after)));
@@ -269,20 +269,20 @@ pub(super) fn experiences(lines: &[Experience]) -> String {
     for line in lines {
         text += &format!(
             "  {:<36}{:>8}{:>8}{:>6}{:>7}{:>5}{:>7}\n",
-            line.who,
+            line.flow_group,
             line.flows,
-            line.lived,
+            line.survived,
             line.reset,
             line.broken,
             line.lost,
-            stall(line.longest_stall_ms)
+            duration_text(line.longest_stall_ms)
         );
     }
     text + &wrap("lost: requests without answer in sessions that went on; stall: the longest time without an answer", 2)
 }
 
 /// Formats milliseconds, as seconds if there are many.
-fn stall(ms: u64) -> String {
+fn duration_text(ms: u64) -> String {
     if ms < 1000 { format!("{ms}ms") } else { format!("{:.1}s", ms as f64 / 1000.0) }
 }
 

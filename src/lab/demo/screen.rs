@@ -10,7 +10,7 @@ use crate::lab::traffic::Progress;
 use crate::lab::{FirewallTotals, Lab, LabError, Side};
 
 /// Columns for the reason of a server's state.
-const REASON: usize = 28;
+const REASON_WIDTH: usize = 28;
 
 /// Where the tour is shown.
 pub struct Screen {
@@ -65,7 +65,7 @@ pub fn show_firewalls(lab: &Lab, screen: &mut Screen, caption: &str, progress: P
 pub fn show_servers(lab: &Lab, screen: &mut Screen, caption: &str, progress: Progress) -> Result<(), LabError> {
     let servers = servers(lab, &mut screen.since)?;
     let drops: FirewallTotals =
-        lab.all_drops()?.into_iter().fold(FirewallTotals::default(), |sum, (_, drops)| FirewallTotals {
+        lab.all_firewall_totals()?.into_iter().fold(FirewallTotals::default(), |sum, (_, drops)| FirewallTotals {
             invalid: sum.invalid + drops.invalid,
             new_not_syn: sum.new_not_syn + drops.new_not_syn,
             passed: sum.passed + drops.passed,
@@ -136,7 +136,7 @@ impl Screen {
 
 fn firewalls(lab: &Lab) -> Result<Vec<Firewall>, LabError> {
     let [outer, inner] = [lab.firewalls(Side::Outer)?, lab.firewalls(Side::Inner)?];
-    let rows = lab.all_drops()?.into_iter().map(|(name, drops)| {
+    let rows = lab.all_firewall_totals()?.into_iter().map(|(name, drops)| {
         let [near, far] = [&outer, &inner].map(|seen| seen.iter().find(|firewall| firewall.name == name));
         Firewall {
             states: [near, far].map(|seen| seen.map_or_else(|| "?".to_owned(), |firewall| firewall.state.clone())),
@@ -206,7 +206,7 @@ fn server_table(rows: &[Server]) -> String {
     let all: u64 = rows.iter().map(|row| row.pages).sum();
     for row in rows {
         let weight = if row.backup { "backup".to_owned() } else { row.weight.to_string() };
-        let reason: String = row.reason.chars().take(REASON).collect();
+        let reason: String = row.reason.chars().take(REASON_WIDTH).collect();
         let line = format!(
             "  {:<6}{weight:<7}{:<6}{:<6}{:>8}{:>7}{:>7}  {reason}",
             row.name,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::BySession;
-use super::promise::{Promise, conserved, no_drops, wrap};
+use super::promise::{Promise, counters_conserved, no_drops, wrap};
 use super::report::{Experience, experiences, protocol};
 use crate::engine::view::CountersView;
 use crate::lab::FirewallTotals;
@@ -15,14 +15,14 @@ use crate::lab::traffic::{FlowEnd, FlowReport, PageReport, Protocol};
 /// 300 ms, and polling takes some more.
 const OUT_WITHIN_MS: u64 = 2_000;
 /// Time within which a client must know: the server is out, and the reset arrives.
-const TOLD_WITHIN_MS: u64 = 2_500;
+const CLIENT_RESET_WITHIN_MS: u64 = 2_500;
 /// A page that is requested this long after a server went out cannot reach that server.
-const SETTLED_MS: u64 = 300;
+const OUT_EFFECTIVE_MS: u64 = 300;
 /// Latency and the difference between the clocks of two programs: what was observed this long before a server was
 /// harmed may be a consequence of the harm.
-const CLOCKS_MS: u64 = 300;
+const CLOCK_SKEW_MS: u64 = 300;
 /// Percentage points by which a share may differ from the weights.
-const SHARE_OFF: f64 = 3.0;
+const SHARE_ERROR_MAX: f64 = 3.0;
 
 /// When a server was harmed, and when its web service was out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -50,7 +50,7 @@ pub struct ServerEvidence {
     /// The servers with their weights.
     pub weights: Vec<(String, u16)>,
     /// FlowEnd of the time in which every server was well, in milliseconds.
-    pub calm_ms: u64,
+    pub healthy_until_ms: u64,
     /// The server that was unplugged.
     pub unplugged: ServerOutage,
     /// The server whose pages were 503.
@@ -60,7 +60,7 @@ pub struct ServerEvidence {
     /// When all servers were healed, in milliseconds.
     pub healed_ms: u64,
     /// When all servers got sessions again, in milliseconds.
-    pub taken_in_ms: u64,
+    pub back_in_rotation_ms: u64,
     /// The server of each session when the first server was unplugged.
     pub at_failure: BySession,
     /// Reports of the flows to the echo service.
@@ -93,21 +93,21 @@ impl ServerReport {
     pub fn judge(evidence: &ServerEvidence) -> Self {
         let steady = |from: u64, to: u64| evidence.pages.iter().filter(move |page| (from..to).contains(&page.asked_ms));
         let mut promises = vec![
-            shared("while all live", evidence, steady(0, evidence.calm_ms)),
-            out(&evidence.unplugged, "an unplugged server", "no SYN-ACK"),
-            told(evidence),
-            moved(evidence),
-            untouched(evidence),
-            served(evidence),
-            out(&evidence.sick, "a server that answers 503", "HTTP 503, expected 200"),
-            nobody_meets(evidence),
-            sorry(evidence, steady(evidence.killed.out_ms() + SETTLED_MS, evidence.healed_ms)),
-            shared("after all were healed", evidence, steady(evidence.taken_in_ms, u64::MAX)),
+            shares_match_weights("while all live", evidence, steady(0, evidence.healthy_until_ms)),
+            detected_in_time(&evidence.unplugged, "an unplugged server", "no SYN-ACK"),
+            reset_in_time(evidence),
+            moved_in_time(evidence),
+            undisturbed(evidence),
+            pages_served(evidence),
+            detected_in_time(&evidence.sick, "a server that answers 503", "HTTP 503, expected 200"),
+            out_of_rotation(evidence),
+            sorry_server_answers(evidence, steady(evidence.killed.out_ms() + OUT_EFFECTIVE_MS, evidence.healed_ms)),
+            shares_match_weights("after all were healed", evidence, steady(evidence.back_in_rotation_ms, u64::MAX)),
         ];
         if !evidence.drops.is_empty() {
             promises.push(no_drops(&evidence.drops));
         }
-        promises.push(conserved(&evidence.counters));
+        promises.push(counters_conserved(&evidence.counters));
         let retried = evidence.pages.iter().filter(|page| page.tries > 1).count();
         let pages = format!(
             "{} pages: {} at the first try, {retried} by trying again, {} were a 503, {} failed",
@@ -129,7 +129,7 @@ fn server_of<'a>(evidence: &'a ServerEvidence, flow: &FlowReport) -> Option<&'a 
 
 /// The time until which no client can have noticed that a server was harmed, in milliseconds.
 const fn before(out: &ServerOutage) -> u64 {
-    out.at_ms.saturating_sub(CLOCKS_MS)
+    out.at_ms.saturating_sub(CLOCK_SKEW_MS)
 }
 
 fn flows_of<'a>(evidence: &'a ServerEvidence, server: &'a str) -> impl Iterator<Item = &'a FlowReport> {
@@ -158,7 +158,11 @@ fn lived_through(evidence: &ServerEvidence) -> Vec<Experience> {
     first.into_iter().chain(later).map(line).collect()
 }
 
-fn shared<'a>(when: &str, evidence: &ServerEvidence, pages: impl Iterator<Item = &'a PageReport>) -> Promise {
+fn shares_match_weights<'a>(
+    when: &str,
+    evidence: &ServerEvidence,
+    pages: impl Iterator<Item = &'a PageReport>,
+) -> Promise {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for page in pages {
         *counts.entry(page.server.as_deref().unwrap_or("nobody")).or_default() += 1;
@@ -169,7 +173,7 @@ fn shared<'a>(when: &str, evidence: &ServerEvidence, pages: impl Iterator<Item =
     let strangers = counts.keys().any(|name| !evidence.weights.iter().any(|(server, _)| server == name));
     let even = evidence.weights.iter().all(|(server, weight)| {
         let count = counts.get(server.as_str()).copied().unwrap_or(0);
-        (percent(count) - f64::from(*weight) * 100.0 / f64::from(weights)).abs() <= SHARE_OFF
+        (percent(count) - f64::from(*weight) * 100.0 / f64::from(weights)).abs() <= SHARE_ERROR_MAX
     });
     let weights = evidence.weights.iter().map(|(_, weight)| weight.to_string()).collect::<Vec<_>>().join(":");
     let shares = counts.iter().map(|(server, count)| format!("{server} {:.0} %", percent(*count))).collect::<Vec<_>>();
@@ -180,7 +184,7 @@ fn shared<'a>(when: &str, evidence: &ServerEvidence, pages: impl Iterator<Item =
     }
 }
 
-fn out(out: &ServerOutage, who: &str, reason: &str) -> Promise {
+fn detected_in_time(out: &ServerOutage, who: &str, reason: &str) -> Promise {
     let after = out.after_ms.map_or_else(|| "never".to_owned(), |ms| format!("after {ms} ms"));
     Promise {
         what: format!("{who} is out within {OUT_WITHIN_MS} ms, and the reason is told"),
@@ -189,39 +193,39 @@ fn out(out: &ServerOutage, who: &str, reason: &str) -> Promise {
     }
 }
 
-fn told(evidence: &ServerEvidence) -> Promise {
+fn reset_in_time(evidence: &ServerEvidence) -> Promise {
     let server = &evidence.unplugged.server;
     let flows: Vec<_> = flows_of(evidence, server).filter(|flow| flow.protocol == Protocol::Tcp).collect();
     let in_time = |flow: &&&FlowReport| {
         matches!(flow.end, FlowEnd::Reset | FlowEnd::Refused)
-            && flow.waited_ms.is_some_and(|waited| waited <= TOLD_WITHIN_MS)
+            && flow.waited_ms.is_some_and(|waited| waited <= CLIENT_RESET_WITHIN_MS)
     };
     let told = flows.iter().filter(in_time).count();
     let slowest = flows.iter().filter_map(|flow| flow.waited_ms).max().unwrap_or(0);
     Promise {
-        what: format!("its TCP sessions are reset within {TOLD_WITHIN_MS} ms instead of hanging"),
+        what: format!("its TCP sessions are reset within {CLIENT_RESET_WITHIN_MS} ms instead of hanging"),
         kept: !flows.is_empty() && told == flows.len(),
         detail: format!("{told} reset, the last after {slowest} ms, {} later or never", flows.len() - told),
     }
 }
 
-fn moved(evidence: &ServerEvidence) -> Promise {
+fn moved_in_time(evidence: &ServerEvidence) -> Promise {
     let server = &evidence.unplugged.server;
     let flows: Vec<_> = flows_of(evidence, server).filter(|flow| flow.protocol == Protocol::Udp).collect();
     // After that, the next server to be harmed may be the flow's own.
-    let silent = evidence.unplugged.at_ms + TOLD_WITHIN_MS..before(&evidence.killed);
+    let silent = evidence.unplugged.at_ms + CLIENT_RESET_WITHIN_MS..before(&evidence.killed);
     // A flow that lost more than its first requests never went on.
     let late = flows.iter().filter(|flow| flow.lost_at_ms.iter().any(|at| silent.contains(at))).count();
     let longest = flows.iter().map(|flow| flow.longest_stall_ms).max().unwrap_or(0);
     Promise {
-        what: format!("its UDP flows go on at another server within {TOLD_WITHIN_MS} ms"),
+        what: format!("its UDP flows go on at another server within {CLIENT_RESET_WITHIN_MS} ms"),
         kept: !flows.is_empty() && late == 0 && flows.iter().all(|flow| flow.answered > 0),
         detail: format!("{} flows, {late} later or never, the longest silence {longest} ms", flows.len()),
     }
 }
 
 /// Sessions of the other servers, until their own server was killed.
-fn untouched(evidence: &ServerEvidence) -> Promise {
+fn undisturbed(evidence: &ServerEvidence) -> Promise {
     let (mut flows, mut broken, mut lost) = (0, 0, 0);
     for flow in &evidence.flows {
         let Some(server) = server_of(evidence, flow).filter(|server| *server != evidence.unplugged.server) else {
@@ -240,13 +244,13 @@ fn untouched(evidence: &ServerEvidence) -> Promise {
     }
 }
 
-fn served(evidence: &ServerEvidence) -> Promise {
+fn pages_served(evidence: &ServerEvidence) -> Promise {
     let failed = evidence.pages.iter().filter(|page| page.status.is_none()).count();
     let retried: Vec<_> = evidence.pages.iter().filter(|page| page.tries > 1).collect();
     let slowest = evidence.pages.iter().map(|page| page.took_ms).max().unwrap_or(0);
     Promise {
-        what: format!("every page arrives within {TOLD_WITHIN_MS} ms, by a retry where its server died"),
-        kept: !evidence.pages.is_empty() && failed == 0 && slowest <= TOLD_WITHIN_MS,
+        what: format!("every page arrives within {CLIENT_RESET_WITHIN_MS} ms, by a retry where its server died"),
+        kept: !evidence.pages.is_empty() && failed == 0 && slowest <= CLIENT_RESET_WITHIN_MS,
         detail: format!(
             "{} pages, {} retried, {failed} failed, the slowest took {slowest} ms",
             evidence.pages.len(),
@@ -256,9 +260,9 @@ fn served(evidence: &ServerEvidence) -> Promise {
 }
 
 /// After the sick server is out, no client gets its 503.
-fn nobody_meets(evidence: &ServerEvidence) -> Promise {
+fn out_of_rotation(evidence: &ServerEvidence) -> Promise {
     let sick: Vec<_> = evidence.pages.iter().filter(|page| page.status == Some(503)).collect();
-    let late = sick.iter().filter(|page| page.asked_ms > evidence.sick.out_ms() + SETTLED_MS).count();
+    let late = sick.iter().filter(|page| page.asked_ms > evidence.sick.out_ms() + OUT_EFFECTIVE_MS).count();
     Promise {
         what: "a server that is out gets no new sessions".to_owned(),
         kept: evidence.sick.after_ms.is_some() && late == 0,
@@ -266,7 +270,7 @@ fn nobody_meets(evidence: &ServerEvidence) -> Promise {
     }
 }
 
-fn sorry<'a>(evidence: &ServerEvidence, pages: impl Iterator<Item = &'a PageReport>) -> Promise {
+fn sorry_server_answers<'a>(evidence: &ServerEvidence, pages: impl Iterator<Item = &'a PageReport>) -> Promise {
     let pages: Vec<_> = pages.collect();
     let right = pages.iter().filter(|page| page.server.as_deref() == Some("sorry")).count();
     Promise {
@@ -335,12 +339,12 @@ mod tests {
         let sick = PageReport { status: Some(503), ..page(10_500, "s2") };
         ServerEvidence {
             weights: [("s1", 2), ("s2", 1), ("s3", 1)].map(|(name, weight)| (name.to_owned(), weight)).to_vec(),
-            calm_ms: 5_000,
+            healthy_until_ms: 5_000,
             unplugged: out("s1", 5_000, "no SYN-ACK in 300ms"),
             sick: out("s2", 10_000, "HTTP 503, expected 200"),
             killed: out("s3", 15_000, "connection refused"),
             healed_ms: 20_000,
-            taken_in_ms: 23_000,
+            back_in_rotation_ms: 23_000,
             at_failure: [by("tcp", 1, "s1"), by("udp", 2, "s1"), by("tcp", 3, "s2"), by("tcp", 4, "s3")].into(),
             flows: vec![
                 flow(Protocol::Tcp, 1, FlowEnd::Reset, 6_000),

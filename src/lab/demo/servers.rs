@@ -15,23 +15,23 @@ use crate::lab::traffic::ECHO_PORT;
 use crate::lab::{Lab, LabError, ServerFault, Side, Station, Topology, pause};
 
 /// Number of servers that are harmed.
-pub const HARMED: u8 = 3;
+pub const FAILED_SERVERS: u8 = 3;
 /// Time of traffic before the first server is harmed.
-const CALM: Duration = Duration::from_secs(5);
+const BEFORE_FAILURE: Duration = Duration::from_secs(5);
 /// Duration of each stage.
-const STAGE: Duration = Duration::from_secs(5);
+const STAGE_TIME: Duration = Duration::from_secs(5);
 /// Time of traffic after all servers were healed.
-const RECOVERED: Duration = Duration::from_secs(6);
+const AFTER_RECOVERY: Duration = Duration::from_secs(6);
 /// Extra time for the stages on a busy machine.
 const SLACK: Duration = Duration::from_secs(2);
 /// The last listing of sessions is made this long before the traffic ends.
-const LAST_LOOK: Duration = Duration::from_secs(1);
-/// Time for healed servers to get sessions again, within [`RECOVERED`].
-const TAKEN_IN: Duration = Duration::from_secs(4);
+const LAST_LISTING_BEFORE_END: Duration = Duration::from_secs(1);
+/// Time for healed servers to get sessions again, within [`AFTER_RECOVERY`].
+const BACK_IN_ROTATION: Duration = Duration::from_secs(4);
 /// Longer than a page takes.
-const ON_THE_WAY: Duration = Duration::from_millis(500);
+const PAGE_TIME_MAX: Duration = Duration::from_millis(500);
 /// Time within which a server must be out; otherwise the tour goes on without it.
-const PATIENCE: Duration = Duration::from_secs(4);
+const OUT_TIMEOUT: Duration = Duration::from_secs(4);
 
 pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Result<ServerReport, LabError> {
     let vip = lab.topology().vip();
@@ -41,26 +41,26 @@ pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Res
         vip.v4, vip.v6
     ));
     let plans = plans(lab.topology());
-    let duration = CALM + STAGE * 3 + RECOVERED + SLACK;
+    let duration = BEFORE_FAILURE + STAGE_TIME * 3 + AFTER_RECOVERY + SLACK;
     let mut tour = Tour::start(lab, screen, stop, screen::show_servers, duration, &plans)?;
 
-    tour.watch(CALM, "servers share by weight")?;
+    tour.watch(BEFORE_FAILURE, "servers share by weight")?;
     let calm_ms = tour.elapsed_ms();
     let mut at_failure = sessions(tour.lab)?;
-    let unplugged = harm(&mut tour, 1, ServerFault::Unplugged, |tour| {
+    let unplugged = fail_server(&mut tour, 1, ServerFault::Unplugged, |tour| {
         // The second copy has the sessions that were opened while the first was made.
         at_failure.extend(sessions(tour.lab)?);
         tour.screen.note("s1 is unplugged under load: nobody is left to answer, not even by a reset.");
         Ok(())
     })?;
-    let sick = harm(&mut tour, 2, ServerFault::Sick, |tour| {
+    let sick = fail_server(&mut tour, 2, ServerFault::Sick, |tour| {
         tour.screen
             .note("s2 falls sick: its web server answers 503. It echoes as well as before, and keeps those sessions.");
         Ok(())
     })?;
     let servers = tour.lab.topology().servers;
-    let killed = harm(&mut tour, 3, ServerFault::Killed, |tour| {
-        for number in HARMED + 1..=servers {
+    let killed = fail_server(&mut tour, 3, ServerFault::Killed, |tour| {
+        for number in FAILED_SERVERS + 1..=servers {
             tour.lab.fail_server(Station::Server(number), ServerFault::Killed)?;
         }
         tour.screen.note("The programs of the last servers are killed: the sorry server speaks.");
@@ -71,29 +71,29 @@ pub fn run(lab: &mut Lab, screen: &mut screen::Screen, stop: &AtomicBool) -> Res
     (1..=servers).try_for_each(|number| tour.lab.heal_server(Station::Server(number)))?;
     tour.screen.note("All servers are healed.");
     let healed_at = Instant::now();
-    while !all_up(tour.lab)? && healed_at.elapsed() < TAKEN_IN {
+    while !all_up(tour.lab)? && healed_at.elapsed() < BACK_IN_ROTATION {
         tour.watch(Duration::from_millis(100), "servers come back")?;
     }
     // Pages that were under way may still be the sorry server's.
-    tour.watch(ON_THE_WAY, "servers share by weight again")?;
+    tour.watch(PAGE_TIME_MAX, "servers share by weight again")?;
     let taken_in_ms = tour.elapsed_ms();
-    let left = duration.saturating_sub(Duration::from_millis(taken_in_ms) + LAST_LOOK);
+    let left = duration.saturating_sub(Duration::from_millis(taken_in_ms) + LAST_LISTING_BEFORE_END);
     tour.watch(left, "servers share by weight again")?;
     let explained = explain(tour.lab)?;
     let said = tour.finish()?;
     let farm = lab.topology().farm.clone().unwrap_or_default();
     Ok(ServerReport::judge(&ServerEvidence {
         weights: (1..=servers).map(|number| (Station::Server(number).to_string(), farm.weight(number))).collect(),
-        calm_ms,
+        healthy_until_ms: calm_ms,
         unplugged,
         sick,
         killed,
         healed_ms,
-        taken_in_ms,
+        back_in_rotation_ms: taken_in_ms,
         at_failure,
         flows: said.flows,
         pages: said.pages,
-        drops: lab.all_drops()?,
+        drops: lab.all_firewall_totals()?,
         counters: lab.all_counters()?,
         explained,
     }))
@@ -111,7 +111,7 @@ fn plans(topology: &Topology) -> Vec<(Station, String)> {
 }
 
 /// Harms a server, announces it, watches for one stage, and returns when and why its web service was out.
-fn harm(
+fn fail_server(
     tour: &mut Tour<'_>,
     number: u8,
     harm: ServerFault,
@@ -124,7 +124,7 @@ fn harm(
     let since = Instant::now();
     tour.lab.fail_server(node, harm)?;
     tell(tour)?;
-    while out.after_ms.is_none() && since.elapsed() < PATIENCE {
+    while out.after_ms.is_none() && since.elapsed() < OUT_TIMEOUT {
         tour.watch(Duration::from_millis(100), &format!("{name}: {}", harm.words()))?;
         if let Some(down) = page_server(tour.lab, &name)?.filter(|server| server.state == "down") {
             out.after_ms = Some(millis(since.elapsed().saturating_sub(Duration::from_millis(down.since_ms))));
@@ -132,7 +132,7 @@ fn harm(
         }
         pause(Duration::from_millis(20));
     }
-    tour.watch(STAGE.saturating_sub(since.elapsed()), &format!("{name} is out of the pages"))?;
+    tour.watch(STAGE_TIME.saturating_sub(since.elapsed()), &format!("{name} is out of the pages"))?;
     Ok(out)
 }
 

@@ -14,7 +14,7 @@ use crate::lab::traffic::{FlowReport, OutputLine, PageReport, Progress};
 use crate::lab::{Lab, LabError, Station, pause};
 
 /// How long a traffic program may still wait for its last answers after its end.
-const LAST_ANSWERS: Duration = Duration::from_secs(15);
+const FINISH_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// One part of the tour.
 pub struct Tour<'a> {
@@ -36,7 +36,7 @@ pub type Table = fn(&Lab, &mut Screen, &str, Progress) -> Result<(), LabError>;
 /// A traffic program with its output so far.
 struct Program {
     child: Child,
-    said: Arc<Mutex<ProgramOutput>>,
+    output: Arc<Mutex<ProgramOutput>>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -108,7 +108,7 @@ impl<'a> Tour<'a> {
         self.shown = Some(Instant::now());
         let mut progress = Progress { at_ms: self.elapsed_ms(), ..Progress::default() };
         for program in &self.programs {
-            let said = program.said.lock().unwrap_or_else(PoisonError::into_inner);
+            let said = program.output.lock().unwrap_or_else(PoisonError::into_inner);
             let read = said.pages.iter().filter(|page| page.status.is_some()).count() as u64;
             progress.sent += said.progress.sent + said.pages.len() as u64;
             progress.answered += said.progress.answered + read;
@@ -121,7 +121,7 @@ impl<'a> Tour<'a> {
     /// # Errors
     /// The user interrupts the tour.
     pub fn finish(mut self) -> Result<ProgramOutput, LabError> {
-        let deadline = self.start + self.duration + LAST_ANSWERS;
+        let deadline = self.start + self.duration + FINISH_TIMEOUT;
         let mut all = ProgramOutput::default();
         for program in &mut self.programs {
             while program.child.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < deadline {
@@ -165,7 +165,7 @@ impl Program {
                 }
             }
         });
-        Ok(Self { child, said, reader: Some(reader) })
+        Ok(Self { child, output: said, reader: Some(reader) })
     }
 
     /// Ends the program if it still runs, and returns its output in the tour's time.
@@ -176,7 +176,7 @@ impl Program {
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
-        let mut said = std::mem::take(&mut *self.said.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut said = std::mem::take(&mut *self.output.lock().unwrap_or_else(PoisonError::into_inner));
         said.shift();
         said
     }

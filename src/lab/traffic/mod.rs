@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::io::sockopt;
 
-pub use pages::{PageReport, Pages, read_pages};
+pub use pages::{PagePlan, PageReport, read_pages};
 pub use serve::{Serve, serve};
 
 /// Port of the echo service over TCP and UDP (RFC 862).
@@ -45,11 +45,11 @@ pub struct TrafficPlan {
     /// How long requests are sent.
     pub duration: Duration,
     /// Time after which an unanswered request counts as lost, and a TCP flow as hung.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// Whether a TCP flow that was cut is opened again, as a new flow.
     pub reopen: bool,
     /// Time after which a TCP flow finishes and a new one takes its place; `None`: it lasts.
-    pub life: Option<Duration>,
+    pub lifetime: Option<Duration>,
 }
 
 /// Protocol of a flow.

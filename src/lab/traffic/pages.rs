@@ -19,7 +19,7 @@ const RETRY: Duration = Duration::from_millis(20);
 
 /// What the readers are to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pages {
+pub struct PagePlan {
     /// Address of the web server.
     pub to: SocketAddr,
     /// Number of readers at the same time.
@@ -29,7 +29,7 @@ pub struct Pages {
     /// How long pages are requested.
     pub duration: Duration,
     /// Time after which a page has failed, all attempts included.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
 /// What became of a page.
@@ -50,7 +50,7 @@ pub struct PageReport {
 }
 
 /// Reads pages and passes a [`OutputLine`] for each to `print`.
-pub async fn read_pages(pages: Pages, mut print: impl FnMut(&OutputLine)) {
+pub async fn read_pages(pages: PagePlan, mut print: impl FnMut(&OutputLine)) {
     let start = Instant::now();
     // Tells the reader of the lines when this program's clock started.
     print(&OutputLine::Progress(Progress::default()));
@@ -77,7 +77,7 @@ pub async fn read_pages(pages: Pages, mut print: impl FnMut(&OutputLine)) {
 }
 
 /// Tries until there is an answer, or patience is over.
-async fn page(pages: &Pages, start: Instant) -> PageReport {
+async fn page(pages: &PagePlan, start: Instant) -> PageReport {
     let asked = Instant::now();
     let mut report = PageReport {
         asked_ms: millis(start.elapsed()),
@@ -87,7 +87,7 @@ async fn page(pages: &Pages, start: Instant) -> PageReport {
         status: None,
         server: None,
     };
-    while let Some(left) = pages.patience.checked_sub(asked.elapsed()) {
+    while let Some(left) = pages.timeout.checked_sub(asked.elapsed()) {
         report.tries += 1;
         let tried = Instant::now();
         let answer = timeout(left, get(pages.to)).await;

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 pub(super) async fn run(flow: Flow) {
     loop {
         let report = connection(&flow).await;
-        let again = if report.end == FlowEnd::Finished { flow.plan.life.is_some() } else { flow.plan.reopen };
+        let again = if report.end == FlowEnd::Finished { flow.plan.lifetime.is_some() } else { flow.plan.reopen };
         flow.close_report(report).await;
         if !again || Instant::now() >= flow.stop() {
             return;
@@ -26,7 +26,7 @@ pub(super) async fn run(flow: Flow) {
 async fn connection(flow: &Flow) -> FlowReport {
     let mut report = flow.open_report();
     let begun = Instant::now();
-    let mut stream = match timeout(flow.plan.patience, TcpStream::connect(flow.plan.to)).await {
+    let mut stream = match timeout(flow.plan.timeout, TcpStream::connect(flow.plan.to)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return ended(report, end_of(&error), begun),
         Err(_) => return ended(report, FlowEnd::Hung, begun),
@@ -35,7 +35,7 @@ async fn connection(flow: &Flow) -> FlowReport {
     report.local = stream.local_addr().ok().map(|address| address.to_string());
     let _ = stream.set_nodelay(true);
     let mut answer = vec![0; message(0, flow.plan.size).len()];
-    let until = flow.plan.life.map_or(flow.stop(), |life| flow.stop().min(begun + life));
+    let until = flow.plan.lifetime.map_or(flow.stop(), |life| flow.stop().min(begun + life));
     // However long connecting took, one request is sent, because a flow without requests proves nothing.
     while Instant::now() < until || report.sent == 0 {
         let request = message(report.sent, flow.plan.size);
@@ -46,7 +46,7 @@ async fn connection(flow: &Flow) -> FlowReport {
             stream.write_all(&request).await?;
             stream.read_exact(&mut answer).await
         };
-        match timeout(flow.plan.patience, exchange).await {
+        match timeout(flow.plan.timeout, exchange).await {
             Ok(Ok(_)) if answer == request => {}
             Ok(Ok(_)) => {
                 return ended(report, FlowEnd::Failed("the answer differs from the request".to_owned()), asked);
@@ -64,7 +64,7 @@ async fn connection(flow: &Flow) -> FlowReport {
         stream.shutdown().await?;
         stream.read(&mut answer).await
     };
-    match timeout(flow.plan.patience, goodbye).await {
+    match timeout(flow.plan.timeout, goodbye).await {
         Ok(Ok(0)) => report,
         Ok(Ok(_)) => ended(report, FlowEnd::Failed("data after the last answer".to_owned()), asked),
         Ok(Err(error)) => ended(report, end_of(&error), asked),

@@ -12,9 +12,9 @@ fn plan(protocol: Protocol, to: SocketAddr) -> TrafficPlan {
         interval: Duration::from_millis(10),
         size: 100,
         duration: Duration::from_millis(200),
-        patience: Duration::from_millis(500),
+        timeout: Duration::from_millis(500),
         reopen: true,
-        life: None,
+        lifetime: None,
     }
 }
 
@@ -57,7 +57,7 @@ async fn short_lived_flows_follow_one_another() {
     let (echo, _) = server().await;
 
     let flows =
-        flows(TrafficPlan { flows: 1, life: Some(Duration::from_millis(30)), ..plan(Protocol::Tcp, echo) }).await;
+        flows(TrafficPlan { flows: 1, lifetime: Some(Duration::from_millis(30)), ..plan(Protocol::Tcp, echo) }).await;
 
     assert!(flows.len() >= 3, "{flows:?}");
     assert!(flows.iter().all(|flow| flow.end == FlowEnd::Finished && flow.lost() == 0), "{flows:?}");

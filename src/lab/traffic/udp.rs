@@ -31,7 +31,7 @@ pub(super) async fn run(flow: Flow) {
     let mut buffer = vec![0; 65_536];
     let mut last = Instant::now();
     let mut ticks = tokio::time::interval(flow.plan.interval);
-    let give_up = flow.stop() + flow.plan.patience;
+    let give_up = flow.stop() + flow.plan.timeout;
     loop {
         let sending = Instant::now() < flow.stop();
         if !sending && (report.answered == report.sent || Instant::now() >= give_up) {
@@ -61,8 +61,7 @@ pub(super) async fn run(flow: Flow) {
         }
     }
     if report.answered < report.sent {
-        report.longest_stall_ms =
-            report.longest_stall_ms.max(millis(last.elapsed().saturating_sub(flow.plan.patience)));
+        report.longest_stall_ms = report.longest_stall_ms.max(millis(last.elapsed().saturating_sub(flow.plan.timeout)));
     }
     report.lost_at_ms = open.into_iter().flatten().take(LOST_MAX).collect();
     flow.close_report(report).await;

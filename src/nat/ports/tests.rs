@@ -54,7 +54,7 @@ fn a_port_that_served_nobody_needs_no_rest() {
     let pool = PoolKey { protocol: 6, source, server };
     let port = pools.acquire(0, pool, client(1), 5000, NOW).unwrap();
 
-    pools.put_back(6, Endpoint { address: source, port }, server, client(1));
+    pools.release_unused(6, Endpoint { address: source, port }, server, client(1));
     assert_eq!(pools.acquire(0, pool, client(1), 5000, NOW), Ok(port));
 }
 
@@ -169,7 +169,7 @@ proptest! {
     #[test]
     fn a_port_serves_one_flow_of_a_server_at_a_time_and_rests_before_the_next(acts in acts()) {
         const FEW: RangeInclusive<u16> = 2000..=2011;
-        let pools = PortPools::new(3, 8, REST, 7).limited_to(FEW);
+        let pools = PortPools::new(3, 8, REST, 7).with_ports(FEW);
         let mut now = NOW;
         let mut live: Vec<(u8, u16)> = Vec::new();
         let mut resting: BTreeMap<(u8, u16), Instant> = BTreeMap::new();
@@ -201,7 +201,7 @@ proptest! {
                 }
                 Act::PutBack(which) if !live.is_empty() => {
                     let (number, port) = live.swap_remove(which.index(live.len()));
-                    pools.put_back(6, Endpoint { address: SOURCE, port }, server(number), client(1));
+                    pools.release_unused(6, Endpoint { address: SOURCE, port }, server(number), client(1));
                     resting.remove(&(number, port));
                 }
                 Act::Release(_) | Act::PutBack(_) => {}
@@ -222,7 +222,7 @@ proptest! {
 
     #[test]
     fn a_flow_of_another_server_may_have_the_port_that_one_serves(random in 2000..2900_u16, workers in 1..8_u16) {
-        let pools = PortPools::new(workers, 8, REST, 7).limited_to(2000..=2999);
+        let pools = PortPools::new(workers, 8, REST, 7).with_ports(2000..=2999);
         let worker = random % workers;
         let first = pools.acquire(worker, pool(6, 1), client(1), random, NOW);
         prop_assert_eq!(first, Ok(random));

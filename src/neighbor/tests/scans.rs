@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::super::room::OPEN_SHARE;
+use super::super::eviction::OPEN_SHARE;
 use super::*;
 
 fn wide(n: u32) -> NeighborKey {
@@ -19,21 +19,21 @@ fn source(n: u8) -> RequestSource {
 fn during_a_scan(per_ms: u32, of_scanner: impl Fn(u32) -> RequestSource, of_others: RequestSource) -> (Table, usize) {
     let mut table = table(1024, 256);
     for n in 0..700 {
-        table.park(wide(0x8000 + n), source(200), 0, at(0));
-        table.heard(wide(0x8000 + n), MAC, NeighborMessage::Answer, at(0));
+        table.send_or_queue(wide(0x8000 + n), source(200), 0, at(0));
+        table.handle_message(wide(0x8000 + n), MAC, NeighborMessage::Reply, at(0));
     }
     let mut scanned = 0;
     let mut served = 0;
     for millis in 1..9_000_u64 {
         table.handle_timeout(at(millis));
         for _ in 0..per_ms {
-            table.park(wide(scanned % 0x8000), of_scanner(scanned), 1, at(millis));
+            table.send_or_queue(wide(scanned % 0x8000), of_scanner(scanned), 1, at(millis));
             scanned += 1;
         }
         let number = (millis / 300) as u32;
         match millis % 300 {
-            100 => table.park(wide(0x9000 + number), of_others, 1_000 + number, at(millis)),
-            120 => table.heard(wide(0x9000 + number), MAC, NeighborMessage::Answer, at(millis)),
+            100 => table.send_or_queue(wide(0x9000 + number), of_others, 1_000 + number, at(millis)),
+            120 => table.handle_message(wide(0x9000 + number), MAC, NeighborMessage::Reply, at(millis)),
             _ => {}
         }
         served += actions(&mut table)
@@ -113,19 +113,19 @@ proptest! {
             match step {
                 Step::Park(n, who) => {
                     parked += 1;
-                    table.park(wide(n), source(who), 1, at(now));
+                    table.send_or_queue(wide(n), source(who), 1, at(now));
                 }
                 Step::Hear(n, mac, how) => {
-                    let heard = [NeighborMessage::Answer, NeighborMessage::Question, NeighborMessage::Announcement][usize::from(how)];
-                    may_displace = heard == NeighborMessage::Answer;
-                    table.heard(wide(n), MacAddr([2, 0, 0, 0, 1, mac]), heard, at(now));
+                    let heard = [NeighborMessage::Reply, NeighborMessage::Request, NeighborMessage::Announcement][usize::from(how)];
+                    may_displace = heard == NeighborMessage::Reply;
+                    table.handle_message(wide(n), MacAddr([2, 0, 0, 0, 1, mac]), heard, at(now));
                 }
                 Step::Keep(n) if kept.len() < 4 => {
                     may_displace = true;
                     kept.insert(wide(n));
-                    table.keep(wide(n), n % 2 == 0, at(now));
+                    table.keep_resolved(wide(n), n % 2 == 0, at(now));
                     let wanted = kept.iter().map(|key| (*key, false)).collect();
-                    table.keep_only(&wanted, at(now));
+                    table.set_kept(&wanted, at(now));
                 }
                 Step::Keep(_) => {}
                 Step::Wait(millis) => {
@@ -156,7 +156,7 @@ proptest! {
             prop_assert!(ended + lost + counters.unanswered + table.waiting() as u64 >= parked);
             prop_assert!(table.timers.iter().all(|(due, key)| table.entries.get(key).is_some_and(|entry| entry.timer == Some(*due))));
             prop_assert_eq!(table.entries.values().map(|entry| entry.waiting.len()).sum::<usize>(), table.waiting());
-            prop_assert_eq!(table.rooms.open_len() + table.rooms.known_len() + kept.len(), table.len());
+            prop_assert_eq!(table.eviction.open_len() + table.eviction.known_len() + kept.len(), table.len());
         }
     }
 }

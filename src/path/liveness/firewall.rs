@@ -1,8 +1,8 @@
 //! One firewall over all its paths: the administrative state, whether it answers ARP and neighbour discovery, and the
 //! resulting state.
 
-use super::leg::PeerPaths;
-use super::values::{FirewallState, StateReason, Status};
+use super::peer_paths::PeerPaths;
+use super::values::{FirewallState, StateReason, StateSince};
 use crate::id::{GroupId, PeerId};
 use crate::path::AdminState;
 use crate::time::Instant;
@@ -18,15 +18,15 @@ pub(super) struct FirewallStatus {
     pub(super) deadline: Option<Instant>,
     pub(super) deadline_passed: bool,
     /// Whether the engine's own link to the firewall is down.
-    pub(super) is_cut_off: bool,
+    pub(super) is_link_down: bool,
     /// Whether the firewall does not answer ARP and neighbour discovery, respectively.
     pub(super) silent: [bool; 2],
-    pub(super) status: Status<FirewallState>,
+    pub(super) status: StateSince<FirewallState>,
 }
 
 impl FirewallStatus {
     pub(super) fn new(group: GroupId, slot: usize, admin: AdminState, now: Instant) -> Self {
-        let status = Status { state: FirewallState::Down, reason: StateReason::Starting, since: now };
+        let status = StateSince { state: FirewallState::Down, reason: StateReason::Starting, since: now };
         Self {
             group,
             slot,
@@ -34,7 +34,7 @@ impl FirewallStatus {
             effective: (AdminState::Ready, None),
             deadline: None,
             deadline_passed: false,
-            is_cut_off: false,
+            is_link_down: false,
             silent: [false; 2],
             status,
         }
@@ -44,11 +44,11 @@ impl FirewallStatus {
         let commanded = self.effective.1.map_or(StateReason::Commanded, StateReason::CommandedAt);
         let bit = 1 << self.slot;
         let legs = || legs.iter().filter(|leg| leg.group == self.group && leg.exists & bit != 0);
-        let trouble = legs().find_map(|leg| leg.trouble(bit));
-        let works = legs().any(|leg| leg.trouble(bit).is_none());
+        let trouble = legs().find_map(|leg| leg.unhealthy_reason(bit));
+        let works = legs().any(|leg| leg.unhealthy_reason(bit).is_none());
         match (self.effective.0, works, trouble) {
             (AdminState::Maint, _, _) => (FirewallState::Maint, commanded),
-            (AdminState::Ready | AdminState::Drain, _, _) if self.is_cut_off => {
+            (AdminState::Ready | AdminState::Drain, _, _) if self.is_link_down => {
                 (FirewallState::Down, StateReason::Link)
             }
             (AdminState::Ready | AdminState::Drain, false, trouble) => {
@@ -59,7 +59,7 @@ impl FirewallStatus {
             }
             (AdminState::Drain, true, _) => (FirewallState::Drain, commanded),
             (AdminState::Ready, true, Some(reason)) => (FirewallState::Degraded, reason),
-            (AdminState::Ready, true, None) => (FirewallState::Up, StateReason::Well),
+            (AdminState::Ready, true, None) => (FirewallState::Up, StateReason::Healthy),
         }
     }
 }

@@ -23,7 +23,7 @@ fn config(firewalls: u16, min_up: u16) -> LivenessConfig {
         members: (0..firewalls).map(|number| (FirewallId(number), AdminState::Ready)).collect(),
         min_up,
         drain_timeout: Some(Duration::from_secs(5)),
-        timing: PathTiming { grace: GRACE, recall: RECALL },
+        timing: PathTiming { grace: GRACE, recheck: RECALL },
     };
     LivenessConfig {
         groups: vec![group],
@@ -32,10 +32,10 @@ fn config(firewalls: u16, min_up: u16) -> LivenessConfig {
     }
 }
 
-const UP: PathHealth = PathHealth { verdict: PathState::Up, takes_new: true, failing: false };
-const HELD: PathHealth = PathHealth { verdict: PathState::Up, takes_new: false, failing: false };
-const FAILING: PathHealth = PathHealth { verdict: PathState::Up, takes_new: true, failing: true };
-const DOWN: PathHealth = PathHealth { verdict: PathState::Down, takes_new: false, failing: true };
+const UP: PathHealth = PathHealth { verdict: PathState::Up, accepts_new_flows: true, failing: false };
+const HELD: PathHealth = PathHealth { verdict: PathState::Up, accepts_new_flows: false, failing: false };
+const FAILING: PathHealth = PathHealth { verdict: PathState::Up, accepts_new_flows: true, failing: true };
+const DOWN: PathHealth = PathHealth { verdict: PathState::Down, accepts_new_flows: false, failing: true };
 
 /// The liveness of IPv4 paths to one peer, with a clock.
 struct Lab {
@@ -58,7 +58,7 @@ impl Lab {
     /// Reports these probe results for the firewalls' paths, and evaluates 50 ms later.
     fn paths(&mut self, health: &[PathHealth]) -> Vec<LivenessChange> {
         for (number, health) in health.iter().enumerate() {
-            self.liveness.path(key(number as u16, INNER, Family::V4), *health);
+            self.liveness.handle_path_health(key(number as u16, INNER, Family::V4), *health);
         }
         self.wait(50)
     }
@@ -69,7 +69,7 @@ impl Lab {
     }
 
     fn silent(&mut self, firewall: u16) {
-        self.liveness.neighbor(FirewallId(firewall), Family::V4, false);
+        self.liveness.handle_neighbor_state(FirewallId(firewall), Family::V4, false);
     }
 
     fn told(&mut self, told: &[(u16, PathState, AdminState)]) -> Vec<LivenessChange> {
@@ -77,14 +77,14 @@ impl Lab {
             .iter()
             .map(|&(firewall, verdict, admin)| FirewallAdvertisement { firewall: FirewallId(firewall), verdict, admin })
             .collect();
-        self.liveness.told(INNER, Family::V4, &told, at(self.now));
+        self.liveness.handle_advertisement(INNER, Family::V4, &told, at(self.now));
         self.wait(0)
     }
 
     /// The slots that are up, those that take new flows, and how often each has fallen.
     fn set(&self) -> (Slots, Slots, Vec<u32>) {
         let set = &self.liveness.sets()[V4.index()];
-        (set.up, set.selectable, set.falls.clone())
+        (set.up, set.selectable, set.failure_counts.clone())
     }
 
     fn firewall(&self, firewall: u16) -> (FirewallState, StateReason) {
@@ -278,7 +278,7 @@ fn what_the_peer_objects_to_is_down_until_its_word_expires() {
     lab.told(&said);
     assert_eq!(lab.set(), (0b10, 0b10, vec![1, 0]));
     assert_eq!(lab.firewall(0), (FirewallState::Down, StateReason::Objection(INNER, Family::V4)));
-    assert_eq!(lab.liveness.poll_timeout(), Some(at(lab.now) + TOLD_LIFE));
+    assert_eq!(lab.liveness.poll_timeout(), Some(at(lab.now) + ADVERTISEMENT_LIFETIME));
     lab.wait(900);
     lab.told(&said);
     lab.wait(999);
@@ -311,7 +311,7 @@ fn two_engines_that_start_together_do_not_wait_for_each_other() {
             let told: Vec<_> = labs[1 - side].liveness.advertise(INNER, Family::V4).collect();
             assert_eq!(told.len(), 2);
             let now = at(labs[side].now);
-            labs[side].liveness.told(INNER, Family::V4, &told, now);
+            labs[side].liveness.handle_advertisement(INNER, Family::V4, &told, now);
             labs[side].paths(&[if step < 10 { PathHealth::default() } else { UP }; 2]);
         }
     }
@@ -351,7 +351,7 @@ fn a_draining_firewall_keeps_its_sessions_until_the_deadline() {
 
     lab.liveness.set_admin(FirewallId(0), AdminState::Ready);
     lab.wait(0);
-    assert_eq!((lab.set(), lab.firewall(0)), ((0b11, 0b11, vec![1, 0]), (FirewallState::Up, StateReason::Well)));
+    assert_eq!((lab.set(), lab.firewall(0)), ((0b11, 0b11, vec![1, 0]), (FirewallState::Up, StateReason::Healthy)));
 }
 
 #[test]
@@ -395,13 +395,13 @@ fn a_set_without_a_peer_needs_every_peer_and_families_are_judged_alone() {
     let ups = |liveness: &Liveness| liveness.sets().iter().map(|set| set.up).collect::<Vec<_>>();
     for (peer, family) in all_paths {
         for firewall in [0, 1] {
-            liveness.path(key(firewall, peer, family), UP);
+            liveness.handle_path_health(key(firewall, peer, family), UP);
         }
     }
     liveness.evaluate(at(1));
     assert_eq!(ups(&liveness), [0b11, 0b11, 0b11, 0b11, 0], "no IPv6 path leads to the DMZ");
 
-    liveness.path(key(0, DMZ, Family::V4), DOWN);
+    liveness.handle_path_health(key(0, DMZ, Family::V4), DOWN);
     liveness.evaluate(at(2));
     assert_eq!(ups(&liveness), [0b10, 0b11, 0b10, 0b11, 0]);
     let status = liveness.firewall(FirewallId(0)).expect("configured");

@@ -37,7 +37,7 @@ pub struct PathTiming {
     /// of the check needs.
     pub grace: Duration,
     /// The time to be probed once more and to answer.
-    pub recall: Duration,
+    pub recheck: Duration,
 }
 
 /// Identifies a path.
@@ -80,7 +80,7 @@ pub struct PathHealth {
     /// The verdict by rise and fall.
     pub verdict: PathState,
     /// Whether the path is up and past its `hold`.
-    pub takes_new: bool,
+    pub accepts_new_flows: bool,
     /// Whether at least one probe has failed since the last success.
     pub failing: bool,
 }
@@ -115,7 +115,7 @@ pub enum FirewallState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StateReason {
     /// There is nothing wrong.
-    Well,
+    Healthy,
     /// There is no verdict yet.
     Starting,
     /// The engine's own link to it is down.
@@ -146,7 +146,7 @@ pub enum PeerState {
 
 /// A state with its reason and its age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Status<S> {
+pub struct StateSince<S> {
     /// The state.
     pub state: S,
     /// The reason for the state.

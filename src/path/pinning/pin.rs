@@ -2,7 +2,7 @@
 
 use std::num::{NonZeroU8, NonZeroU32};
 
-use super::{CONFIRM_TIME, LEADER_MOVES_MAX, LEADER_PATIENCE, PacketKind, PinningView};
+use super::{CONFIRM_TIME, LEADER_DELAY, LEADER_MOVES_MAX, PacketKind, PinningView};
 use crate::id::{FirewallId, PathSetId};
 use crate::path::{FirewallGroup, PathSet};
 use crate::time::{Duration, Instant};
@@ -60,15 +60,15 @@ pub struct Pin {
     /// How its firewall was found.
     pub pinned_by: PinnedBy,
     /// The number of falls of the firewall when it was pinned, modulo 2^16.
-    pub(super) fall: u16,
+    pub(super) firewall_falls: u16,
     /// The firewall from which a SYN arrived while another one was pinned.
     pub(super) syn_from: MaybeFirewall,
     /// When the first near packet since the last packet from the pin's firewall was sent; `None` if it was answered.
-    pub(super) asked: Option<Stamp>,
+    pub(super) unanswered_since: Option<Stamp>,
     /// The dispute about the firewall, if there is one.
     pub(super) dispute: Option<Dispute>,
     /// The number of rotations so far.
-    pub(super) turns: u8,
+    pub(super) rotations: u8,
     /// The number of persistent changes that a confirmed leader has followed so far.
     pub(super) leader_moves: u8,
 }
@@ -96,17 +96,17 @@ impl Pin {
     pub const SIZE_MAX: usize = 24;
 
     pub(super) fn new(view: &PinningView<'_>, firewall: FirewallId, state: PinState, pinned_by: PinnedBy) -> Self {
-        let fall = view.group.slot_of(firewall).map_or(0, |slot| view.set.falls(slot) as u16);
+        let fall = view.group.slot_of(firewall).map_or(0, |slot| view.set.failure_count(slot) as u16);
         Self {
             set: view.set_id,
             firewall,
             state,
             pinned_by,
-            fall,
-            asked: None,
+            firewall_falls: fall,
+            unanswered_since: None,
             dispute: None,
             syn_from: MaybeFirewall::NONE,
-            turns: 0,
+            rotations: 0,
             leader_moves: 0,
         }
     }
@@ -123,18 +123,18 @@ impl Pin {
             PinnedBy::Hash => 0,
             PinnedBy::Learned => 1 << 2,
         };
-        let asked = self.asked.map_or(0, |stamp| stamp.0.get());
+        let asked = self.unanswered_since.map_or(0, |stamp| stamp.0.get());
         let (since, brought, packets) = self
             .dispute
             .map_or((0, 0, 0), |dispute| (dispute.since.0.get(), dispute.firewall.0, dispute.packets.get()));
         let quarters =
             |[a, b, c, d]: [u16; 4]| u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48;
         [
-            quarters([self.set.0, self.firewall.0, self.fall, self.syn_from.0]),
+            quarters([self.set.0, self.firewall.0, self.firewall_falls, self.syn_from.0]),
             u64::from(asked) | u64::from(since) << 32,
             quarters([
                 brought,
-                u16::from_le_bytes([packets, self.turns]),
+                u16::from_le_bytes([packets, self.rotations]),
                 u16::from_le_bytes([self.leader_moves, state | learned]),
                 0,
             ]),
@@ -160,11 +160,11 @@ impl Pin {
             firewall: FirewallId(quarter(place, 1)),
             state,
             pinned_by: if flags & 1 << 2 == 0 { PinnedBy::Hash } else { PinnedBy::Learned },
-            fall: quarter(place, 2),
+            firewall_falls: quarter(place, 2),
             syn_from: MaybeFirewall(quarter(place, 3)),
-            asked: stamp(times as u32),
+            unanswered_since: stamp(times as u32),
             dispute: dispute.map(|(since, packets)| Dispute { since, firewall: FirewallId(quarter(rest, 0)), packets }),
-            turns,
+            rotations: turns,
             leader_moves,
         })
     }
@@ -179,7 +179,7 @@ impl Pin {
     /// left the group counts as fallen.
     pub fn has_fallen(&self, group: &FirewallGroup, set: &PathSet) -> bool {
         match group.slot_of(self.firewall) {
-            Some(slot) => !set.is_up(slot) && set.falls(slot) as u16 != self.fall,
+            Some(slot) => !set.is_up(slot) && set.failure_count(slot) as u16 != self.firewall_falls,
             None => true,
         }
     }
@@ -191,19 +191,19 @@ impl Pin {
 
     /// True if packets were sent to the firewall and none has returned since.
     pub fn is_unanswered(&self) -> bool {
-        self.asked.is_some()
+        self.unanswered_since.is_some()
     }
 
-    pub(super) fn asked_long_ago(&self, now: Instant) -> bool {
-        self.asked.is_some_and(|asked| asked.elapsed(now) >= CONFIRM_TIME)
+    pub(super) fn is_unanswered_for_long(&self, now: Instant) -> bool {
+        self.unanswered_since.is_some_and(|asked| asked.elapsed(now) >= CONFIRM_TIME)
     }
 
-    pub(super) fn answered(&mut self, packet: PacketKind) {
+    pub(super) fn record_answer(&mut self, packet: PacketKind) {
         self.dispute = None;
         self.syn_from = MaybeFirewall::NONE;
         match packet {
             PacketKind::Syn => {}
-            PacketKind::SynAck | PacketKind::Bare | PacketKind::Other => self.asked = None,
+            PacketKind::SynAck | PacketKind::AckOrReset | PacketKind::Other => self.unanswered_since = None,
         }
     }
 
@@ -219,7 +219,7 @@ impl Pin {
     pub(super) fn dispute_is_persistent(&self, view: &PinningView<'_>, now: Instant) -> bool {
         let Some(dispute) = self.dispute else { return false };
         let leads = view.leader && self.state == PinState::Confirmed;
-        let patience = if leads { LEADER_PATIENCE } else { CONFIRM_TIME };
+        let patience = if leads { LEADER_DELAY } else { CONFIRM_TIME };
         let may_move = !leads || self.leader_moves < LEADER_MOVES_MAX;
         may_move && dispute.packets.get() >= 2 && dispute.since.elapsed(now) >= patience
     }

@@ -56,7 +56,7 @@ impl World {
             up: 0b111,
             selectable: 0b111,
             starting: 0,
-            falls: vec![0; 3],
+            failure_counts: vec![0; 3],
         };
         Self { group, set, hash, preferred: None, tcp: true, leader: false }
     }
@@ -76,7 +76,7 @@ impl World {
     fn falls(&mut self, firewall: FirewallId) {
         self.set.up &= !(1 << firewall.0);
         self.set.selectable &= self.set.up;
-        self.set.falls[firewall.index()] += 1;
+        self.set.failure_counts[firewall.index()] += 1;
     }
 
     /// Makes a firewall one that is not up, and was not at any time since the pin was made.
@@ -90,18 +90,18 @@ impl World {
     }
 
     fn near(&self, pin: Option<Pin>, packet: PacketKind, now: Instant) -> (Pin, Option<PinChange>) {
-        match near(pin, packet, &self.view(), now) {
+        match decide_near(pin, packet, &self.view(), now) {
             NearDecision::Send { pin, change } => (pin, change),
             other => panic!("expected a firewall, got {other:?}"),
         }
     }
 
     fn far(&self, pin: Option<Pin>, from: FirewallId, packet: PacketKind, now: Instant) -> (Pin, Option<PinChange>) {
-        far(pin, from, packet, &self.view(), now)
+        decide_far(pin, from, packet, &self.view(), now)
     }
 }
 
-use PacketKind::{Bare, Other as Data, Syn, SynAck};
+use PacketKind::{AckOrReset, Other as Data, Syn, SynAck};
 use PinChange::{Corrected, Followed, Hashed, Learned, Reselected, Rotated};
 use PinState::{Confirmed, Opening, Tentative};
 
@@ -130,7 +130,7 @@ fn the_table_for_packets_from_the_near_side() {
     for (state, packet, expected) in table {
         let (pin, change) = world.near(state.map(|state| world.pin(state)), packet, T);
         assert_eq!((pin.firewall, pin.state, change), expected, "{state:?}, near {packet:?}");
-        assert_eq!(pin.asked, Some(Stamp::at(T)), "{state:?}, near {packet:?}");
+        assert_eq!(pin.unanswered_since, Some(Stamp::at(T)), "{state:?}, near {packet:?}");
     }
 }
 
@@ -290,7 +290,7 @@ fn a_confirmed_leader_follows_three_times_and_no_more() {
             let (next, change) = world.far(Some(pin), from, Data, now);
             moves += u32::from(change.is_some());
             pin = next;
-            now += LEADER_PATIENCE;
+            now += LEADER_DELAY;
         }
         assert!(moves <= 3, "round {round}");
     }
@@ -322,12 +322,12 @@ fn an_unanswered_tentative_tcp_pin_tries_every_firewall_twice() {
 fn silence_after_a_bare_acknowledgement_says_nothing() {
     // An engine that restarted sees a keep-alive and its acknowledgement, and then nothing until the next request.
     let world = World::new();
-    for first in [world.far(None, PIN, Bare, T).0, world.near(None, Bare, T).0] {
-        let (acknowledged, _) = world.near(Some(first), Bare, later(1));
+    for first in [world.far(None, PIN, AckOrReset, T).0, world.near(None, AckOrReset, T).0] {
+        let (acknowledged, _) = world.near(Some(first), AckOrReset, later(1));
         let (asked, change) = world.near(Some(acknowledged), Data, later(5000));
         assert_eq!((asked.firewall, change), (PIN, None), "the firewall that brought the flow keeps it");
 
-        let (waiting, _) = world.near(Some(asked), Bare, later(7000));
+        let (waiting, _) = world.near(Some(asked), AckOrReset, later(7000));
         assert_eq!(waiting.firewall, PIN, "an acknowledgement does not rotate");
         let (turned, change) = world.near(Some(waiting), Data, later(7000));
         assert_eq!((turned.firewall, change), (F, Some(Rotated)), "a request without answer does");
@@ -367,7 +367,7 @@ fn on_failure_acts_on_a_fall() {
         world.group.on_failure = on_failure;
         let pin = world.pin(Confirmed);
         world.falls(PIN);
-        near(Some(pin), Data, &world.view(), T)
+        decide_near(Some(pin), Data, &world.view(), T)
     };
     let firewall = |near| match near {
         NearDecision::Send { pin, .. } => Some(pin.firewall),
@@ -385,7 +385,7 @@ fn on_failure_acts_on_a_fall() {
     world.was_never_up(F);
     let (learned, _) = world.far(None, F, Data, T);
     let (asked, _) = world.near(Some(learned), Data, T);
-    assert_eq!(firewall(near(Some(asked), Data, &world.view(), later(1000))), Some(PIN), "it never fell");
+    assert_eq!(firewall(decide_near(Some(asked), Data, &world.view(), later(1000))), Some(PIN), "it never fell");
 }
 
 #[test]
@@ -431,8 +431,8 @@ fn too_few_live_firewalls_are_no_path() {
     let pin = world.pin(Confirmed);
     world.group.min_up = 3;
     world.falls(G);
-    assert_eq!(near(None, Syn, &world.view(), T), NearDecision::NoPath);
-    assert_eq!(near(Some(pin), Data, &world.view(), T), NearDecision::NoPath, "existing flows too");
+    assert_eq!(decide_near(None, Syn, &world.view(), T), NearDecision::NoPath);
+    assert_eq!(decide_near(Some(pin), Data, &world.view(), T), NearDecision::NoPath, "existing flows too");
     world.set.starting = 0b100;
     assert_eq!(world.near(Some(pin), Data, T).0.firewall, PIN, "what is starting is not missing");
 }
@@ -442,14 +442,14 @@ proptest! {
     fn a_steady_packet_is_answered_as_the_rules_say(pin in any_pin(), up in 0..8_u64, from in 0..3_u16, leader: bool, tcp: bool) {
         let mut world = World { leader, tcp, ..World::new() };
         (world.set.up, world.set.selectable) = (up, up);
-        for packet in [Syn, SynAck, Bare, Data] {
-            if let Some(after) = near_steady(&pin, packet, tcp, &world.group, &world.set, T) {
+        for packet in [Syn, SynAck, AckOrReset, Data] {
+            if let Some(after) = decide_near_steady(&pin, packet, tcp, &world.group, &world.set, T) {
                 let send = NearDecision::Send { pin: after, change: None };
-                prop_assert_eq!(near(Some(pin), packet, &world.view(), T), send);
+                prop_assert_eq!(decide_near(Some(pin), packet, &world.view(), T), send);
                 prop_assert_eq!(after.firewall, pin.firewall);
             }
-            if let Some(after) = far_steady(&pin, FirewallId(from), packet) {
-                prop_assert_eq!(far(Some(pin), FirewallId(from), packet, &world.view(), T), (after, None));
+            if let Some(after) = decide_far_steady(&pin, FirewallId(from), packet) {
+                prop_assert_eq!(decide_far(Some(pin), FirewallId(from), packet, &world.view(), T), (after, None));
             }
         }
     }
@@ -458,11 +458,11 @@ proptest! {
     fn a_move_has_a_reason_and_a_reason_is_a_move(pin in any_pin(), up in 1..8_u64, from in 0..3_u16, leader: bool, tcp: bool) {
         let mut world = World { leader, tcp, ..World::new() };
         (world.set.up, world.set.selectable) = (up, up);
-        for packet in [Syn, SynAck, Bare, Data] {
-            let (after, change) = far(Some(pin), FirewallId(from), packet, &world.view(), T);
+        for packet in [Syn, SynAck, AckOrReset, Data] {
+            let (after, change) = decide_far(Some(pin), FirewallId(from), packet, &world.view(), T);
             prop_assert_eq!(change.is_some(), after.firewall != pin.firewall);
             prop_assert!(after.firewall == pin.firewall || after.firewall == FirewallId(from));
-            let NearDecision::Send { pin: after, change } = near(Some(pin), packet, &world.view(), T) else {
+            let NearDecision::Send { pin: after, change } = decide_near(Some(pin), packet, &world.view(), T) else {
                 prop_assert!(false, "one is up");
                 return Ok(());
             };

@@ -72,7 +72,7 @@ fn equal_weights_are_plain_highest_hash_wins() {
     for weight in [1, 7, 256] {
         let group = weighted(&[weight; 5]);
         for flow in flows(2000) {
-            let highest = group.members.iter().max_by_key(|member| group.hasher.member(flow, &member.name));
+            let highest = group.members.iter().max_by_key(|member| group.hasher.member_hash(flow, &member.name));
             let selected = select(&group, all(&group), flow).map(|slot| &group.members[slot]);
             assert_eq!(selected, highest);
         }

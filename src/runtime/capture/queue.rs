@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_channel as channel;
 
-use crate::engine::trace::{CapturedFrame, Sink};
+use crate::engine::trace::{CaptureSink, CapturedFrame};
 use crate::id::LinkId;
 
 /// Frames that a queue holds.
-const FRAMES: usize = 8192;
+const FRAMES_MAX: usize = 8192;
 /// Bytes of frames after which a queue is full; the last frame may exceed it.
-const BYTES: usize = 16 << 20;
+const BYTES_MAX: usize = 16 << 20;
 
 /// A queue with both of its ends.
 #[derive(Debug)]
@@ -38,14 +38,14 @@ struct Counts {
 
 #[derive(Debug, Default)]
 struct LinkCounts {
-    meant: AtomicU64,
+    matched: AtomicU64,
     lost: AtomicU64,
 }
 
 impl Queue {
     /// A queue for an engine with `links` links.
     pub(super) fn new(links: usize) -> Self {
-        let (sender, receiver) = channel::bounded(FRAMES);
+        let (sender, receiver) = channel::bounded(FRAMES_MAX);
         let links = std::iter::repeat_with(LinkCounts::default).take(links).collect();
         let counts = Arc::new(Counts { bytes: AtomicUsize::new(0), links });
         Self { sender, receiver, counts }
@@ -64,16 +64,16 @@ impl Queue {
 
     /// Number of frames on `link` that the filter matched, and how many of those found the queue full.
     pub(super) fn counts(&self, link: LinkId) -> (u64, u64) {
-        let read = |counts: &LinkCounts| (counts.meant.load(Ordering::Relaxed), counts.lost.load(Ordering::Relaxed));
+        let read = |counts: &LinkCounts| (counts.matched.load(Ordering::Relaxed), counts.lost.load(Ordering::Relaxed));
         self.counts.links.get(link.index()).map_or((0, 0), read)
     }
 }
 
-impl Sink for QueueSink {
+impl CaptureSink for QueueSink {
     fn has_room(&mut self, link: LinkId) -> bool {
-        let has_room = self.sender.len() < FRAMES && self.counts.bytes.load(Ordering::Relaxed) < BYTES;
+        let has_room = self.sender.len() < FRAMES_MAX && self.counts.bytes.load(Ordering::Relaxed) < BYTES_MAX;
         if let Some(counts) = self.counts.links.get(link.index()) {
-            counts.meant.fetch_add(1, Ordering::Relaxed);
+            counts.matched.fetch_add(1, Ordering::Relaxed);
             counts.lost.fetch_add(u64::from(!has_room), Ordering::Relaxed);
         }
         has_room

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::super::confine;
+use super::super::sandbox;
 use crate::engine::view::EventView;
 use crate::io::privileges::ThreadPrivileges;
 use crate::time::Duration;
@@ -22,11 +22,11 @@ use crate::time::Duration;
 /// Bytes after which a file is put aside: about 4,000 events.
 const FILE_MAX: u64 = 1 << 20;
 /// Number of events that may wait for the disk.
-const WAITING: usize = 1000;
+const QUEUE_EVENTS: usize = 1000;
 /// How often a disk that took nothing is tried again.
-const RETRY: Duration = Duration::from_secs(10);
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a stopping engine waits for its last events to be written.
-const LAST_LINES: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Readable by the owner and the group only.
 const MODE: u32 = 0o640;
 
@@ -47,7 +47,7 @@ struct Counts {
 impl Archive {
     /// Continues the file at `path`, which is created with the first event.
     pub(in crate::runtime) fn open(engine: &str, path: &Path) -> io::Result<Self> {
-        let (queue, lines) = bounded(WAITING);
+        let (queue, lines) = bounded(QUEUE_EVENTS);
         let (end, ended) = bounded(1);
         let counts = Arc::new(Counts::default());
         let writer = Writer {
@@ -65,7 +65,7 @@ impl Archive {
     }
 
     /// Keeps an event; if the queue is full, it is counted as lost.
-    pub(super) fn keep(&self, event: &EventView) {
+    pub(super) fn append(&self, event: &EventView) {
         let line = serde_json::to_string(event).map(|line| line + "\n");
         if line.is_ok_and(|line| self.queue.try_send(line).is_ok()) {
             return;
@@ -81,14 +81,14 @@ impl Archive {
     /// Waits until all events are on disk, two seconds at most.
     pub(in crate::runtime) fn close(self) {
         drop(self.queue);
-        let _ = self.ended.recv_timeout(LAST_LINES);
+        let _ = self.ended.recv_timeout(CLOSE_TIMEOUT);
     }
 }
 
 /// The events in the files at `path`, oldest first. Lines that are cut or damaged are skipped.
 pub(in crate::runtime) fn load(path: &Path) -> io::Result<Vec<EventView>> {
     let mut events = Vec::new();
-    for path in [aside(path), path.to_owned()] {
+    for path in [rotated_path(path), path.to_owned()] {
         let text = match tail(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -113,7 +113,7 @@ fn tail(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn aside(path: &Path) -> PathBuf {
+fn rotated_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".1");
     name.into()
@@ -132,9 +132,9 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, lines: &Receiver<String>) {
-        confine::limit(ThreadPrivileges::None);
+        sandbox::drop_capabilities(ThreadPrivileges::None);
         loop {
-            match lines.recv_timeout(RETRY) {
+            match lines.recv_timeout(RETRY_INTERVAL) {
                 Ok(line) => self.wait(line),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -146,7 +146,7 @@ impl Writer {
     }
 
     fn wait(&mut self, line: String) {
-        if self.waiting.len() == WAITING {
+        if self.waiting.len() == QUEUE_EVENTS {
             self.waiting.pop_front();
             self.counts.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -182,7 +182,7 @@ fn append(path: &Path, line: &[u8]) -> io::Result<()> {
         fs::create_dir_all(directory)?;
     }
     if fs::metadata(path).is_ok_and(|found| found.len() >= FILE_MAX) {
-        fs::rename(path, aside(path))?;
+        fs::rename(path, rotated_path(path))?;
     }
     let mut file = File::options().create(true).read(true).append(true).mode(MODE).open(path)?;
     let len = file.metadata()?.len();
@@ -230,8 +230,8 @@ mod tests {
         assert_eq!(load(&path).unwrap(), [], "nothing was ever kept");
 
         let archive = Archive::open("outer", &path).unwrap();
-        archive.keep(&event(1));
-        archive.keep(&event(2));
+        archive.append(&event(1));
+        archive.append(&event(2));
         archive.close();
 
         assert_eq!(load(&path).unwrap(), [event(1), event(2)]);
@@ -279,16 +279,19 @@ mod tests {
             failing: false,
             counts: Arc::clone(&counts),
         };
-        for seq in 0..WAITING as u64 + 5 {
+        for seq in 0..QUEUE_EVENTS as u64 + 5 {
             writer.wait(serde_json::to_string(&event(seq)).unwrap() + "\n");
         }
         writer.flush();
-        assert!(writer.failing && writer.waiting.len() == WAITING);
+        assert!(writer.failing && writer.waiting.len() == QUEUE_EVENTS);
 
         fs::remove_file(&blocked).unwrap();
         writer.flush();
-        assert_eq!((seqs(&writer.path).len(), writer.waiting.len(), writer.failing), (WAITING, 0, false));
-        assert_eq!((counts.written.load(Ordering::Relaxed), counts.lost.load(Ordering::Relaxed)), (WAITING as u64, 5));
+        assert_eq!((seqs(&writer.path).len(), writer.waiting.len(), writer.failing), (QUEUE_EVENTS, 0, false));
+        assert_eq!(
+            (counts.written.load(Ordering::Relaxed), counts.lost.load(Ordering::Relaxed)),
+            (QUEUE_EVENTS as u64, 5)
+        );
         assert!(append(Path::new("/dev/full"), b"1\n").is_err(), "no space left on device");
     }
 }

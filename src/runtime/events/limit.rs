@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use crate::time::{Duration, Instant};
 
 /// Lines of a kind that may be logged at once; enough for a small farm that comes up or goes down.
-const BURST: u64 = 100;
+const BURST_LINES: u64 = 100;
 /// Interval after which one more line of a kind may be logged.
-const INTERVAL: Duration = Duration::from_millis(100);
+const REFILL_INTERVAL: Duration = Duration::from_millis(100);
 /// Number of kinds that are limited separately; there are a dozen.
-const KINDS: usize = 64;
+const KINDS_MAX: usize = 64;
 
 /// Whether a line is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,10 +36,12 @@ struct Bucket {
 impl LineLimiter {
     /// Decides whether a line of `kind` is logged.
     pub(super) fn admit(&mut self, kind: &str, now: Instant) -> LineVerdict {
-        let kind = if self.kinds.len() < KINDS || self.kinds.contains_key(kind) { kind } else { "other" };
+        let kind = if self.kinds.len() < KINDS_MAX || self.kinds.contains_key(kind) { kind } else { "other" };
         let bucket = match self.kinds.get_mut(kind) {
             Some(bucket) => bucket,
-            None => self.kinds.entry(kind.to_owned()).or_insert(Bucket { lines: BURST, filled: now, suppressed: 0 }),
+            None => {
+                self.kinds.entry(kind.to_owned()).or_insert(Bucket { lines: BURST_LINES, filled: now, suppressed: 0 })
+            }
         };
         bucket.fill(now);
         if bucket.lines == 0 {
@@ -66,10 +68,10 @@ impl LineLimiter {
 
 impl Bucket {
     fn fill(&mut self, now: Instant) {
-        let more = now.since(self.filled).as_nanos() / INTERVAL.as_nanos();
+        let more = now.since(self.filled).as_nanos() / REFILL_INTERVAL.as_nanos();
         let more = u32::try_from(more).unwrap_or(u32::MAX);
-        self.filled += INTERVAL * more;
-        self.lines = (self.lines + u64::from(more)).min(BURST);
+        self.filled += REFILL_INTERVAL * more;
+        self.lines = (self.lines + u64::from(more)).min(BURST_LINES);
     }
 }
 
@@ -105,7 +107,7 @@ mod tests {
             }
             told += limiter.due(Instant::from_millis(now + 1000)).iter().map(|(_, suppressed)| suppressed).sum::<u64>();
             prop_assert_eq!(written + told, gaps.len() as u64);
-            prop_assert!(written <= BURST + now / 100 + 1);
+            prop_assert!(written <= BURST_LINES + now / 100 + 1);
         }
     }
 }

@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
-use super::CHANGE;
+use super::CHANGE_TARGET;
 
 /// Fields of a state change that its message already contains.
-const TOLD: [&str; 7] = ["kind", "subject", "from", "to", "reason", "by", "lasted_ms"];
+const FIELDS_IN_MESSAGE: [&str; 7] = ["kind", "subject", "from", "to", "reason", "by", "lasted_ms"];
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +25,7 @@ pub(super) struct Line {
 impl Line {
     pub(super) fn of(event: &Event<'_>, at: String) -> Self {
         let metadata = event.metadata();
-        let is_change = metadata.target() == CHANGE;
+        let is_change = metadata.target() == CHANGE_TARGET;
         let mut line = Self { at, level: *metadata.level(), message: String::new(), fields: Vec::new(), is_change };
         event.record(&mut line);
         line
@@ -46,7 +46,7 @@ impl Line {
     pub(super) fn body(&self) -> String {
         let mut text = self.message.clone();
         for (name, value) in &self.fields {
-            if self.is_change && TOLD.contains(name) {
+            if self.is_change && FIELDS_IN_MESSAGE.contains(name) {
                 continue;
             }
             let _ = match value {

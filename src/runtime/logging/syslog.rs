@@ -21,7 +21,7 @@ const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Au
 /// A collector and the socket to it.
 #[derive(Debug)]
 pub(super) struct Collector {
-    way: io::Result<SyslogTransport>,
+    socket: io::Result<SyslogTransport>,
     facility: u8,
     hostname: String,
 }
@@ -42,13 +42,13 @@ impl Collector {
             // The NILVALUE of RFC 5424, for an unknown host name.
             if name.is_empty() { "-".to_owned() } else { name.to_owned() }
         });
-        Self { way: SyslogTransport::open(target), facility, hostname }
+        Self { socket: SyslogTransport::open(target), facility, hostname }
     }
 
     /// Sends a line without waiting.
     pub(super) fn send(&self, line: &Line, json: bool) -> io::Result<()> {
         let message = self.message(line, json);
-        match &self.way {
+        match &self.socket {
             Ok(SyslogTransport::Udp(socket)) => socket.send(message.as_bytes()),
             Ok(SyslogTransport::Local(socket, path)) => socket.send_to(message.as_bytes(), path),
             Err(error) => return Err(error.kind().into()),
@@ -60,7 +60,7 @@ impl Collector {
         let priority = self.facility * 8 + severity(line.level);
         let body = if json { line.json() } else { line.body() };
         let id = std::process::id();
-        let mut message = match &self.way {
+        let mut message = match &self.socket {
             Ok(SyslogTransport::Local(_, _)) => format!("<{priority}>{} fwlb[{id}]: {body}", local_time(&line.at)),
             Ok(SyslogTransport::Udp(_)) | Err(_) => {
                 let kind = line.field("kind").unwrap_or("-");

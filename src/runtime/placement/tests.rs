@@ -4,7 +4,7 @@ use crate::wire::Family;
 
 /// Two workers on the last two of four CPUs.
 fn workers() -> Workers {
-    Workers { cpus: vec![3, 2], placed: Vec::new(), busy_poll: false, xdp: None, judges: true }
+    Workers { cpus: vec![3, 2], placed: Vec::new(), busy_poll: false, xdp: None, has_checks: true }
 }
 
 fn machine(devices: Vec<Device>) -> Machine {
@@ -16,12 +16,12 @@ fn device(port: Port) -> Device {
 }
 
 fn port(name: &str) -> Port {
-    Port { name: name.to_owned(), steered: vec![Vec::new(); 2], ..Port::default() }
+    Port { name: name.to_owned(), rps_cpus: vec![Vec::new(); 2], ..Port::default() }
 }
 
 /// The only warning, as a line.
 fn only(workers: &Workers, machine: &Machine) -> String {
-    let found = judge(workers, machine);
+    let found = warnings(workers, machine);
     assert_eq!(found.len(), 1, "{found:#?}");
     found[0].to_string()
 }
@@ -37,21 +37,21 @@ fn assert_says(line: &str, parts: &[&str]) {
 fn a_machine_in_order_is_not_complained_of() {
     let card = Port {
         is_card: true,
-        steered: vec![vec![0, 1], vec![]],
+        rps_cpus: vec![vec![0, 1], vec![]],
         interrupts: vec![(30, vec![0]), (31, vec![1, 2])],
-        receivers: vec![PinnedThread { pid: 9, name: "napi/eth0-1".to_owned(), cpus: vec![0, 1, 2, 3] }],
+        napi_threads: vec![PinnedThread { pid: 9, name: "napi/eth0-1".to_owned(), cpus: vec![0, 1, 2, 3] }],
         ..port("eth0")
     };
     let other = PinnedThread { pid: 70, name: "fwlb-worker-0".to_owned(), cpus: vec![1] };
 
     let machine = Machine { workers: vec![other], ..machine(vec![device(card)]) };
 
-    assert_eq!(judge(&workers(), &machine), []);
+    assert_eq!(warnings(&workers(), &machine), []);
 }
 
 #[test]
 fn frames_steered_onto_a_worker_are_told_with_the_mask_that_leaves_it_out() {
-    let steered = Port { steered: vec![vec![0], vec![1, 2, 3], vec![3]], ..port("eth0") };
+    let steered = Port { rps_cpus: vec![vec![0], vec![1, 2, 3], vec![3]], ..port("eth0") };
 
     let line = only(&workers(), &machine(vec![device(steered)]));
 
@@ -73,7 +73,7 @@ fn forwarding_by_the_kernel_is_told_with_the_keys_that_end_it() {
 
 #[test]
 fn merging_that_cannot_be_undone_is_told() {
-    let merges = Device { merges_for_good: true, ..device(port("eth0")) };
+    let merges = Device { lro: true, ..device(port("eth0")) };
 
     assert_says(&only(&workers(), &machine(vec![merges])), &["ethtool -K eth0 lro off"]);
 }
@@ -86,7 +86,7 @@ fn more_workers_than_cpus_are_told_also_over_several_engines() {
     let second = Workers { placed: vec![3, 2, 1], cpus: vec![0, 3], ..workers() };
     assert_says(&only(&second, &machine(vec![])), &["5 packet workers of this and the engines before it"]);
     let fits = Workers { placed: vec![3, 2], cpus: vec![1, 0], ..workers() };
-    assert_eq!(judge(&fits, &machine(vec![])), []);
+    assert_eq!(warnings(&fits, &machine(vec![])), []);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn spinning_workers_on_every_cpu_are_told() {
     let all = |busy_poll| Workers { cpus: vec![3, 2, 1, 0], busy_poll, ..workers() };
 
     assert_says(&only(&all(true), &machine(vec![])), &["busy-poll", "workers = 3"]);
-    assert_eq!(judge(&all(false), &machine(vec![])), []);
+    assert_eq!(warnings(&all(false), &machine(vec![])), []);
 }
 
 #[test]
@@ -103,17 +103,17 @@ fn a_worker_of_another_process_on_the_same_cpu_is_told() {
     let with = |cpus| Machine { workers: vec![other(cpus)], ..machine(vec![]) };
 
     assert_says(&only(&workers(), &with(vec![3])), &["pid 70", "CPU 3", "one process"]);
-    assert_eq!(judge(&workers(), &with(vec![0])), []);
-    assert_eq!(judge(&workers(), &with(vec![0, 1, 2, 3])), [], "kept to no CPU, it makes room");
+    assert_eq!(warnings(&workers(), &with(vec![0])), []);
+    assert_eq!(warnings(&workers(), &with(vec![0, 1, 2, 3])), [], "kept to no CPU, it makes room");
 }
 
 #[test]
 fn a_kernel_thread_that_can_only_be_in_the_way_is_told() {
     let receiver = |cpus| PinnedThread { pid: 9, name: "napi/eth0-1".to_owned(), cpus };
-    let with = |cpus| machine(vec![device(Port { receivers: vec![receiver(cpus)], ..port("eth0") })]);
+    let with = |cpus| machine(vec![device(Port { napi_threads: vec![receiver(cpus)], ..port("eth0") })]);
 
     assert_says(&only(&workers(), &with(vec![2, 3])), &["napi/eth0-1", "CPUs 2-3", "taskset -pc 0-1 9"]);
-    assert_eq!(judge(&workers(), &with(vec![1, 2])), []);
+    assert_eq!(warnings(&workers(), &with(vec![1, 2])), []);
     let everywhere = Workers { cpus: vec![3, 2, 1, 0], ..workers() };
     assert_says(&only(&everywhere, &with(vec![0])), &["workers = 3"]);
 }
@@ -129,25 +129,25 @@ fn interrupts_that_only_workers_serve_are_told_for_all_cards_at_once() {
     let everywhere = Workers { cpus: vec![3, 2, 1, 0], ..workers() };
     assert_says(&only(&everywhere, &machine(cards.clone())), &["(30, 31, 40)", "workers = 3"]);
     let single = Machine { cpus: vec![3], ..machine(cards) };
-    assert_eq!(judge(&Workers { cpus: vec![3], ..workers() }, &single), [], "there is nothing to be done");
+    assert_eq!(warnings(&Workers { cpus: vec![3], ..workers() }, &single), [], "there is nothing to be done");
 }
 
 #[test]
 fn one_queue_for_several_workers_is_told_of_cards_alone() {
-    let single = |is_card, steered| machine(vec![device(Port { is_card, steered: vec![steered], ..port("eth0") })]);
+    let single = |is_card, steered| machine(vec![device(Port { is_card, rps_cpus: vec![steered], ..port("eth0") })]);
 
     assert_says(&only(&workers(), &single(true, vec![])), &["one receive queue for 2", "ethtool -L eth0 combined 2"]);
-    assert_eq!(judge(&workers(), &single(false, vec![])), [], "a pair receives on its sender's CPU");
-    assert_eq!(judge(&workers(), &single(true, vec![0, 1])), [], "software spreads them");
-    assert_eq!(judge(&Workers { cpus: vec![3], ..workers() }, &single(true, vec![])), []);
+    assert_eq!(warnings(&workers(), &single(false, vec![])), [], "a pair receives on its sender's CPU");
+    assert_eq!(warnings(&workers(), &single(true, vec![0, 1])), [], "software spreads them");
+    assert_eq!(warnings(&Workers { cpus: vec![3], ..workers() }, &single(true, vec![])), []);
 }
 
 #[test]
 fn missing_huge_pages_are_told_last() {
-    let steered = Port { steered: vec![vec![3]], ..port("eth0") };
+    let steered = Port { rps_cpus: vec![vec![3]], ..port("eth0") };
     let machine = Machine { huge_pages_never: true, ..machine(vec![device(steered)]) };
 
-    let found = judge(&workers(), &machine);
+    let found = warnings(&workers(), &machine);
 
     assert_eq!(found.len(), 2);
     assert_says(&found[1].to_string(), &["transparent_hugepage", "echo madvise"]);
@@ -155,7 +155,7 @@ fn missing_huge_pages_are_told_last() {
 
 #[test]
 fn two_devices_on_one_port_tell_of_it_once() {
-    let steered = Port { steered: vec![vec![3]], ..port("eth0") };
+    let steered = Port { rps_cpus: vec![vec![3]], ..port("eth0") };
     let on_it = |name: &str| Device { name: name.to_owned(), ..device(steered.clone()) };
 
     only(&workers(), &machine(vec![on_it("eth0.1"), on_it("eth0.2")]));
@@ -183,10 +183,10 @@ fn sets_of_cpus_are_written_as_the_kernel_reads_them() {
 
 #[test]
 fn devices_that_xdp_cannot_serve_as_they_are_are_told_of_to_engines_that_use_it() {
-    let over = |queues| Device { queues, takes_tags_out: true, ..device(port("eth0")) };
+    let over = |queues| Device { queues, rx_vlan_offload: true, ..device(port("eth0")) };
     let xdp = |tagged: &[&str]| Workers {
         xdp: Some(tagged.iter().map(|name| (*name).to_owned()).collect()),
-        judges: false,
+        has_checks: false,
         ..workers()
     };
 
@@ -195,10 +195,10 @@ fn devices_that_xdp_cannot_serve_as_they_are_are_told_of_to_engines_that_use_it(
     let line = only(&xdp(&["eth0"]), &machine(vec![over(2)]));
     assert_says(&line, &["does not start on it", "ethtool -K eth0 rxvlan off"]);
 
-    assert_eq!(judge(&xdp(&["eth1"]), &machine(vec![over(2)])), []);
-    assert_eq!(judge(&xdp(&[]), &machine(vec![over(0)])), [], "not known");
+    assert_eq!(warnings(&xdp(&["eth1"]), &machine(vec![over(2)])), []);
+    assert_eq!(warnings(&xdp(&[]), &machine(vec![over(0)])), [], "not known");
     assert_eq!(
-        judge(&workers(), &machine(vec![over(1)])),
+        warnings(&workers(), &machine(vec![over(1)])),
         [],
         "AF_PACKET shares by flows, and gets the tag beside the frame"
     );
@@ -206,7 +206,7 @@ fn devices_that_xdp_cannot_serve_as_they_are_are_told_of_to_engines_that_use_it(
 
 #[test]
 fn threads_that_may_not_run_at_once_are_told() {
-    let machine = Machine { refuses_real_time: true, ..machine(vec![device(port("eth0"))]) };
+    let machine = Machine { lacks_realtime: true, ..machine(vec![device(port("eth0"))]) };
 
     assert_says(&only(&workers(), &machine), &["SCHED_FIFO", "CAP_SYS_NICE"]);
 }
@@ -217,7 +217,7 @@ fn probes_that_have_no_way_of_their_own_are_told_where_verdicts_hang_on_them() {
     let xdp = Workers { xdp: Some(Vec::new()), ..workers() };
 
     assert_says(&only(&xdp, &machine), &["af-xdp", "probes", "af-packet"]);
-    assert_eq!(judge(&Workers { judges: false, ..xdp }, &machine), []);
+    assert_eq!(warnings(&Workers { has_checks: false, ..xdp }, &machine), []);
 }
 
 #[test]

@@ -20,13 +20,13 @@ pub(super) struct PendingConfig {
     /// Locks of the links that are new.
     pub(super) locks: Vec<(String, LinkLock)>,
     /// What the event says about it.
-    pub(super) said: String,
+    pub(super) event_text: String,
 }
 
 impl Control {
     /// Opens new devices, applies the configuration and releases old devices. On failure, nothing has changed.
     pub(super) fn reload(&mut self, fresh: PendingConfig, in_use: Option<&InUse>, by: &str) -> Result<(), String> {
-        let PendingConfig { config, path, text, locks, said } = fresh;
+        let PendingConfig { config, path, text, locks, event_text: said } = fresh;
         let (before, known) = (self.shared.config().digest.clone(), self.shared.config().subjects());
         let opened = self.devices.open_new(&config)?;
         let now = self.now();
@@ -36,21 +36,21 @@ impl Control {
         }
         let config = Arc::new(self.controller.config().clone());
         self.shared.sessions.set_timeouts(config.timeouts);
-        self.shared.ports.set_rest(config.timeouts.tcp_closing);
-        self.shared.traffic.grow(config.links.len(), config.devices.len());
+        self.shared.ports.set_reuse_delay(config.timeouts.tcp_closing);
+        self.shared.socket_counters.grow(config.links.len(), config.devices.len());
         logging::set_level(&self.shared.engine, &config.log);
         let digest = config.digest.clone();
         let subjects = config.subjects();
         let of = |some: &BTreeSet<String>, others: &BTreeSet<String>| some.difference(others).cloned().collect();
         self.shared.events().reloaded(&of(&known, &subjects), &of(&subjects, &known), now);
-        self.shared.take_over(Arc::clone(&config), ConfigText { path, text, since: now });
+        self.shared.set_config(Arc::clone(&config), ConfigText { path, text, since: now });
         // The workers know the new links before these receive frames, and have left the old links before those are
         // closed.
         self.publish_now();
-        let changes = self.devices.follow_config(&config, opened, locks, &mut self.outlets);
+        let changes = self.devices.apply_config(&config, opened, locks, &mut self.senders);
         self.devices_changed(changes);
         self.workers.iter().for_each(WorkerHandle::wake);
-        if let Err(error) = self.state.keep(self.state.note(self.controller.overrides())) {
+        if let Err(error) = self.state.save_pending(self.state.set_pending(self.controller.overrides())) {
             let path = self.state.path().display().to_string();
             tracing::warn!(engine = self.shared.engine, path, %error, "overrides not kept");
         }

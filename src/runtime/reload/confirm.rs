@@ -9,25 +9,25 @@ use std::sync::Arc;
 
 use super::{ConfigSource, ReloadRequest, ReloadableEngine, Reloader, refused};
 use crate::api::ApiError;
-use crate::config::value::show_duration;
+use crate::config::value::format_duration;
 use crate::engine::view::EventView;
 use crate::runtime::history::{ConfigOrigin, ConfigRecord, History, StartConfig, Unconfirmed};
 use crate::runtime::shared::Shared;
 use crate::time::Duration;
 
 /// Who is named as the cause of an automatic return.
-const NOBODY: &str = "fwlb";
+const AUTOMATIC: &str = "fwlb";
 
 impl Reloader {
     /// Confirms that the configuration in force stays.
     pub(in crate::runtime) async fn confirm(&self, engine: &str, by: &str) -> Result<String, ApiError> {
-        let _turn = self.turn.lock().await;
-        let target = self.target(engine)?;
+        let _turn = self.lock.lock().await;
+        let target = self.engine(engine)?;
         let Some(waits) = target.history.unconfirmed() else {
             return Err(refused(format!("nothing waits to be confirmed at engine {engine}")));
         };
-        on_disk(&target.history, |history| history.set_waiting(None)).await?;
-        tell(&target.shared, Some("unconfirmed"), "confirmed", None, by);
+        change_history(&target.history, |history| history.set_unconfirmed(None)).await?;
+        report_config_event(&target.shared, Some("unconfirmed"), "confirmed", None, by);
         Ok(format!("the configuration {} of engine {engine} is confirmed and stays", waits.digest))
     }
 
@@ -35,66 +35,74 @@ impl Reloader {
     /// the runtime.
     pub(super) fn await_confirmation(self: &Arc<Self>, target: Arc<ReloadableEngine>, waits: Unconfirmed) {
         let reloader = Arc::clone(self);
-        let left = waits.left(now_ms(&target.shared));
+        let left = waits.remaining(now_ms(&target.shared));
         tokio::spawn(async move {
             tokio::time::sleep(left).await;
-            reloader.give_up(&target, &waits).await;
+            reloader.roll_back_unconfirmed(&target, &waits).await;
         });
     }
 
-    async fn give_up(self: &Arc<Self>, target: &Arc<ReloadableEngine>, waits: &Unconfirmed) {
-        let _turn = self.turn.lock().await;
+    async fn roll_back_unconfirmed(self: &Arc<Self>, target: &Arc<ReloadableEngine>, waits: &Unconfirmed) {
+        let _turn = self.lock.lock().await;
         // It was confirmed in the meantime, or another configuration waits.
         if target.history.unconfirmed().as_ref() != Some(waits) {
             return;
         }
-        let asked = ReloadRequest { origin: ConfigSource::Former(waits.clone()), by: NOBODY.to_owned(), confirm: None };
+        let asked =
+            ReloadRequest { source: ConfigSource::Previous(waits.clone()), by: AUTOMATIC.to_owned(), confirm: None };
         let engine = &target.shared.engine;
-        if let Err(error) = self.take(target, &asked).await {
+        if let Err(error) = self.apply_file(target, &asked).await {
             tracing::error!(engine, "the configuration was not confirmed, and the one before it is not taken: {error}");
-            tell(&target.shared, Some("unconfirmed"), "refused", Some(format!("no way back: {error}")), NOBODY);
+            report_config_event(
+                &target.shared,
+                Some("unconfirmed"),
+                "refused",
+                Some(format!("no way back: {error}")),
+                AUTOMATIC,
+            );
         }
     }
 }
 
 /// Reports what a starting engine found in its history, and acts on it. To be called when the engine runs.
-pub(in crate::runtime) async fn begun(
+pub(in crate::runtime) async fn resume_history(
     reloader: &Arc<Reloader>,
     engine: &str,
     at_start: StartConfig,
     source: PathBuf,
 ) -> Result<(), ApiError> {
-    let target = reloader.target(engine)?;
+    let target = reloader.engine(engine)?;
     let (shared, history) = (&target.shared, &target.history);
     let mut how = ConfigOrigin::Start;
     match at_start {
-        StartConfig::Own => {}
-        StartConfig::Unconfirmed(waits) => {
-            let left = show_duration(Duration::from_secs(waits.left(now_ms(shared)).as_secs()));
+        StartConfig::File => {}
+        StartConfig::FileUnconfirmed(waits) => {
+            let left = format_duration(Duration::from_secs(waits.remaining(now_ms(shared)).as_secs()));
             let reason =
                 format!("started before it was confirmed: returns to configuration {} in {left}", waits.back_to);
-            tell(shared, None, "unconfirmed", Some(reason), &waits.by);
+            report_config_event(shared, None, "unconfirmed", Some(reason), &waits.by);
             reloader.await_confirmation(Arc::clone(&target), waits);
         }
-        StartConfig::Forgotten(waits) => {
-            on_disk(history, |history| history.set_waiting(None)).await?;
-            let reason = format!("a restart took {}, so that {} waits no more", target.own.display(), waits.digest);
-            tell(shared, Some("unconfirmed"), "started", Some(reason), NOBODY);
+        StartConfig::FileOtherPending(waits) => {
+            change_history(history, |history| history.set_unconfirmed(None)).await?;
+            let reason =
+                format!("a restart took {}, so that {} waits no more", target.own_file.display(), waits.digest);
+            report_config_event(shared, Some("unconfirmed"), "started", Some(reason), AUTOMATIC);
         }
-        StartConfig::Former(number) => {
+        StartConfig::Previous(number) => {
             how = ConfigOrigin::Rollback;
             if let Some(waited) = history.unconfirmed() {
-                on_disk(history, move |history| history.refuse(&waited)).await?;
+                change_history(history, move |history| history.expire_unconfirmed(&waited)).await?;
             }
-            let own = target.own.display();
+            let own = target.own_file.display();
             let reason =
                 format!("{own} was not confirmed: started with configuration {number}; fwlb reload takes the file");
-            tell(shared, Some("unconfirmed"), "started", Some(reason), NOBODY);
+            report_config_event(shared, Some("unconfirmed"), "started", Some(reason), AUTOMATIC);
         }
     }
-    let text = shared.source().text;
+    let text = shared.config_text().text;
     let record = record(shared, how, None, source);
-    on_disk(history, move |history| history.keep(record, &text)).await.map(|_| ())
+    change_history(history, move |history| history.add(record, &text)).await.map(|_| ())
 }
 
 /// The record of the configuration in force, which has just been applied.
@@ -103,7 +111,7 @@ pub(super) fn record(shared: &Shared, how: ConfigOrigin, by: Option<String>, fil
 }
 
 /// Changes the history on a blocking thread, because a disk may be slow.
-pub(super) async fn on_disk<T: Send + 'static>(
+pub(super) async fn change_history<T: Send + 'static>(
     history: &Arc<History>,
     change: impl FnOnce(&History) -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -119,7 +127,7 @@ pub(super) fn now_ms(shared: &Shared) -> u64 {
     shared.clock.wall_nanos(shared.clock.now()) / 1_000_000
 }
 
-pub(super) fn tell(shared: &Shared, from: Option<&str>, to: &str, reason: Option<String>, by: &str) {
+pub(super) fn report_config_event(shared: &Shared, from: Option<&str>, to: &str, reason: Option<String>, by: &str) {
     shared.event(EventView {
         seq: 0,
         at: String::new(),

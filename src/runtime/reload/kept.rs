@@ -8,7 +8,7 @@ use crate::engine::view::KeptConfigView;
 impl Reloader {
     /// The kept configurations of an engine, newest first.
     pub(in crate::runtime) async fn configs(&self, engine: &str) -> Result<Vec<KeptConfigView>, ApiError> {
-        let target = self.target(engine)?;
+        let target = self.engine(engine)?;
         let listing = tokio::task::spawn_blocking(move || {
             let history = &target.history;
             let in_force = target.shared.config().digest.clone();
@@ -29,7 +29,7 @@ impl Reloader {
                     number: record.number,
                     at: record.at.clone(),
                     by: record.by.clone(),
-                    how: record.how.word().to_owned(),
+                    how: record.how.as_str().to_owned(),
                     digest: record.digest.clone(),
                     file: record.file.display().to_string(),
                     kept: history.path(record.number).display().to_string(),

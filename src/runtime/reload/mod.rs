@@ -15,7 +15,7 @@ mod commit;
 mod confirm;
 mod kept;
 mod links;
-mod survey;
+mod sessions_in_use;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -25,10 +25,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sd_notify::NotifyState;
 use tokio::sync::oneshot;
 
+use super::api_listeners::SharedApiListeners;
 use super::control::{Commands, Control};
 use super::history::{ConfigOrigin, History, Unconfirmed};
 use super::shared::Shared;
-use super::web::SharedApiListeners;
 use super::{Options, management};
 use crate::api::ApiError;
 use crate::config::{self, Difference, LoadedConfig};
@@ -36,9 +36,9 @@ use crate::engine::view::{PlanView, ReloadView};
 use crate::time::Duration;
 
 use commit::PendingConfig;
-use confirm::{now_ms, on_disk, record};
+use confirm::{change_history, now_ms, record};
 
-pub(super) use confirm::begun;
+pub(super) use confirm::resume_history;
 
 /// Bytes of the longest configuration that is read.
 const FILE_MAX: u64 = 16 << 20;
@@ -48,16 +48,16 @@ const FILE_MAX: u64 = 16 << 20;
 pub(super) struct Reloader {
     options: Options,
     web: SharedApiListeners,
-    targets: Mutex<Vec<Arc<ReloadableEngine>>>,
+    engines: Mutex<Vec<Arc<ReloadableEngine>>>,
     /// Held during a reload or plan.
-    turn: tokio::sync::Mutex<()>,
+    lock: tokio::sync::Mutex<()>,
 }
 
 /// An engine that can be reloaded.
 #[derive(Debug)]
 pub(super) struct ReloadableEngine {
     /// The file with which it was started.
-    pub own: PathBuf,
+    pub own_file: PathBuf,
     pub shared: Arc<Shared>,
     pub commands: Commands,
     /// Its kept configurations.
@@ -68,28 +68,28 @@ pub(super) struct ReloadableEngine {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ConfigSource {
     /// Its own file.
-    Own,
+    OwnFile,
     /// Another file.
     File(PathBuf),
     /// The kept configuration this many steps before the one in force.
-    Back(usize),
+    StepsBack(usize),
     /// The configuration before this one, which nobody confirmed.
-    Former(Unconfirmed),
+    Previous(Unconfirmed),
 }
 
 /// A request for a reload.
 #[derive(Debug, Clone)]
 pub(super) struct ReloadRequest {
-    pub origin: ConfigSource,
+    pub source: ConfigSource,
     pub by: String,
     /// The time within which the new configuration has to be confirmed, if it has to be.
     pub confirm: Option<Duration>,
 }
 
 /// Tells the service manager that a reload is under way, until this is dropped.
-struct Told;
+struct ReloadNotice;
 
-impl Told {
+impl ReloadNotice {
     fn begin() -> Self {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => management::notify_all(&[NotifyState::Reloading, now]),
@@ -99,7 +99,7 @@ impl Told {
     }
 }
 
-impl Drop for Told {
+impl Drop for ReloadNotice {
     fn drop(&mut self) {
         management::notify(NotifyState::Ready);
     }
@@ -107,50 +107,50 @@ impl Drop for Told {
 
 impl Reloader {
     pub(super) fn new(options: Options, web: SharedApiListeners) -> Self {
-        Self { options, web, targets: Mutex::default(), turn: tokio::sync::Mutex::default() }
+        Self { options, web, engines: Mutex::default(), lock: tokio::sync::Mutex::default() }
     }
 
     /// Adds a running engine.
     pub(super) fn add(&self, target: ReloadableEngine) {
-        self.targets.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(target));
+        self.engines.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(target));
     }
 
     /// Reads the requested configuration and applies it. Once begun, it is completed even if the client disconnects.
     pub(super) async fn reload(self: Arc<Self>, engine: String, asked: ReloadRequest) -> Result<ReloadView, ApiError> {
         let done = tokio::spawn(async move {
-            let _turn = self.turn.lock().await;
-            let _told = Told::begin();
-            let target = self.target(&engine)?;
-            self.take(&target, &asked).await
+            let _turn = self.lock.lock().await;
+            let _told = ReloadNotice::begin();
+            let target = self.engine(&engine)?;
+            self.apply_file(&target, &asked).await
         });
         done.await.map_err(|error| ApiError::Unavailable(error.to_string()))?
     }
 
-    async fn take(
+    async fn apply_file(
         self: &Arc<Self>,
         target: &Arc<ReloadableEngine>,
         asked: &ReloadRequest,
     ) -> Result<ReloadView, ApiError> {
-        let path = path_of(target, &asked.origin)?;
+        let path = path_of(target, &asked.source)?;
         let outcome = self.read(vec![(Arc::clone(target), path)]).await?.swap_remove(0);
-        self.bring_in(target, outcome, asked).await
+        self.apply_outcome(target, outcome, asked).await
     }
 
     /// Reloads every engine from its own file, as SIGHUP requests. All files have to be valid before the first is
     /// applied.
     pub(super) async fn reload_all(self: Arc<Self>, by: &str) {
-        let _turn = self.turn.lock().await;
-        let _told = Told::begin();
-        let targets = self.targets();
-        let files = targets.iter().map(|target| (Arc::clone(target), target.own.clone())).collect();
+        let _turn = self.lock.lock().await;
+        let _told = ReloadNotice::begin();
+        let targets = self.engines();
+        let files = targets.iter().map(|target| (Arc::clone(target), target.own_file.clone())).collect();
         let outcomes = match self.read(files).await {
             Ok(outcomes) => outcomes,
             Err(error) => return tracing::error!(by, "not reloaded, nothing changed: {error}"),
         };
         for (target, outcome) in targets.iter().zip(outcomes) {
             let engine = &target.shared.engine;
-            let asked = ReloadRequest { origin: ConfigSource::Own, by: by.to_owned(), confirm: None };
-            match self.bring_in(target, outcome, &asked).await {
+            let asked = ReloadRequest { source: ConfigSource::OwnFile, by: by.to_owned(), confirm: None };
+            match self.apply_outcome(target, outcome, &asked).await {
                 Ok(done) if done.changed => {}
                 Ok(done) => tracing::info!(engine, by, config = done.config, "reloaded: nothing has changed"),
                 Err(error) => tracing::error!(engine, by, "not reloaded, nothing changed: {error}"),
@@ -160,19 +160,19 @@ impl Reloader {
 
     /// Says what [`Reloader::reload`] would do.
     pub(super) async fn plan(&self, engine: &str, origin: &ConfigSource) -> Result<PlanView, ApiError> {
-        let _turn = self.turn.lock().await;
-        let target = self.target(engine)?;
+        let _turn = self.lock.lock().await;
+        let target = self.engine(engine)?;
         let path = path_of(&target, origin)?;
         let outcome = self.read(vec![(Arc::clone(&target), path)]).await?.swap_remove(0);
-        survey::plan(&target, outcome).await
+        sessions_in_use::plan(&target, outcome).await
     }
 
-    fn targets(&self) -> Vec<Arc<ReloadableEngine>> {
-        self.targets.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn engines(&self) -> Vec<Arc<ReloadableEngine>> {
+        self.engines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn target(&self, engine: &str) -> Result<Arc<ReloadableEngine>, ApiError> {
-        let mut targets = self.targets().into_iter();
+    fn engine(&self, engine: &str) -> Result<Arc<ReloadableEngine>, ApiError> {
+        let mut targets = self.engines().into_iter();
         let starting = || ApiError::Unavailable(format!("engine {engine} is still starting"));
         targets.find(|target| target.shared.engine == engine).ok_or_else(starting)
     }
@@ -181,8 +181,8 @@ impl Reloader {
     /// process run with. Fails with everything that is wrong, unless all of them are valid.
     async fn read(&self, files: Vec<(Arc<ReloadableEngine>, PathBuf)>) -> Result<Vec<LoadedConfig>, ApiError> {
         let is_read = |target: &Arc<ReloadableEngine>| files.iter().any(|(read, _)| Arc::ptr_eq(read, target));
-        let others = self.targets().into_iter().filter(|target| !is_read(target));
-        let others: Vec<(PathBuf, String)> = others.map(|target| target.shared.source().file()).collect();
+        let others = self.engines().into_iter().filter(|target| !is_read(target));
+        let others: Vec<(PathBuf, String)> = others.map(|target| target.shared.config_text().file()).collect();
         let reading = tokio::task::spawn_blocking(move || {
             let mut outcomes: Vec<LoadedConfig> = others.iter().map(|(path, text)| load(path, text)).collect();
             let known = outcomes.len();
@@ -202,7 +202,7 @@ impl Reloader {
     }
 
     /// Applies a valid configuration, or says why it cannot be applied.
-    async fn bring_in(
+    async fn apply_outcome(
         self: &Arc<Self>,
         target: &Arc<ReloadableEngine>,
         mut outcome: LoadedConfig,
@@ -212,16 +212,16 @@ impl Reloader {
         let differences =
             outcome.config.as_ref().map_or_else(Vec::new, |new| config::differences(&shared.config(), new));
         let text = outcome.diagnostics.text().to_owned();
-        let same_text = text == shared.source().text;
+        let same_text = text == shared.config_text().text;
         config::refuse_restart(&shared.config(), &mut outcome);
-        let locks = links::take(&shared.config(), &mut outcome, self.options);
+        let locks = links::lock_new_links(&shared.config(), &mut outcome, self.options);
         let diagnostics = outcome.diagnostics.to_string();
         let Some(config) = outcome.config else { return Err(refused(diagnostics)) };
         let path = PathBuf::from(&outcome.diagnostics.path);
         let mut view = ReloadView {
             engine: shared.engine.clone(),
             config: path.display().to_string(),
-            own_config: target.own.display().to_string(),
+            own_config: target.own_file.display().to_string(),
             changed: !differences.is_empty(),
             differences,
             diagnostics,
@@ -235,18 +235,20 @@ impl Reloader {
         // Recorded before anything changes: whatever happens, an operator who is cut off has to get the old
         // configuration back.
         let waits = match asked.confirm {
-            Some(within) => Some(promise(target, &config.digest, within, &asked.by, waited.as_ref()).await?),
+            Some(within) => {
+                Some(require_confirmation(target, &config.digest, within, &asked.by, waited.as_ref()).await?)
+            }
             None => None,
         };
-        let said = in_event(&asked.origin, asked.confirm, target, &view.differences);
-        let fresh = PendingConfig { config, path: path.clone(), text: text.clone(), locks, said };
+        let said = event_text(&asked.source, asked.confirm, target, &view.differences);
+        let fresh = PendingConfig { config, path: path.clone(), text: text.clone(), locks, event_text: said };
         if let Err(error) = self.commit(target, fresh, &asked.by).await {
             if waits.is_some() {
-                on_disk(&target.history, |history| history.set_waiting(waited)).await?;
+                change_history(&target.history, |history| history.set_unconfirmed(waited)).await?;
             }
             return Err(refused(format!("{}: {error}", view.config)));
         }
-        view.kept = keep(target, asked, waits.is_some(), path, text, &mut view.diagnostics).await;
+        view.kept = record_config(target, asked, waits.is_some(), path, text, &mut view.diagnostics).await;
         if let Some(waits) = waits {
             view.confirm_within_ms = Some(waits.within_ms);
             self.await_confirmation(Arc::clone(target), waits);
@@ -259,14 +261,14 @@ impl Reloader {
         let shared = &target.shared;
         // The addresses of the API are bound before anything changes, because they may be taken.
         let before = shared.config().api.clone();
-        super::web::lock(&self.web)
+        super::api_listeners::lock(&self.web)
             .apply(&shared.engine, fresh.config.api.clone())
             .map_err(|error| super::with_sources(&error))?;
-        let in_use = survey::in_use(shared).await;
+        let in_use = sessions_in_use::in_use(shared).await;
         let by = by.to_owned();
         let done = on_control(target, move |control| control.reload(fresh, in_use.as_ref(), &by)).await;
         let Err(why) = done.map_err(|error| error.to_string()).flatten() else { return Ok(()) };
-        if let Err(error) = super::web::lock(&self.web).apply(&shared.engine, before) {
+        if let Err(error) = super::api_listeners::lock(&self.web).apply(&shared.engine, before) {
             tracing::error!(engine = shared.engine, error = super::with_sources(&error), "[api] not put back");
         }
         Err(why)
@@ -276,10 +278,10 @@ impl Reloader {
 /// Path of the file to read.
 fn path_of(target: &ReloadableEngine, origin: &ConfigSource) -> Result<PathBuf, ApiError> {
     match origin {
-        ConfigSource::Own => Ok(target.own.clone()),
+        ConfigSource::OwnFile => Ok(target.own_file.clone()),
         ConfigSource::File(path) => Ok(path.clone()),
-        ConfigSource::Former(waits) => Ok(target.history.path(waits.back_to)),
-        ConfigSource::Back(back) => match target.history.back(*back) {
+        ConfigSource::Previous(waits) => Ok(target.history.path(waits.back_to)),
+        ConfigSource::StepsBack(back) => match target.history.back(*back) {
             Some(record) => Ok(target.history.path(record.number)),
             None => {
                 let engine = &target.shared.engine;
@@ -293,32 +295,32 @@ fn path_of(target: &ReloadableEngine, origin: &ConfigSource) -> Result<PathBuf, 
 
 /// Records that the configuration with this digest has to be confirmed. The engine never returns to one that was not
 /// confirmed itself.
-async fn promise(
+async fn require_confirmation(
     target: &Arc<ReloadableEngine>,
     digest: &str,
     within: Duration,
     by: &str,
     waited: Option<&Unconfirmed>,
 ) -> Result<Unconfirmed, ApiError> {
-    let (shared, source) = (&target.shared, target.shared.source());
+    let (shared, source) = (&target.shared, target.shared.config_text());
     let in_force = record(shared, ConfigOrigin::Start, None, source.path);
     let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
     let until_ms = now_ms(shared).saturating_add(within_ms);
     let (digest, by, former) = (digest.to_owned(), by.to_owned(), waited.map(|waits| waits.back_to));
-    on_disk(&target.history, move |history| {
+    change_history(&target.history, move |history| {
         let back_to = match former {
             Some(former) => former,
-            None => history.keep(in_force, &source.text)?,
+            None => history.add(in_force, &source.text)?,
         };
         let waits = Unconfirmed { digest, back_to, until_ms, within_ms, by };
-        history.set_waiting(Some(waits.clone())).map(|()| waits)
+        history.set_unconfirmed(Some(waits.clone())).map(|()| waits)
     })
     .await
 }
 
 /// Keeps the configuration that was just applied, and returns where. A failure to keep it is reported and has no other
 /// effect.
-async fn keep(
+async fn record_config(
     target: &Arc<ReloadableEngine>,
     asked: &ReloadRequest,
     waits: bool,
@@ -326,19 +328,19 @@ async fn keep(
     text: String,
     diagnostics: &mut String,
 ) -> Option<String> {
-    let (how, former) = match &asked.origin {
-        ConfigSource::Own | ConfigSource::File(_) => (ConfigOrigin::Reload, None),
-        ConfigSource::Back(_) => (ConfigOrigin::Rollback, None),
-        ConfigSource::Former(waited) => (ConfigOrigin::Rollback, Some(waited.clone())),
+    let (how, former) = match &asked.source {
+        ConfigSource::OwnFile | ConfigSource::File(_) => (ConfigOrigin::Reload, None),
+        ConfigSource::StepsBack(_) => (ConfigOrigin::Rollback, None),
+        ConfigSource::Previous(waited) => (ConfigOrigin::Rollback, Some(waited.clone())),
     };
     let fresh = record(&target.shared, how, Some(asked.by.clone()), path);
-    let kept = on_disk(&target.history, move |history| {
+    let kept = change_history(&target.history, move |history| {
         match former {
-            Some(waited) => history.refuse(&waited)?,
-            None if !waits => history.settle()?,
+            Some(waited) => history.expire_unconfirmed(&waited)?,
+            None if !waits => history.clear_pending()?,
             None => {}
         }
-        history.keep(fresh, &text)
+        history.add(fresh, &text)
     });
     match kept.await {
         Ok(number) => Some(target.history.path(number).display().to_string()),
@@ -352,25 +354,25 @@ async fn keep(
 }
 
 /// What the event says about the reload.
-fn in_event(
+fn event_text(
     origin: &ConfigSource,
     confirm: Option<Duration>,
     target: &ReloadableEngine,
     differences: &[Difference],
 ) -> String {
-    let within = confirm.map(|within| format!(", to be confirmed within {}", config::value::show_duration(within)));
+    let within = confirm.map(|within| format!(", to be confirmed within {}", config::value::format_duration(within)));
     let how = match origin {
-        ConfigSource::Own | ConfigSource::File(_) => format!("reloaded{}", within.unwrap_or_default()),
-        ConfigSource::Back(back) => match target.history.back(*back) {
+        ConfigSource::OwnFile | ConfigSource::File(_) => format!("reloaded{}", within.unwrap_or_default()),
+        ConfigSource::StepsBack(back) => match target.history.back(*back) {
             Some(record) => format!("rolled back to configuration {}", record.number),
             None => "rolled back".to_owned(),
         },
-        ConfigSource::Former(waits) => {
-            let within = config::value::show_duration(Duration::from_millis(waits.within_ms));
+        ConfigSource::Previous(waits) => {
+            let within = config::value::format_duration(Duration::from_millis(waits.within_ms));
             format!("not confirmed within {within}, returned to configuration {}", waits.back_to)
         }
     };
-    format!("{how}: {}", in_words(differences))
+    format!("{how}: {}", differences_text(differences))
 }
 
 /// Runs a function on the control thread of an engine.
@@ -410,7 +412,7 @@ pub(super) fn read_file(path: &Path) -> io::Result<String> {
 }
 
 /// Formats differences in one line of limited length: `3 differences: firewall perimeter/fw2: weight 1 -> 3; ...`.
-fn in_words(differences: &[Difference]) -> String {
+fn differences_text(differences: &[Difference]) -> String {
     const SHOWN: usize = 8;
     let shown: Vec<String> = differences.iter().take(SHOWN).map(Difference::to_string).collect();
     let more = differences.len().saturating_sub(SHOWN);

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::{Walk, view};
-use crate::api::sessions::{LIMIT, PAGE_MAX};
+use crate::api::sessions::{DEFAULT_LIMIT, PAGE_MAX};
 use crate::api::{SessionPage, SessionSort};
 use crate::engine::SessionMatcher;
 use crate::session::{Session, SessionId, SessionTable};
@@ -28,7 +28,7 @@ pub(super) struct Rate {
 
 impl EarlierTraffic {
     /// Notes what the matching sessions have carried up to `now`.
-    pub fn by(table: &SessionTable, selection: &SessionMatcher, now: Instant) -> Self {
+    pub fn take(table: &SessionTable, selection: &SessionMatcher, now: Instant) -> Self {
         let mut sessions = Vec::new();
         table.walk(
             0,
@@ -86,7 +86,7 @@ pub fn sorted(
     limit: Option<usize>,
     earlier: Option<&EarlierTraffic>,
 ) -> SessionPage {
-    let limit = limit.unwrap_or(LIMIT).clamp(1, PAGE_MAX);
+    let limit = limit.unwrap_or(DEFAULT_LIMIT).clamp(1, PAGE_MAX);
     let Walk { engine, table, snapshot, now } = walk;
     let mut since = earlier.map(EarlierTraffic::since);
     let time = earlier.map_or(Duration::ZERO, |earlier| now.since(earlier.at()));
@@ -119,7 +119,7 @@ pub fn sorted(
     let best = best.into_sorted_vec();
     let row = |Reverse((_, Reverse(slot), generation, (packets, bytes)))| {
         let (key, session, bound) = table.copy(SessionId { slot, generation })?;
-        let flow = key.oriented(session.opened);
+        let flow = key.in_direction(session.original_direction);
         let mut row = view(engine, &flow, (&session, bound.as_ref()), &table.timeouts(), snapshot, now);
         if earlier.is_some() {
             let rate = Rate { packets, bytes };

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::Walk;
 use super::rank::{EarlierTraffic, Rate};
-use crate::api::sessions::{LIMIT, PAGE_MAX, word_of};
+use crate::api::sessions::{DEFAULT_LIMIT, PAGE_MAX, word_of};
 use crate::api::{SessionSort, TalkerRequest, TalkersBy};
 use crate::engine::view::TalkerView;
 use crate::engine::{SessionMatcher, Snapshot};
@@ -17,7 +17,7 @@ use crate::session::{Placement, Session};
 
 /// Number of subjects that are added up in one walk, approximately. If there may be more, each of several walks takes a
 /// share.
-const SUBJECTS: usize = 1 << 18;
+const SUBJECTS_PER_WALK: usize = 1 << 18;
 
 /// The subject of a sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,9 +43,9 @@ pub fn talkers(
     question: &TalkerRequest,
     earlier: Option<&EarlierTraffic>,
 ) -> Vec<TalkerView> {
-    let limit = question.limit.unwrap_or(LIMIT).clamp(1, PAGE_MAX);
+    let limit = question.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, PAGE_MAX);
     let walks = match question.by {
-        TalkersBy::Source | TalkersBy::Destination => walk.table.len() / SUBJECTS + 1,
+        TalkersBy::Source | TalkersBy::Destination => walk.table.len() / SUBJECTS_PER_WALK + 1,
         // A configuration never has more of these than one walk takes.
         TalkersBy::Service | TalkersBy::Server | TalkersBy::Firewall => 1,
     };
@@ -99,7 +99,7 @@ fn sums(
                 return true;
             }
             let rate = since.as_mut().map(|since| since(id, session)).unwrap_or_default();
-            let flow = key.oriented(session.opened);
+            let flow = key.in_direction(session.original_direction);
             for subject in subjects(by, &flow, session, bound).into_iter().flatten().filter(&is_in_share) {
                 let sum = sums.entry(subject).or_default();
                 sum.sessions += 1;

@@ -13,14 +13,14 @@ use crate::flow::{CanonicalKey, Endpoint};
 use crate::session::{OpenResult, SessionId, SessionWorker};
 
 /// A session table that tests fill as they need.
-struct Ground {
+struct Fixture {
     table: Arc<SessionTable>,
     worker: SessionWorker,
     snapshot: Snapshot,
     now: Instant,
 }
 
-impl Ground {
+impl Fixture {
     fn new(capacity: usize) -> Self {
         let (table, mut workers) = SessionTable::new(capacity, 1, Timeouts::default(), [1, 2, 3, 4]);
         let worker = workers.pop().unwrap();
@@ -66,7 +66,7 @@ fn question(limit: usize, after: Option<Cursor>) -> SessionRequest {
 
 #[test]
 fn a_page_says_how_many_there_are_and_where_the_next_begins() {
-    let mut ground = Ground::new(4096);
+    let mut ground = Fixture::new(4096);
     (0..2849).for_each(|number| _ = ground.open(number % 7, 1000 + number, 1));
 
     let all = page(ground.walk(), &SessionMatcher::default(), &SessionRequest::default());
@@ -95,7 +95,7 @@ proptest! {
         changes in prop::collection::vec((any::<bool>(), 0usize..150), 0..60),
         per_page in 0usize..8,
     ) {
-        let mut ground = Ground::new(512);
+        let mut ground = Fixture::new(512);
         let mut live: Vec<(u16, SessionId)> =
             (0..at_first as u16).map(|number| (number, ground.open(number, 1, 1))).collect();
         let mut throughout: BTreeSet<u16> = live.iter().map(|(number, _)| *number).collect();
@@ -133,7 +133,7 @@ proptest! {
         packets in prop::collection::vec(0u64..50, 1..100),
         limit in 1usize..20,
     ) {
-        let mut ground = Ground::new(256);
+        let mut ground = Fixture::new(256);
         for (number, packets) in (0..).zip(&packets) {
             ground.open(number, 1, *packets);
         }
@@ -150,14 +150,14 @@ proptest! {
 
 #[test]
 fn one_busy_session_among_thousands_of_idle_ones_comes_first() {
-    let mut ground = Ground::new(8192);
+    let mut ground = Fixture::new(8192);
     for number in 0..4000 {
         // Each of them has carried more than the busy session ever will.
         ground.open(number, 1, 1_000_000);
     }
     let busy = ground.open(5000, 5201, 3);
     let slow = ground.open(5001, 1, 3);
-    let earlier = EarlierTraffic::by(&ground.table, &SessionMatcher::default(), ground.now);
+    let earlier = EarlierTraffic::take(&ground.table, &SessionMatcher::default(), ground.now);
     ground.now += Duration::from_millis(500);
     ground.carry(busy, 1000);
     ground.carry(slow, 10);
@@ -184,7 +184,7 @@ fn one_busy_session_among_thousands_of_idle_ones_comes_first() {
 
 #[test]
 fn oldest_and_longest_idle_come_first() {
-    let mut ground = Ground::new(64);
+    let mut ground = Fixture::new(64);
     let first = ground.open(1, 1, 1);
     ground.now += Duration::from_secs(10);
     ground.open(2, 1, 1);
@@ -202,7 +202,7 @@ fn oldest_and_longest_idle_come_first() {
 
 #[test]
 fn sums_are_of_each_source_and_of_what_is_meant() {
-    let mut ground = Ground::new(256);
+    let mut ground = Fixture::new(256);
     for port in 0..10 {
         ground.open(1, port + 1, 1);
     }
@@ -226,7 +226,7 @@ fn sums_are_of_each_source_and_of_what_is_meant() {
 
 #[test]
 fn names_that_nobody_has_are_refused_with_those_that_there_are() {
-    let ground = Ground::new(16);
+    let ground = Fixture::new(16);
     let refused = |filter: SessionFilter| select(&filter, &ground.snapshot).unwrap_err().to_string();
     let firewall = refused(SessionFilter { firewall: Some("fw9".to_owned()), ..Default::default() });
     assert!(firewall.contains("no firewall \"fw9\"; there are: perimeter/fw1"), "{firewall}");

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use super::*;
 
 /// An engine with its file, on a link that leads nowhere.
-struct Ground {
+struct Fixture {
     directory: tempfile::TempDir,
     _host: Host,
 }
 
-impl Ground {
+impl Fixture {
     /// Sets the test up; `None` where tests in network namespaces are left out.
     fn new() -> Option<Self> {
         if !namespace() {
@@ -89,7 +89,7 @@ impl Ground {
 
 #[test]
 fn an_engine_returns_to_an_earlier_configuration_and_says_what_its_file_says() {
-    let Some(ground) = Ground::new() else { return };
+    let Some(ground) = Fixture::new() else { return };
     let run = ground.start();
     for handshake in ["20s", "30s"] {
         ground.write(handshake);
@@ -126,7 +126,7 @@ fn an_engine_returns_to_an_earlier_configuration_and_says_what_its_file_says() {
 
 #[test]
 fn what_is_confirmed_stays_and_what_is_not_goes() {
-    let Some(ground) = Ground::new() else { return };
+    let Some(ground) = Fixture::new() else { return };
     let run = ground.start();
     assert_eq!(ground.post("confirm", &serde_json::json!({ "by": "kim" })).0, "422", "nothing waits");
 
@@ -160,7 +160,7 @@ fn what_is_confirmed_stays_and_what_is_not_goes() {
 
 #[test]
 fn a_restart_goes_on_waiting_for_the_confirmation() {
-    let Some(ground) = Ground::new() else { return };
+    let Some(ground) = Fixture::new() else { return };
     let run = ground.start();
     ground.write("20s");
     assert_eq!(ground.post("reload", &serde_json::json!({ "confirm_ms": 60_000, "by": "kim" })).0, "200");

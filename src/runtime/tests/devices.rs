@@ -96,7 +96,10 @@ addresses = [\"10.66.2.1/24\", \"fd66:2::1/64\"]
     let device = || get(directory.path(), "router", "links")[1]["device"].clone();
     eventually("forwarding", || pings(&a, "10.66.2.2"));
     assert_eq!(device(), "rb0");
-    assert!(matches!(LinkLock::take("rb0", None), Err(crate::io::lock::LockError::Held { .. })), "owned by its name");
+    assert!(
+        matches!(LinkLock::acquire("rb0", None), Err(crate::io::lock::LockError::Held { .. })),
+        "owned by its name"
+    );
 
     ip("link set rb0 name moved");
     eventually("the new name is told", || device() == "moved");

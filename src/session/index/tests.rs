@@ -21,16 +21,16 @@ fn hash(home: u64, tag: u64) -> KeyHash {
 #[test]
 fn keys_that_do_not_fit_their_home_are_found_further_on_until_they_leave() {
     let index = Index::new(40, [1, 2, 3, 4]);
-    let slots = index.buckets * PLACES as u32;
+    let slots = index.buckets * ENTRIES_PER_BUCKET as u32;
     for slot in 0..slots {
-        assert_eq!(index.enter(hash(7, 9), slot, |_| None::<()>), InsertResult::New, "slot {slot} of {slots}");
+        assert_eq!(index.insert(hash(7, 9), slot, |_| None::<()>), InsertResult::New, "slot {slot} of {slots}");
     }
-    assert_eq!(index.enter(hash(7, 9), slots, |_| None::<()>), InsertResult::NoRoom);
+    assert_eq!(index.insert(hash(7, 9), slots, |_| None::<()>), InsertResult::NoRoom);
     for slot in 0..slots {
         assert_eq!(index.find(hash(7, 9), |found| (found == slot).then_some(found)), Some(slot));
     }
     for slot in 0..slots {
-        index.leave(hash(7, 9), slot);
+        index.remove(hash(7, 9), slot);
         assert_eq!(index.find(hash(7, 9), |found| (found == slot).then_some(found)), None);
     }
     let is_empty = |bucket| index.bucket(bucket).iter().all(|word| word.load(Relaxed) == 0);
@@ -42,7 +42,7 @@ fn keys_spread_so_evenly_that_a_full_index_never_runs_out_of_reach() {
     const KEYS: u32 = 200_000;
     let index = Index::new(KEYS as usize, [1, 2, 3, 4]);
     for slot in 0..KEYS {
-        assert_eq!(index.enter(index.hash(&key(slot)), slot, |_| None::<()>), InsertResult::New);
+        assert_eq!(index.insert(index.hash(&key(slot)), slot, |_| None::<()>), InsertResult::New);
     }
     let passed = (0..index.buckets).map(|bucket| index.bucket(bucket)[OVERFLOW].load(Relaxed)).max();
     assert!(passed < Some(64), "{passed:?} keys passed over one bucket");
@@ -55,7 +55,7 @@ proptest! {
         keys in 1usize..40,
     ) {
         let index = Index::new(keys, [1, 2, 3, 4]);
-        let room = index.buckets as usize * PLACES;
+        let room = index.buckets as usize * ENTRIES_PER_BUCKET;
         // The key in each slot. A key that is entered again gets a new slot.
         let slots: Vec<_> = steps.iter().map(|_| AtomicU64::new(u64::MAX)).collect();
         let is_in = |home: u64, tag: u64| {
@@ -66,7 +66,7 @@ proptest! {
         for (slot, (home, tag, enters)) in (0..).zip(steps) {
             if enters {
                 slots[slot as usize].store(home << 8 | tag, Relaxed);
-                let entered = index.enter(hash(home, tag), slot, |other| (other != slot).then(|| is_in(home, tag)(other)).flatten());
+                let entered = index.insert(hash(home, tag), slot, |other| (other != slot).then(|| is_in(home, tag)(other)).flatten());
                 match model.get(&(home, tag)) {
                     Some(&existing) => prop_assert_eq!(entered, InsertResult::Existing(existing)),
                     None if model.len() == room => prop_assert_eq!(entered, InsertResult::NoRoom),
@@ -76,7 +76,7 @@ proptest! {
                     }
                 }
             } else if let Some(slot) = model.remove(&(home, tag)) {
-                index.leave(hash(home, tag), slot);
+                index.remove(hash(home, tag), slot);
             }
             for home in 0..8 {
                 for tag in 0..4 {
@@ -94,18 +94,18 @@ fn of_workers_that_enter_one_key_at_once_one_succeeds() {
     let index = Index::new(8, [1, 2, 3, 4]);
     let [entered, left] = [AtomicU32::new(0), AtomicU32::new(0)];
     // One key in any slot. Every bucket is nearly full, so that workers also compete for places.
-    (0..4).for_each(|slot| _ = index.enter(hash(3, 1), 1000 + slot, |_| None::<()>));
+    (0..4).for_each(|slot| _ = index.insert(hash(3, 1), 1000 + slot, |_| None::<()>));
     std::thread::scope(|scope| {
         for worker in 0..WORKERS {
             let (index, entered, left) = (&index, &entered, &left);
             scope.spawn(move || {
                 for _ in 0..ROUNDS {
-                    if index.enter(hash(3, 2), worker, |other| (other < WORKERS).then_some(other)) == InsertResult::New
+                    if index.insert(hash(3, 2), worker, |other| (other < WORKERS).then_some(other)) == InsertResult::New
                     {
                         let inside = entered.fetch_add(1, Relaxed) - left.load(Relaxed);
                         assert_eq!(inside, 0, "two workers entered the same key");
                         left.fetch_add(1, Relaxed);
-                        index.leave(hash(3, 2), worker);
+                        index.remove(hash(3, 2), worker);
                     }
                 }
             });

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::flow::{Endpoint, FlowKey};
-use crate::session::cell::{PAYLOAD, SessionCell};
-use crate::session::tcp::Seen;
+use crate::session::cell::{PAYLOAD_WORDS, SessionCell};
+use crate::session::tcp::SeenFlags;
 
 fn address(wide: bool) -> impl Strategy<Value = std::net::IpAddr> {
     any::<u128>().prop_map(move |bits| match wide {
@@ -28,15 +28,15 @@ fn session(protocol: u8) -> impl Strategy<Value = Session> {
     };
     // The flags of settled conversations, and any others.
     let seen = prop_oneof![Just(0x73u16), any::<u16>()];
-    let pins = prop::array::uniform2(any::<[u64; 3]>().prop_map(|[a, b, c]| Pin::from_words([a, b, c & PIN_BITS])));
+    let pins = prop::array::uniform2(any::<[u64; 3]>().prop_map(|[a, b, c]| Pin::from_words([a, b, c & PIN_MASK])));
     let counts = (0..=PACKETS_MAX, 0..u64::MAX / 2, any::<u16>(), any::<[u32; 5]>());
     let times = any::<[u32; 2]>().prop_map(|times| times.map(|time| Instant::from_millis(time.into())));
     (direction_of(), state, seen, pins, counts, times).prop_map(move |(opened, bits, seen, pins, counts, times)| {
         Session {
-            opened,
+            original_direction: opened,
             class: ProtocolClass::of(protocol),
             state: state_of(bits),
-            seen: Seen::from_bits(seen),
+            seen_flags: SeenFlags::from_bits(seen),
             worker: counts.2,
             toward_low: pins[0],
             toward_high: pins[1],
@@ -63,21 +63,21 @@ fn record() -> impl Strategy<Value = (FlowKey, Session, Option<Placement>)> {
     (any::<bool>(), protocol).prop_flat_map(|(wide, protocol)| {
         let ids = (any::<u16>(), any::<u16>(), any::<u32>());
         let bound = (ids, prop::option::of(flow(wide, protocol))).prop_map(|((service, server, fall), inside)| {
-            Placement { service: ServiceId(service), server: ServerId(server), fall, inside }
+            Placement { service: ServiceId(service), server: ServerId(server), server_falls: fall, inside }
         });
         (flow(wide, protocol), session(protocol), prop::option::of(bound))
     })
 }
 
 fn with_place<R>(flow: &FlowKey, session: &Session, bound: Option<&Placement>, f: impl FnOnce(SlotRef<'_>) -> R) -> R {
-    let cell: SessionCell = [const { AtomicU64::new(u64::MAX) }; 1 + PAYLOAD];
+    let cell: SessionCell = [const { AtomicU64::new(u64::MAX) }; 1 + PAYLOAD_WORDS];
     let (wide, opening) = (AlignedRecords::<8>::new(3), AlignedRecords::<1>::new(3));
     let place = SlotRef { cell: &cell, opening: &opening, wide: &wide, slot: 2 };
     let inside = bound.and_then(|bound| bound.inside).map(|inside| {
         let (key, direction) = inside.canonical();
         (KeyWords::of(&key), direction)
     });
-    place.put(&KeyWords::of(&flow.canonical().0), inside, bound, session);
+    place.write(&KeyWords::of(&flow.canonical().0), inside, bound, session);
     f(place)
 }
 
@@ -87,16 +87,16 @@ proptest! {
         with_place(&flow, &session, bound.as_ref(), |place| {
             prop_assert_eq!(place.key(), flow.canonical().0);
             prop_assert_eq!(place.session(), session);
-            prop_assert_eq!(place.bound(), bound);
-            prop_assert!(place.has(&KeyWords::of(&flow.canonical().0)));
+            prop_assert_eq!(place.placement(), bound);
+            prop_assert!(place.has_key(&KeyWords::of(&flow.canonical().0)));
             if let Some(inside) = bound.and_then(|bound| bound.inside) {
-                prop_assert!(place.has(&KeyWords::of(&inside.reversed().canonical().0)));
+                prop_assert!(place.has_key(&KeyWords::of(&inside.reversed().canonical().0)));
             }
             let mut near = flow;
             near.source.port ^= 1;
             for other in [stranger, near] {
                 let is_inside = bound.and_then(|bound| bound.inside).is_some_and(|inside| inside.canonical().0 == other.canonical().0);
-                prop_assert_eq!(place.has(&KeyWords::of(&other.canonical().0)), other.canonical().0 == flow.canonical().0 || is_inside);
+                prop_assert_eq!(place.has_key(&KeyWords::of(&other.canonical().0)), other.canonical().0 == flow.canonical().0 || is_inside);
             }
             Ok(())
         })?;
@@ -108,7 +108,7 @@ proptest! {
         with_place(&flow, &session, bound.as_ref(), |place| {
             place.put_session(&next);
 
-            prop_assert_eq!((place.key(), place.session(), place.bound()), (flow.canonical().0, next, bound));
+            prop_assert_eq!((place.key(), place.session(), place.placement()), (flow.canonical().0, next, bound));
             Ok(())
         })?;
     }
@@ -135,14 +135,14 @@ proptest! {
         let tcp = (session.class == ProtocolClass::Tcp).then_some(segment);
         let now = Instant::from_nanos(now.into());
         let mut observed = session;
-        observed.observe(direction, tcp.as_ref(), bytes, now);
+        observed.record_packet(direction, tcp.as_ref(), bytes, now);
         observed.packets = observed.packets.min(PACKETS_MAX);
         with_place(&flow, &session, bound.as_ref(), |place| {
-            let is_noted = place.note(direction, tcp.as_ref(), bytes, now);
+            let is_noted = place.count_packet(direction, tcp.as_ref(), bytes, now);
 
             prop_assert_eq!(place.session(), if is_noted { observed } else { session });
-            prop_assert_eq!((place.key(), place.bound()), (flow.canonical().0, bound));
-            let is_plain = flags & 0x17 == 0x10 && session.seen.bits() == 0x73;
+            prop_assert_eq!((place.key(), place.placement()), (flow.canonical().0, bound));
+            let is_plain = flags & 0x17 == 0x10 && session.seen_flags.bits() == 0x73;
             prop_assert!(is_noted || tcp.is_none() || !is_plain || !is_near || session.state != ConversationState::Tcp(TcpState::Established));
             Ok(())
         })?;
@@ -150,13 +150,13 @@ proptest! {
 
     #[test]
     fn a_pin_is_changed_alone((flow, session, bound) in record(), direction in direction_of(), words: [u64; 3]) {
-        let Some(pin) = Pin::from_words([words[0], words[1], words[2] & PIN_BITS]) else { return Ok(()) };
+        let Some(pin) = Pin::from_words([words[0], words[1], words[2] & PIN_MASK]) else { return Ok(()) };
         let mut changed = session;
         *changed.pin_toward_destination(direction) = Some(pin);
         with_place(&flow, &session, bound.as_ref(), |place| {
             place.put_pin_toward(direction, &pin);
 
-            prop_assert_eq!((place.session(), place.bound()), (changed, bound));
+            prop_assert_eq!((place.session(), place.placement()), (changed, bound));
             prop_assert_eq!(place.pin_toward(direction), Some(pin));
             Ok(())
         })?;

@@ -34,7 +34,7 @@ fn open(worker: &mut SessionWorker, source: IpAddr, port: u16, established: bool
     let mut say = |direction, flags, sequence, acknowledgement| {
         let length = u32::from(flags & SYN != 0);
         let segment = TcpSegment { flags, sequence, acknowledgement, length };
-        session.observe(direction, Some(&segment), 40, NOW);
+        session.record_packet(direction, Some(&segment), 40, NOW);
     };
     say(direction, SYN, 100, 0);
     if established {
@@ -101,7 +101,7 @@ fn limits_of_a_source_are_its_own() {
 
     let limits = SourceLimits { sessions: None, rate: Some(5) };
     assert_eq!((0..20).filter(|_| admit(host(1), limits).is_ok()).count(), 5);
-    assert_eq!(table.sources().foresee(host(1), &limits, 0, NOW), Err(OverLimit::Rate));
+    assert_eq!(table.sources().would_admit(host(1), &limits, 0, NOW), Err(OverLimit::Rate));
     assert_eq!(admit(host(2), limits), Ok(()));
     assert_eq!(table.sources().admit(host(1), &limits, 0, NOW + Duration::from_millis(200)), Ok(()));
     assert_eq!(admit(host(1), SourceLimits::default()), Ok(()), "off by default");
@@ -115,7 +115,7 @@ fn the_last_refusal_of_each_kind_is_told_once() {
     sources.refused("2001:db8::7".parse().unwrap(), OverLimit::Share, 0);
 
     let told = |sources: &SourceLimiter| -> Vec<_> {
-        sources.take_refusals().map(|refusal| (refusal.why, refusal.source.to_string())).collect()
+        sources.take_refusals().map(|refusal| (refusal.reason, refusal.source.to_string())).collect()
     };
     assert_eq!(
         told(&sources),

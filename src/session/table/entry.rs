@@ -28,7 +28,7 @@ pub enum OpenResult {
     /// Another worker was faster; this is the session that exists.
     Existing(SessionId),
     /// The packets of the session, or those of its replies, could not be told from those of another session.
-    Clash,
+    Conflict,
     /// The table is full of sessions that must not be evicted.
     Full,
     /// The table is nearly full, and whoever opens it has more of it than a fair share.
@@ -38,25 +38,27 @@ pub enum OpenResult {
 impl SessionTable {
     /// Finds the session to which packets of a flow in `direction` belong. On each leg of a translated flow only
     /// packets of one direction do; those in the other direction may belong to another flow.
-    pub fn listener(&self, key: &CanonicalKey, direction: Direction) -> Option<SessionId> {
-        self.hearer(&self.wanted(key), Directions::only(direction)).map(|(id, _)| id)
+    pub fn find_by_direction(&self, key: &CanonicalKey, direction: Direction) -> Option<SessionId> {
+        self.find_owner(&self.hashed(key), Directions::only(direction)).map(|(id, _)| id)
     }
 
     /// Finds a session to which packets with a key in one of these directions belong, and all directions that belong to
     /// it.
-    fn hearer(&self, wanted: &HashedKey, directions: Directions) -> Option<(SessionId, Directions)> {
-        self.index.find(wanted.hash, |slot| self.hears(slot, &wanted.key).filter(|(_, hears)| hears.meets(directions)))
+    fn find_owner(&self, wanted: &HashedKey, directions: Directions) -> Option<(SessionId, Directions)> {
+        self.index.find(wanted.hash, |slot| {
+            self.owned_directions(slot, &wanted.key).filter(|(_, hears)| hears.overlaps(directions))
+        })
     }
 
     /// The session in `slot`, if it is live, and in which directions packets with this key belong to it.
-    fn hears(&self, slot: u32, key: &KeyWords) -> Option<(SessionId, Directions)> {
-        let place = self.place(slot);
-        let (generation, hears) = cell::peek(place.cell, is_live, |_| place.hears(key))?;
+    fn owned_directions(&self, slot: u32, key: &KeyWords) -> Option<(SessionId, Directions)> {
+        let place = self.slot_ref(slot);
+        let (generation, hears) = cell::try_read(place.cell, is_live, |_| place.owned_directions(key))?;
         Some((SessionId { slot, generation }, hears))
     }
 
     /// Checks whether a session cannot be inserted, before anything is done for it.
-    pub(in crate::session) fn foresee(
+    pub(in crate::session) fn precheck(
         &self,
         key: &CanonicalKey,
         bound: Option<&Placement>,
@@ -64,13 +66,13 @@ impl SessionTable {
     ) -> Option<OpenResult> {
         let inside = inside_key(bound);
         let directions = if inside.is_some() { Directions::only(opened) } else { Directions::BOTH };
-        match self.hearer(&self.wanted(key), directions) {
+        match self.find_owner(&self.hashed(key), directions) {
             Some((existing, hears)) if hears.includes(opened) => return Some(OpenResult::Existing(existing)),
-            Some(_) => return Some(OpenResult::Clash),
+            Some(_) => return Some(OpenResult::Conflict),
             None => {}
         }
         let (inside, inward) = inside?;
-        self.listener(&inside, inward.reversed()).map(|_| OpenResult::Clash)
+        self.find_by_direction(&inside, inward.reversed()).map(|_| OpenResult::Conflict)
     }
 
     /// True if who opens a session has more of a table that is nearly full than a fair share: more than [`TABLE_PER_FREE`] for each
@@ -82,13 +84,14 @@ impl SessionTable {
         if live <= TABLE_PER_FREE * (capacity - live.min(capacity)) {
             return false;
         }
-        let source = self.sources.key(key.oriented(opened).source.address);
+        let source = self.sources.key(key.in_direction(opened).source.address);
         let held = self.sources.held(source, live) as usize;
         if held <= (capacity / SHARES).max(SHARE_MIN) {
             return false;
         }
         // Who cannot look, as another worker opens or expires this instant, lets the source have its way.
-        let spare = self.holds.iter().map(|hold| Some(hold.try_lock().ok()?.half_open_spare())).sum::<Option<usize>>();
+        let spare =
+            self.worker_lists.iter().map(|hold| Some(hold.try_lock().ok()?.half_open_spare())).sum::<Option<usize>>();
         spare.is_some_and(|spare| held > TABLE_PER_FREE * (capacity - live.min(capacity) + spare))
     }
 
@@ -101,41 +104,41 @@ impl SessionTable {
         bound: Option<Placement>,
         session: Session,
     ) -> OpenResult {
-        let place = self.place(slot);
+        let place = self.slot_ref(slot);
         let free = cell::generation(place.cell);
         // The lock is held until the slot is in the index, so that nobody ends the session before it can be found.
         let mut locked = cell::lock(place.cell, free).expect("a free slot is touched by its worker alone");
-        let id = SessionId { slot, generation: locked.turn() };
-        let wanted = self.wanted(key);
-        let inside = inside_key(bound.as_ref()).map(|(key, direction)| (self.wanted(&key), direction));
-        place.put(&wanted.key, inside.map(|(inside, direction)| (inside.key, direction)), bound.as_ref(), &session);
-        let hears = if inside.is_some() { Directions::only(session.opened) } else { Directions::BOTH };
-        let opened = match (self.enter(&wanted, slot, hears), inside) {
+        let id = SessionId { slot, generation: locked.next_generation() };
+        let wanted = self.hashed(key);
+        let inside = inside_key(bound.as_ref()).map(|(key, direction)| (self.hashed(&key), direction));
+        place.write(&wanted.key, inside.map(|(inside, direction)| (inside.key, direction)), bound.as_ref(), &session);
+        let hears = if inside.is_some() { Directions::only(session.original_direction) } else { Directions::BOTH };
+        let opened = match (self.insert_key(&wanted, slot, hears), inside) {
             (InsertResult::New, None) => OpenResult::Inserted(id),
             (InsertResult::New, Some((inside, inward))) => {
-                let entered = self.enter(&inside, slot, Directions::only(inward.reversed()));
+                let entered = self.insert_key(&inside, slot, Directions::only(inward.reversed()));
                 if !matches!(entered, InsertResult::New) {
-                    self.index.leave(wanted.hash, slot);
+                    self.index.remove(wanted.hash, slot);
                 }
                 match entered {
                     InsertResult::New => OpenResult::Inserted(id),
-                    InsertResult::Existing(_) => OpenResult::Clash,
+                    InsertResult::Existing(_) => OpenResult::Conflict,
                     InsertResult::NoRoom => OpenResult::Full,
                 }
             }
-            (InsertResult::Existing((existing, others)), _) if others.includes(session.opened) => {
+            (InsertResult::Existing((existing, others)), _) if others.includes(session.original_direction) => {
                 OpenResult::Existing(existing)
             }
-            (InsertResult::Existing(_), _) => OpenResult::Clash,
+            (InsertResult::Existing(_), _) => OpenResult::Conflict,
             (InsertResult::NoRoom, _) => OpenResult::Full,
         };
         match opened {
             OpenResult::Inserted(_) => {
                 self.live.fetch_add(1, Ordering::Relaxed);
-                self.sources.opened(key.oriented(session.opened).source.address);
+                self.sources.opened(key.in_direction(session.original_direction).source.address);
             }
-            OpenResult::Existing(_) | OpenResult::Clash | OpenResult::Full | OpenResult::OverShare => {
-                locked.turn();
+            OpenResult::Existing(_) | OpenResult::Conflict | OpenResult::Full | OpenResult::OverShare => {
+                locked.next_generation();
             }
         }
         opened
@@ -143,12 +146,12 @@ impl SessionTable {
 
     /// Makes a key lead to `slot` for packets in these directions, unless one of them belongs to another live session.
     /// The entry of a session that has ended is ignored: whoever ended it is about to remove it.
-    fn enter(&self, wanted: &HashedKey, slot: u32, hears: Directions) -> InsertResult<(SessionId, Directions)> {
+    fn insert_key(&self, wanted: &HashedKey, slot: u32, hears: Directions) -> InsertResult<(SessionId, Directions)> {
         let is_anothers = |other| {
-            let found = if other == slot { None } else { self.hears(other, &wanted.key) };
-            found.filter(|(_, others)| hears.meets(*others))
+            let found = if other == slot { None } else { self.owned_directions(other, &wanted.key) };
+            found.filter(|(_, others)| hears.overlaps(*others))
         };
-        self.index.enter(wanted.hash, slot, is_anothers)
+        self.index.insert(wanted.hash, slot, is_anothers)
     }
 }
 

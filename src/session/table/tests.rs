@@ -76,9 +76,9 @@ fn segment(flags: u8, sequence: u32, acknowledgement: u32) -> TcpSegment {
 }
 
 fn handshake(session: &mut Session, now: Instant) {
-    session.observe(Direction::LowToHigh, Some(&segment(SYN, 100, 0)), 40, now);
-    session.observe(Direction::HighToLow, Some(&segment(SYN | ACK, 500, 101)), 40, now);
-    session.observe(Direction::LowToHigh, Some(&segment(ACK, 101, 501)), 40, now);
+    session.record_packet(Direction::LowToHigh, Some(&segment(SYN, 100, 0)), 40, now);
+    session.record_packet(Direction::HighToLow, Some(&segment(SYN | ACK, 500, 101)), 40, now);
+    session.record_packet(Direction::LowToHigh, Some(&segment(ACK, 101, 501)), 40, now);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_flow_is_found_until_it_is_closed() {
         let id = inserted(open(&mut worker, &key, at(0)));
         assert_eq!(table.find(&key), Some(id));
         assert_eq!(open(&mut worker, &key, at(0)), OpenResult::Existing(id));
-        table.update(id, |session| session.observe(Direction::LowToHigh, None, 60, at(5))).expect("it is there");
+        table.update(id, |session| session.record_packet(Direction::LowToHigh, None, 60, at(5))).expect("it is there");
         let Removed { key: closed, session, .. } = worker.close(id).expect("it is there");
         assert_eq!((closed, session.packets, session.bytes, session.last_seen), (key, 1, 60, at(5)));
         assert_eq!((table.find(&key), table.get(id), worker.close(id)), (None, None, None));
@@ -119,7 +119,7 @@ fn every_state_is_forgotten_after_its_timeout_and_not_before() {
             TCP,
             |session| {
                 handshake(session, at(0));
-                session.observe(Direction::HighToLow, Some(&segment(RST, 501, 0)), 40, at(0));
+                session.record_packet(Direction::HighToLow, Some(&segment(RST, 501, 0)), 40, at(0));
             },
             TIMEOUTS.tcp_closing,
         ),
@@ -127,16 +127,16 @@ fn every_state_is_forgotten_after_its_timeout_and_not_before() {
             TCP,
             |session| {
                 handshake(session, at(0));
-                session.observe(Direction::HighToLow, Some(&segment(FIN | ACK, 501, 101)), 40, at(0));
+                session.record_packet(Direction::HighToLow, Some(&segment(FIN | ACK, 501, 101)), 40, at(0));
             },
             TIMEOUTS.tcp_established,
         ),
         (UDP, |_| (), TIMEOUTS.udp_new),
-        (UDP, |session| session.observe(Direction::HighToLow, None, 40, at(0)), TIMEOUTS.udp),
+        (UDP, |session| session.record_packet(Direction::HighToLow, None, 40, at(0)), TIMEOUTS.udp),
         (1, |_| (), TIMEOUTS.icmp),
-        (58, |session| session.observe(Direction::HighToLow, None, 40, at(0)), TIMEOUTS.icmp),
+        (58, |session| session.record_packet(Direction::HighToLow, None, 40, at(0)), TIMEOUTS.icmp),
         (50, |_| (), TIMEOUTS.other),
-        (132, |session| session.observe(Direction::HighToLow, None, 40, at(0)), TIMEOUTS.other),
+        (132, |session| session.record_packet(Direction::HighToLow, None, 40, at(0)), TIMEOUTS.other),
     ];
     for (protocol, make, timeout) in cases {
         let (table, mut worker) = table(1);
@@ -163,7 +163,8 @@ fn a_connection_that_closes_leaves_in_time_though_its_wheel_entry_was_made_for_a
     for now in (0..20_000).step_by(100) {
         assert!(expire(&mut worker, at(now)).is_empty());
     }
-    table.update(id, |session| session.observe(Direction::LowToHigh, Some(&segment(RST, 101, 0)), 40, at(20_000)));
+    table
+        .update(id, |session| session.record_packet(Direction::LowToHigh, Some(&segment(RST, 101, 0)), 40, at(20_000)));
     assert!(expire(&mut worker, at(21_999)).is_empty());
     assert_eq!(expire(&mut worker, at(22_100)).len(), 1);
 }
@@ -357,7 +358,7 @@ proptest! {
                     match opened {
                         OpenResult::Existing(_) => prop_assert!(model.contains_key(&flow)),
                         OpenResult::Full => prop_assert!(!has_room && !model.contains_key(&flow)),
-                        OpenResult::Clash => prop_assert!(false, "no flow is translated"),
+                        OpenResult::Conflict => prop_assert!(false, "no flow is translated"),
                         OpenResult::OverShare => prop_assert!(false, "each flow is another source's"),
                         OpenResult::Inserted(_) => {
                             prop_assert!(has_room && !model.contains_key(&flow));
@@ -377,7 +378,7 @@ proptest! {
                 Step::Packet { flow, reply, flags } => {
                     let direction = if reply { Direction::HighToLow } else { Direction::LowToHigh };
                     let segment = tcp.then(|| segment(flags, 1, 1));
-                    let observe = |session: &mut Session| session.observe(direction, segment.as_ref(), 60, at(now));
+                    let observe = |session: &mut Session| session.record_packet(direction, segment.as_ref(), 60, at(now));
                     let found = table.find(&key(protocol, flow));
                     prop_assert_eq!(found.is_some(), model.contains_key(&flow));
                     if let (Some(id), Some(session)) = (found, model.get_mut(&flow)) {
@@ -428,13 +429,13 @@ fn workers_that_share_flows_lose_and_confuse_none() {
                             table.update(id, |session| {
                                 assert!(session.next_to_low == 0 || session.next_to_low == flow + 1);
                                 session.next_to_low = flow + 1;
-                                session.observe(Direction::LowToHigh, None, 60, now);
+                                session.record_packet(Direction::LowToHigh, None, 60, now);
                             });
                             if random >> 60 == 0 {
                                 worker.close(id);
                             }
                         }
-                        OpenResult::Full | OpenResult::Clash | OpenResult::OverShare => {}
+                        OpenResult::Full | OpenResult::Conflict | OpenResult::OverShare => {}
                     }
                     if round % 64 == 0 {
                         worker.expire(now, 64, |_, _| ());

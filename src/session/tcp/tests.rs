@@ -34,7 +34,7 @@ fn observe(session: &mut Session, segments: &[Sent]) -> TcpState {
     for &(direction, flags, sequence, acknowledgement, payload) in segments {
         let length = payload + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
         let segment = TcpSegment { flags, sequence, acknowledgement, length };
-        session.observe(direction, Some(&segment), 40, Instant::ZERO);
+        session.record_packet(direction, Some(&segment), 40, Instant::ZERO);
     }
     match session.state {
         crate::session::ConversationState::Tcp(state) => state,
@@ -178,10 +178,10 @@ fn only_what_a_tcp_would_send_opens_a_session() {
         SYN | RST | ACK,
     ];
     for flags in opens {
-        assert!(opens_session(flags), "{flags:#04x}");
+        assert!(may_open_session(flags), "{flags:#04x}");
     }
     for flags in does_not {
-        assert!(!opens_session(flags), "{flags:#04x}");
+        assert!(!may_open_session(flags), "{flags:#04x}");
     }
 }
 

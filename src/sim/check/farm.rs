@@ -2,12 +2,12 @@
 
 use crate::config::ForwardingMode;
 use crate::engine::{Snapshot, Verdict};
-use crate::sim::appliance::HandledFrame;
 use crate::sim::check::Checkers;
 use crate::sim::check::services::packet_of;
 use crate::sim::farm::{server_at, server_mac, server_name, service_name};
 use crate::sim::packet::{Packet, split_ethernet, tcp_flag};
 use crate::sim::sandwich::Side;
+use crate::sim::sim_engine::HandledFrame;
 use crate::sim::world::{NodeId, Observation, World};
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
@@ -25,7 +25,7 @@ impl Checkers {
         let Some(leaving) = after.map(|packet| packet.tuple()) else { return true };
         let Some((outside, server)) = services.flow_of(leaving) else { return true };
         let Some(number) = self.find(outside) else { return true };
-        self.stories[number].servers.insert(server);
+        self.histories[number].servers.insert(server);
         if leaving.canonical() != outside.canonical() {
             self.by_tuple.insert(leaving.canonical(), number);
         }
@@ -35,7 +35,14 @@ impl Checkers {
     /// Checkers a tunnelled packet that an engine sent: its outer destination is a server that decapsulates, and the
     /// packet inside belongs to a session of that server or is a health check. The outer header is checked as every
     /// packet's.
-    pub(super) fn carried(&mut self, now: Instant, side: Side, destination: MacAddr, outer: &Packet, inside: &Packet) {
+    pub(super) fn check_tunneled(
+        &mut self,
+        now: Instant,
+        side: Side,
+        destination: MacAddr,
+        outer: &Packet,
+        inside: &Packet,
+    ) {
         let tuple = inside.tuple();
         let story = self.find(tuple);
         let farm = &self.plan.farm;
@@ -44,16 +51,16 @@ impl Checkers {
             (Some(server), _) if server_mac(server) != destination => Some(format!("was sent to {destination}")),
             (Some(_), _) if inside.source == outer.source => None,
             // Only the first of several fragments inside shows the ports.
-            (Some(_), _) if inside.piece.is_some_and(|piece| piece.offset > 0) => None,
+            (Some(_), _) if inside.fragment.is_some_and(|piece| piece.offset > 0) => None,
             (Some(_), None) => Some("has no such service".to_owned()),
             (Some(_), Some(service)) if farm.services[service].mode != ForwardingMode::Tunnel => {
                 Some("is not to unpack".to_owned())
             }
             (Some(server), Some(_)) => story
-                .filter(|story| !self.stories[*story].servers.contains(&server))
+                .filter(|story| !self.histories[*story].servers.contains(&server))
                 .map(|_| "has not got the session".to_owned()),
         };
-        let is_damaged = inside.piece.is_none() && !inside.checksum_ok() && !self.damaging;
+        let is_damaged = inside.fragment.is_none() && !inside.checksum_ok() && !self.damaging;
         let wrong = wrong.or_else(|| is_damaged.then(|| "gets a wrong checksum".to_owned()));
         let wrong = wrong.or_else(|| (outer.tos != inside.tos).then(|| "does not see its DSCP".to_owned()));
         if let Some(wrong) = wrong {
@@ -96,7 +103,7 @@ impl Checkers {
         }
     }
 
-    pub(super) fn tell_findings(&mut self, now: Instant) {
+    pub(super) fn report_findings(&mut self, now: Instant) {
         for side in Side::BOTH {
             for finding in self.services[side as usize].take_findings() {
                 let story = self.find(finding.outside);
@@ -107,7 +114,7 @@ impl Checkers {
 
     /// Compares an engine's view of the servers with the truth: a server that is not up is a disturbance, and needs a
     /// cause.
-    pub(super) fn look_at_servers(&mut self, snapshot: &Snapshot, side: Side, now: Instant) {
+    pub(super) fn check_server_states(&mut self, snapshot: &Snapshot, side: Side, now: Instant) {
         for service in 0..self.plan.farm.services.len() {
             let name = service_name(service);
             let Some(seen) = snapshot.services.all().iter().find(|seen| seen.name == name) else { continue };
@@ -118,15 +125,16 @@ impl Checkers {
                 };
                 for (family, up) in server.up.into_iter().enumerate() {
                     let why = format!("not up in {name} for {}", if family == 0 { "ipv4" } else { "ipv6" });
-                    let before = self.server_views.insert((side, service, number, family), (up, server.falls[family]));
+                    let before =
+                        self.server_views.insert((side, service, number, family), (up, server.failure_counts[family]));
                     if up {
                         self.causes.end_server(number, &why, now);
                     } else {
                         self.causes.begin_server(number, &why, now);
                     }
-                    let quiet = self.calm_since.is_some_and(|since| now.since(since) > Duration::from_secs(3));
-                    let fell = before.is_some_and(|(_, falls)| falls < server.falls[family]);
-                    if fell && quiet && !self.causes.is_troubled(number, now) {
+                    let quiet = self.undisturbed_since.is_some_and(|since| now.since(since) > Duration::from_secs(3));
+                    let fell = before.is_some_and(|(_, falls)| falls < server.failure_counts[family]);
+                    if fell && quiet && !self.causes.is_disturbed(number, now) {
                         let what = format!("{}: {} of {name} declared down without a fault", side.name(), server.name);
                         self.violate(now, "no false alarm", what, None);
                     }

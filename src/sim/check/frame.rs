@@ -1,10 +1,10 @@
 //! Checkers that hold for every frame of an engine, from its bytes alone.
 
 use crate::engine::Verdict;
-use crate::sim::appliance::HandledFrame;
 use crate::sim::packet::{
     ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IcmpKind, Packet, Tuple, protocol, split_ethernet,
 };
+use crate::sim::sim_engine::HandledFrame;
 use crate::wire::MacAddr;
 
 /// Transparency: a forwarded frame differs from the received one in its MAC addresses, its TTL (one less) and its IPv4
@@ -65,7 +65,7 @@ pub fn translated(before: &Packet, after: &Packet, leaving: Tuple) -> Option<Str
     let masked = |packet: &Packet| {
         let mut packet = packet.clone();
         packet.ttl = 0;
-        let at = match (packet.protocol, packet.piece) {
+        let at = match (packet.protocol, packet.fragment) {
             (_, Some(piece)) if piece.offset > 0 => None,
             (protocol::TCP, _) => Some(16),
             (protocol::UDP, _) => Some(6),
@@ -95,7 +95,7 @@ pub fn legal(bytes: &[u8], own: MacAddr) -> Option<String> {
         ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => match Packet::parse(payload) {
             None => Some("an IP packet that cannot be parsed".to_owned()),
             Some(packet) if packet.ttl == 0 => Some("TTL 0 on the wire".to_owned()),
-            Some(packet) if destination.is_group() && packet.icmp_kind() != Some(IcmpKind::LinkLocal) => {
+            Some(packet) if destination.is_multicast() && packet.icmp_kind() != Some(IcmpKind::LinkLocal) => {
                 Some(format!("data to the group address {destination}"))
             }
             Some(_) => None,
@@ -108,8 +108,8 @@ pub fn legal(bytes: &[u8], own: MacAddr) -> Option<String> {
 mod tests {
     use super::*;
     use crate::id::LinkId;
-    use crate::sim::appliance::CableFrame;
     use crate::sim::packet::ethernet;
+    use crate::sim::sim_engine::CableFrame;
 
     fn handled(change: impl Fn(&mut Packet)) -> HandledFrame {
         let packet = Packet::udp(("10.0.0.1".parse().unwrap(), 1), ("10.0.0.2".parse().unwrap(), 2), b"x");

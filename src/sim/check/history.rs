@@ -61,7 +61,7 @@ pub struct FlowHistory {
     /// Whether a full table refused it, which is counted and reported.
     pub refused: bool,
     /// The last entries.
-    pub steps: VecDeque<HistoryEntry>,
+    pub entries: VecDeque<HistoryEntry>,
 }
 
 /// A period in which a firewall was disturbed, in truth or in an engine's view.
@@ -100,21 +100,21 @@ pub struct Restart {
 }
 
 impl FlowHistory {
-    const STEPS_MAX: usize = 40;
+    const ENTRIES_MAX: usize = 40;
 
     /// The history of a flow that is opened.
     pub fn new(flow: FlowRef, tuple: Tuple, started: Instant) -> Self {
         let (firewalls, steps) = (BTreeSet::new(), VecDeque::new());
         let (service, servers, refused) = (None, BTreeSet::new(), false);
-        Self { flow, tuple, started, firewalls, via: [None; 2], lost: false, service, servers, refused, steps }
+        Self { flow, tuple, started, firewalls, via: [None; 2], lost: false, service, servers, refused, entries: steps }
     }
 
     /// Adds an entry; returns true if it is a packet to a firewall to which no engine has sent the flow before.
-    pub fn note(&mut self, entry: HistoryEntry) -> bool {
-        if self.steps.len() >= Self::STEPS_MAX {
-            self.steps.pop_front();
+    pub fn record(&mut self, entry: HistoryEntry) -> bool {
+        if self.entries.len() >= Self::ENTRIES_MAX {
+            self.entries.pop_front();
         }
-        self.steps.push_back(entry);
+        self.entries.push_back(entry);
         match entry.what {
             FlowEvent::ToFirewall(side, firewall) => {
                 let via = &mut self.via[side as usize];
@@ -152,7 +152,7 @@ impl FlowHistory {
             };
             format!("{:9.3} s  {what} {flags}", entry.at.as_nanos() as f64 / 1e9)
         };
-        self.steps.iter().map(line).collect()
+        self.entries.iter().map(line).collect()
     }
 }
 
@@ -170,28 +170,28 @@ pub struct LegalCauses {
     pub servers: Vec<ServerDisturbance>,
     /// Restarts of engines.
     pub restarts: Vec<Restart>,
-    open: BTreeMap<(usize, String), usize>,
-    open_servers: BTreeMap<(usize, String), usize>,
+    ongoing: BTreeMap<(usize, String), usize>,
+    ongoing_servers: BTreeMap<(usize, String), usize>,
 }
 
 impl LegalCauses {
     /// After a disturbance ended, packets may be on their way for this long.
     const GRACE: Duration = Duration::from_millis(100);
     /// After a restart, an engine needs this long to find out which firewalls are up.
-    const START: Duration = Duration::from_millis(1500);
+    const START_TIME: Duration = Duration::from_millis(1500);
 
     /// Begins a disturbance of a firewall, unless the same one lasts already.
     pub fn begin(&mut self, firewall: usize, why: &str, at: Instant) {
         let key = (firewall, why.to_owned());
-        if !self.open.contains_key(&key) {
-            self.open.insert(key, self.disturbances.len());
+        if !self.ongoing.contains_key(&key) {
+            self.ongoing.insert(key, self.disturbances.len());
             self.disturbances.push(FirewallDisturbance { firewall, from: at, until: None, why: why.to_owned() });
         }
     }
 
     /// Ends a disturbance of a firewall.
     pub fn end(&mut self, firewall: usize, why: &str, at: Instant) {
-        if let Some(number) = self.open.remove(&(firewall, why.to_owned())) {
+        if let Some(number) = self.ongoing.remove(&(firewall, why.to_owned())) {
             self.disturbances[number].until = Some(at);
         }
     }
@@ -199,30 +199,30 @@ impl LegalCauses {
     /// Begins a disturbance of a server, unless the same one lasts already.
     pub fn begin_server(&mut self, server: usize, why: &str, at: Instant) {
         let key = (server, why.to_owned());
-        if !self.open_servers.contains_key(&key) {
-            self.open_servers.insert(key, self.servers.len());
+        if !self.ongoing_servers.contains_key(&key) {
+            self.ongoing_servers.insert(key, self.servers.len());
             self.servers.push(ServerDisturbance { server, from: at, until: None, why: why.to_owned() });
         }
     }
 
     /// Ends a disturbance of a server.
     pub fn end_server(&mut self, server: usize, why: &str, at: Instant) {
-        if let Some(number) = self.open_servers.remove(&(server, why.to_owned())) {
+        if let Some(number) = self.ongoing_servers.remove(&(server, why.to_owned())) {
             self.servers[number].until = Some(at);
         }
     }
 
     /// Whether a server is or was recently disturbed in truth, and not only in an engine's view.
-    pub fn is_troubled(&self, server: usize, now: Instant) -> bool {
+    pub fn is_disturbed(&self, server: usize, now: Instant) -> bool {
         self.servers.iter().any(|trouble| {
-            let recent = trouble.until.is_none_or(|until| now.since(until) < Self::START);
+            let recent = trouble.until.is_none_or(|until| now.since(until) < Self::START_TIME);
             trouble.server == server && recent && !trouble.why.starts_with("not up")
         })
     }
 
     /// The legal cause of troubles of a flow to a service: one of its servers (any server, if it got none) was
     /// disturbed during its life, a table had no room for it, or the engine of the service forgot it.
-    fn excuse_by_service(&self, story: &FlowHistory, plan: &SandwichPlan) -> Option<String> {
+    fn service_cause(&self, story: &FlowHistory, plan: &SandwichPlan) -> Option<String> {
         let service = story.service?;
         let concerns = |server: &usize| story.servers.is_empty() || story.servers.contains(server);
         let touched = self.servers.iter().find(|trouble| {
@@ -241,14 +241,14 @@ impl LegalCauses {
 
     /// The legal cause of troubles of a flow: one of its firewalls was disturbed during its life, or an engine forgot
     /// it while only its memory could identify the firewall.
-    pub fn excuse(&self, story: &FlowHistory, plan: &SandwichPlan) -> Option<String> {
-        if let Some(excuse) = self.excuse_by_trouble(story) {
+    pub fn legal_cause(&self, story: &FlowHistory, plan: &SandwichPlan) -> Option<String> {
+        if let Some(excuse) = self.disturbance_cause(story) {
             return Some(excuse);
         }
-        if let Some(excuse) = self.excuse_by_service(story, plan) {
+        if let Some(excuse) = self.service_cause(story, plan) {
             return Some(excuse);
         }
-        self.excuse_by_restart(story, plan)
+        self.restart_cause(story, plan)
     }
 
     /// The legal cause for a firewall to see only a part of the flow.
@@ -257,17 +257,17 @@ impl LegalCauses {
     /// packets without a session are refused before they reach a firewall. In direct-return mode, a server may go on
     /// talking to a client that was told of the end, which nobody on the way can know. And for a service before the
     /// firewalls, `reselect` shows them a connection from its middle.
-    pub fn excuse_for_firewall(&self, story: &FlowHistory, plan: &SandwichPlan) -> Option<String> {
+    pub fn firewall_cause(&self, story: &FlowHistory, plan: &SandwichPlan) -> Option<String> {
         let service = story.service.map(|service| &plan.farm.services[service]);
         let is_shielded = service.is_some_and(|service| !service.is_direct() && service.side == Side::Inner);
         if !is_shielded || story.tuple.protocol != protocol::TCP {
-            return self.excuse(story, plan);
+            return self.legal_cause(story, plan);
         }
-        self.excuse_by_trouble(story).or_else(|| self.excuse_by_restart(story, plan))
+        self.disturbance_cause(story).or_else(|| self.restart_cause(story, plan))
     }
 
     /// A disturbance of one of its firewalls during its life.
-    fn excuse_by_trouble(&self, story: &FlowHistory) -> Option<String> {
+    fn disturbance_cause(&self, story: &FlowHistory) -> Option<String> {
         let trouble = self.disturbances.iter().find(|trouble| {
             story.firewalls.contains(&trouble.firewall)
                 && trouble.until.is_none_or(|until| until + Self::GRACE >= story.started)
@@ -276,11 +276,11 @@ impl LegalCauses {
     }
 
     /// A restart of an engine that forgot the flow while only its memory could identify the firewall.
-    fn excuse_by_restart(&self, story: &FlowHistory, plan: &SandwichPlan) -> Option<String> {
+    fn restart_cause(&self, story: &FlowHistory, plan: &SandwichPlan) -> Option<String> {
         let restart = self.restarts.iter().find(|restart| restart.at >= story.started)?;
         let learned = plan.kind == SimFirewallKind::Nat || plan.seeds[0] != plan.seeds[1] || plan.unknown != [None; 2];
         let off_hash = self.disturbances.iter().any(|trouble| {
-            trouble.from <= restart.at + Self::START && trouble.until.is_none_or(|until| until >= story.started)
+            trouble.from <= restart.at + Self::START_TIME && trouble.until.is_none_or(|until| until >= story.started)
         });
         (learned || off_hash).then(|| format!("{} restarted", restart.side.name()))
     }

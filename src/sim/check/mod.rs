@@ -13,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::{DropReason, Verdict};
 use crate::id::LinkId;
-use crate::sim::appliance::{CableFrame, HandledFrame};
 use crate::sim::check::history::{FlowEvent, FlowHistory, HistoryEntry, LegalCauses, Restart};
 use crate::sim::check::services::ServiceChecks;
 use crate::sim::firewall::conntrack::Refusal;
@@ -21,6 +20,7 @@ use crate::sim::firewall::{FirewallLeg, JudgedPacket, SimFirewallKind};
 use crate::sim::host::{End, FlowRef, FlowState};
 use crate::sim::packet::{Datagram, Packet, Tuple, split_ethernet};
 use crate::sim::sandwich::{Nodes, SandwichPlan, Side, firewall_mac, firewall_name};
+use crate::sim::sim_engine::{CableFrame, HandledFrame};
 use crate::sim::world::{NodeId, Observation, World};
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
@@ -43,11 +43,11 @@ pub struct Violation {
 pub struct Checkers {
     plan: SandwichPlan,
     nodes: Nodes,
-    stories: Vec<FlowHistory>,
+    histories: Vec<FlowHistory>,
     by_tuple: BTreeMap<Tuple, usize>,
     datagrams: BTreeMap<Datagram, usize>,
     /// Datagrams that lost a later fragment before their first fragment was seen.
-    maimed: BTreeSet<Datagram>,
+    incomplete_datagrams: BTreeSet<Datagram>,
     /// The legal causes so far.
     pub causes: LegalCauses,
     macs: BTreeMap<MacAddr, usize>,
@@ -55,15 +55,15 @@ pub struct Checkers {
     /// Whether cables flip bits: then packets that a firewall calls damaged, and frames for unknown stations, are the
     /// cables' fault.
     pub damaging: bool,
-    /// When the last fault ended; `None` from a fault until [`Checkers::calm`].
-    calm_since: Option<Instant>,
+    /// When the last fault ended; `None` from a fault until [`Checkers::faults_ended`].
+    undisturbed_since: Option<Instant>,
     views: [BTreeMap<(usize, bool), bool>; 2],
     epochs: [u64; 2],
     violations: Vec<Violation>,
     changes: Vec<String>,
-    told: BTreeSet<(usize, &'static str)>,
+    reported: BTreeSet<(usize, &'static str)>,
     /// Packets that firewalls dropped although they count as oracle drops, by legal cause.
-    pub excused: BTreeMap<String, u64>,
+    pub legal_drops: BTreeMap<String, u64>,
     /// The checkers of each engine's services.
     pub services: [ServiceChecks; 2],
     /// Whether each server is up, and how often it went down, by engine, service, server and address family.
@@ -74,7 +74,7 @@ impl Checkers {
     const VIOLATIONS_MAX: usize = 20;
     const DATAGRAMS_MAX: usize = 10_000;
     /// `timeouts.tcp-closing` of the simulated engines, during which freed ports are not used again.
-    const PORTS_REST: Duration = Duration::from_secs(2);
+    const PORT_REUSE_TIME: Duration = Duration::from_secs(2);
 
     /// Checkers for a sandwich.
     pub fn new(plan: SandwichPlan, nodes: Nodes) -> Self {
@@ -83,49 +83,49 @@ impl Checkers {
                 [FirewallLeg::Outside, FirewallLeg::Inside].map(|leg| (firewall_mac(number, leg), number))
             })
             .collect();
-        let services = Side::BOTH.map(|side| ServiceChecks::new(&plan, side, Self::PORTS_REST));
+        let services = Side::BOTH.map(|side| ServiceChecks::new(&plan, side, Self::PORT_REUSE_TIME));
         Self {
             services,
             server_views: BTreeMap::new(),
             plan,
             nodes,
-            stories: Vec::new(),
+            histories: Vec::new(),
             by_tuple: BTreeMap::new(),
             datagrams: BTreeMap::new(),
-            maimed: BTreeSet::new(),
+            incomplete_datagrams: BTreeSet::new(),
             causes: LegalCauses::default(),
             macs,
             mac_changed: None,
             damaging: false,
-            calm_since: Some(Instant::ZERO),
+            undisturbed_since: Some(Instant::ZERO),
             views: [BTreeMap::new(), BTreeMap::new()],
             epochs: [0; 2],
             violations: Vec::new(),
             changes: Vec::new(),
-            told: BTreeSet::new(),
-            excused: BTreeMap::new(),
+            reported: BTreeSet::new(),
+            legal_drops: BTreeMap::new(),
         }
     }
 
     /// Notes that a fault begins.
-    pub fn fault(&mut self) {
-        self.calm_since = None;
+    pub fn fault_begins(&mut self) {
+        self.undisturbed_since = None;
     }
 
     /// Notes that the last fault has ended: if a firewall is declared down some seconds later, that is a false alarm.
-    pub fn calm(&mut self, now: Instant) {
-        self.calm_since = Some(now);
+    pub fn faults_ended(&mut self, now: Instant) {
+        self.undisturbed_since = Some(now);
     }
 
     /// Notes that a flow is opened.
     pub fn opened(&mut self, flow: FlowRef, tuple: Tuple, now: Instant) {
-        self.by_tuple.insert(tuple.canonical(), self.stories.len());
-        self.stories.push(FlowHistory::new(flow, tuple, now));
+        self.by_tuple.insert(tuple.canonical(), self.histories.len());
+        self.histories.push(FlowHistory::new(flow, tuple, now));
     }
 
     /// Notes that the flow is opened to a service.
-    pub fn asks(&mut self, flow: FlowRef, service: usize) {
-        if let Some(story) = self.stories.iter_mut().find(|story| story.flow == flow) {
+    pub fn opened_to_service(&mut self, flow: FlowRef, service: usize) {
+        if let Some(story) = self.histories.iter_mut().find(|story| story.flow == flow) {
             story.service = Some(service);
         }
     }
@@ -154,13 +154,13 @@ impl Checkers {
     }
 
     /// The histories of all flows.
-    pub fn stories(&self) -> &[FlowHistory] {
-        &self.stories
+    pub fn histories(&self) -> &[FlowHistory] {
+        &self.histories
     }
 
     /// The history of a flow.
-    pub fn story(&self, flow: FlowRef) -> Option<&FlowHistory> {
-        self.stories.iter().find(|story| story.flow == flow)
+    pub fn history(&self, flow: FlowRef) -> Option<&FlowHistory> {
+        self.histories.iter().find(|story| story.flow == flow)
     }
 
     /// Checkers what happened since the last call.
@@ -170,7 +170,7 @@ impl Checkers {
         self.service_resets(world, &observations);
         for observation in observations {
             match observation {
-                Observation::Sighted { node, sighting } => self.sighted(node, sighting),
+                Observation::Judged { node, sighting } => self.check_firewall_packet(node, sighting),
                 Observation::Handled { node, handled } => {
                     if !self.service_frame(world, node, &handled)
                         && let Some(wrong) = frame::transparent(&handled)
@@ -194,7 +194,7 @@ impl Checkers {
                         losses.push((tuple, datagram));
                     }
                 }
-                Observation::Nobody { node, destination } => {
+                Observation::UnknownDestination { node, destination } => {
                     let engine = self.nodes.engines.contains(&node);
                     let moving = self.mac_changed.is_some();
                     if engine && !moving && !self.damaging {
@@ -213,13 +213,13 @@ impl Checkers {
             let Some((destination, _, _, payload)) = split_ethernet(&frame.bytes) else { continue };
             let Some(outer) = Packet::parse(payload) else { continue };
             if let Some(inside) = outer.inside() {
-                self.carried(world.now(), side, destination, &outer, &inside);
+                self.check_tunneled(world.now(), side, destination, &outer, &inside);
             }
         }
         for side in Side::BOTH {
-            self.look(world, side);
+            self.check_firewall_states(world, side);
         }
-        self.tell_findings(world.now());
+        self.report_findings(world.now());
     }
 
     /// Checkers counters, tables and bounds of both engines.
@@ -230,11 +230,11 @@ impl Checkers {
                 continue;
             }
             let counters = engine.counters();
-            if !counters.is_conserved() || counters.received != engine.taken() {
+            if !counters.is_conserved() || counters.received != engine.frames_received() {
                 let what = format!(
                     "{}: taken {} received {} = forwarded {} + hairpinned {} + punted {} + dropped {}",
                     side.name(),
-                    engine.taken(),
+                    engine.frames_received(),
                     counters.received,
                     counters.forwarded,
                     counters.hairpinned,
@@ -274,9 +274,9 @@ impl Checkers {
     /// have been served, by one firewall and without a drop. Flows that were never disturbed must have worked
     /// throughout.
     pub fn liveness(&mut self, world: &World, fresh: &[FlowRef]) {
-        for (number, story) in self.stories.clone().iter().enumerate() {
+        for (number, story) in self.histories.clone().iter().enumerate() {
             let flow = &world.host(NodeId(story.flow.host)).flows()[story.flow.number];
-            let excuse = self.causes.excuse(story, &self.plan);
+            let excuse = self.causes.legal_cause(story, &self.plan);
             let is_fresh = fresh.contains(&story.flow);
             let what = format!("{:?} {} {:?}, answered {}", flow.spec.traffic, story.tuple, flow.state, flow.answered);
             let broken = matches!(flow.state, FlowState::Over(End::Reset | End::TimedOut));
@@ -284,7 +284,7 @@ impl Checkers {
                 self.violate(world.now(), "liveness", format!("a new flow is not served: {what}"), Some(number));
             } else if is_fresh && story.moves() > 0 && (excuse.is_none() || !self.plan.is_tiny()) {
                 self.violate(world.now(), "persistence", format!("a new flow moved: {what}"), Some(number));
-            } else if !is_fresh && excuse.is_none() && !story.steps.is_empty() && !story.lost && !flow.served() {
+            } else if !is_fresh && excuse.is_none() && !story.entries.is_empty() && !story.lost && !flow.served() {
                 self.violate(
                     world.now(),
                     "liveness",
@@ -299,10 +299,10 @@ impl Checkers {
     pub fn moves(&mut self, now: Instant) {
         let faults = self.causes.disturbances.len() + self.causes.restarts.len();
         let bound = 4 * self.plan.firewalls as u32 + 6 + 2 * faults as u32;
-        for number in 0..self.stories.len() {
-            let moves = self.stories[number].moves();
+        for number in 0..self.histories.len() {
+            let moves = self.histories[number].moves();
             if moves > bound {
-                let what = format!("{} moved {moves} times", self.stories[number].tuple);
+                let what = format!("{} moved {moves} times", self.histories[number].tuple);
                 self.violate(now, "no endless moves", what, Some(number));
             }
         }
@@ -310,9 +310,9 @@ impl Checkers {
 
     /// Records a violation, with the history of a flow.
     pub fn violate(&mut self, at: Instant, promise: &'static str, what: String, story: Option<usize>) {
-        let once = story.is_none_or(|number| self.told.insert((number, promise)));
+        let once = story.is_none_or(|number| self.reported.insert((number, promise)));
         if once && self.violations.len() < Self::VIOLATIONS_MAX {
-            let trace = story.map(|number| self.stories[number].lines()).unwrap_or_default();
+            let trace = story.map(|number| self.histories[number].lines()).unwrap_or_default();
             self.violations.push(Violation { at_ms: at.as_millis(), promise, what, trace });
         }
     }
@@ -326,8 +326,10 @@ impl Checkers {
     }
 
     /// The flow of a packet. A later fragment belongs to the flow of the first, which an engine never sends after it.
-    fn find_piece(&mut self, now: Instant, packet: &Packet) -> Option<usize> {
-        let (Some(piece), Some(datagram)) = (packet.piece, packet.datagram()) else { return self.find(packet.tuple()) };
+    fn find_fragment(&mut self, now: Instant, packet: &Packet) -> Option<usize> {
+        let (Some(piece), Some(datagram)) = (packet.fragment, packet.datagram()) else {
+            return self.find(packet.tuple());
+        };
         if piece.offset > 0 {
             return self.datagrams.get(&datagram).copied();
         }
@@ -337,8 +339,8 @@ impl Checkers {
             self.datagrams.clear();
         }
         self.datagrams.insert(datagram, number);
-        if self.maimed.remove(&datagram) {
-            self.stories[number].note(HistoryEntry { at: now, flags: None, what: FlowEvent::Lost });
+        if self.incomplete_datagrams.remove(&datagram) {
+            self.histories[number].record(HistoryEntry { at: now, flags: None, what: FlowEvent::Lost });
         }
         Some(number)
     }
@@ -351,37 +353,37 @@ impl Checkers {
             Some(datagram) => {
                 let number = self.datagrams.get(&datagram).copied();
                 if number.is_none() {
-                    if self.maimed.len() >= Self::DATAGRAMS_MAX {
-                        self.maimed.clear();
+                    if self.incomplete_datagrams.len() >= Self::DATAGRAMS_MAX {
+                        self.incomplete_datagrams.clear();
                     }
-                    self.maimed.insert(datagram);
+                    self.incomplete_datagrams.insert(datagram);
                 }
                 number
             }
         };
         if let Some(number) = number {
-            self.stories[number].note(HistoryEntry { at: now, flags: None, what: FlowEvent::Lost });
+            self.histories[number].record(HistoryEntry { at: now, flags: None, what: FlowEvent::Lost });
         }
     }
 
-    fn sighted(&mut self, node: NodeId, sighting: JudgedPacket) {
+    fn check_firewall_packet(&mut self, node: NodeId, sighting: JudgedPacket) {
         let Some(firewall) = self.nodes.firewalls.iter().position(|firewall| *firewall == node) else { return };
         let Some(number) = sighting.original.and_then(|tuple| self.find(tuple)).or_else(|| self.find(sighting.tuple))
         else {
             return;
         };
         // A translated tuple is another name of the flow.
-        for name in [Some(sighting.tuple), sighting.shown].into_iter().flatten() {
+        for name in [Some(sighting.tuple), sighting.translated].into_iter().flatten() {
             self.by_tuple.entry(name.canonical()).or_insert(number);
         }
         let what = match sighting.refusal {
             None => FlowEvent::Passed(firewall),
             Some(refusal) => FlowEvent::Refused(firewall, refusal),
         };
-        self.stories[number].note(HistoryEntry { at: sighting.at, flags: sighting.flags, what });
+        self.histories[number].record(HistoryEntry { at: sighting.at, flags: sighting.flags, what });
         match sighting.refusal {
             Some(Refusal::Invalid | Refusal::NewNotSyn | Refusal::Policy) => {
-                self.half_a_conversation(number, firewall, sighting);
+                self.out_of_state(number, firewall, sighting);
             }
             Some(Refusal::Damaged) if !self.damaging => {
                 let what = format!("{} got a wrong checksum: {}", firewall_name(firewall), sighting.tuple);
@@ -394,25 +396,25 @@ impl Checkers {
     /// Notes a drop in the flow's history; the reasons are counted by the engine.
     fn dropped(&mut self, at: Instant, node: NodeId, handled: &HandledFrame) {
         let packet = split_ethernet(&handled.before.bytes).and_then(|(.., payload)| Packet::parse(payload));
-        let Some(number) = packet.and_then(|packet| self.find_piece(at, &packet)) else { return };
+        let Some(number) = packet.and_then(|packet| self.find_fragment(at, &packet)) else { return };
         let Verdict::Dropped(reason) = handled.verdict else { return };
         let what = FlowEvent::Dropped(self.nodes.side(node), reason);
-        self.stories[number].note(HistoryEntry { at, flags: None, what });
-        self.stories[number].refused |=
+        self.histories[number].record(HistoryEntry { at, flags: None, what });
+        self.histories[number].refused |=
             matches!(reason, DropReason::SnatExhausted | DropReason::SourceShare | DropReason::SessionTableFull);
-        if self.calm_since.is_none() {
-            self.stories[number].lost = true;
+        if self.undisturbed_since.is_none() {
+            self.histories[number].lost = true;
         }
     }
 
     /// A firewall saw only a part of a conversation, which is a violation without a legal cause.
-    fn half_a_conversation(&mut self, number: usize, firewall: usize, sighting: JudgedPacket) {
-        let story = &self.stories[number];
-        let excuse = self.causes.excuse_for_firewall(story, &self.plan);
+    fn out_of_state(&mut self, number: usize, firewall: usize, sighting: JudgedPacket) {
+        let story = &self.histories[number];
+        let excuse = self.causes.firewall_cause(story, &self.plan);
         // After a packet was lost, the ends may be out of step although the firewall is the right one.
         let aftermath = (story.lost && story.firewalls.len() == 1).then(|| "a packet was lost".to_owned());
         match excuse.or(aftermath) {
-            Some(excuse) => *self.excused.entry(excuse).or_default() += 1,
+            Some(excuse) => *self.legal_drops.entry(excuse).or_default() += 1,
             None => {
                 let refusal = sighting.refusal;
                 let what = format!("{} refused {} as {refusal:?}", firewall_name(firewall), sighting.tuple);
@@ -429,11 +431,11 @@ impl Checkers {
         }
         let Some((destination, _, _, payload)) = split_ethernet(&frame.bytes) else { return };
         let Some(packet) = Packet::parse(payload) else { return };
-        let Some(number) = self.find_piece(now, &packet) else { return };
+        let Some(number) = self.find_fragment(now, &packet) else { return };
         let firewalls = 1..=if self.plan.kind == SimFirewallKind::Transparent { self.plan.firewalls } else { 1 };
         let flags = packet.tcp_flags();
         if link.index() == 0 {
-            self.stories[number].note(HistoryEntry { at: now, flags, what: FlowEvent::ToHost(side) });
+            self.histories[number].record(HistoryEntry { at: now, flags, what: FlowEvent::ToHost(side) });
         } else if firewalls.contains(&link.index()) {
             let firewall = match self.plan.kind {
                 SimFirewallKind::Transparent => Some(link.index() - 1),
@@ -446,10 +448,13 @@ impl Checkers {
                 self.violate(now, "no frame leaks", what, Some(number));
                 return;
             };
-            let new =
-                self.stories[number].note(HistoryEntry { at: now, flags, what: FlowEvent::ToFirewall(side, firewall) });
-            let story = &self.stories[number];
-            if new && story.firewalls.len() > 1 && self.causes.excuse(story, &self.plan).is_none() {
+            let new = self.histories[number].record(HistoryEntry {
+                at: now,
+                flags,
+                what: FlowEvent::ToFirewall(side, firewall),
+            });
+            let story = &self.histories[number];
+            if new && story.firewalls.len() > 1 && self.causes.legal_cause(story, &self.plan).is_none() {
                 let what = format!("{} took {} too", story.tuple, firewall_name(firewall));
                 self.violate(now, "persistence", what, Some(number));
             }
@@ -460,14 +465,14 @@ impl Checkers {
 
     /// Compares an engine's view of the firewalls with the truth: a firewall that is not up is a disturbance, and needs
     /// a cause.
-    fn look(&mut self, world: &World, side: Side) {
+    fn check_firewall_states(&mut self, world: &World, side: Side) {
         let Some(snapshot) = world.engine(self.nodes.engine(side)).snapshot() else { return };
         if snapshot.epoch == self.epochs[side as usize] {
             return;
         }
         self.epochs[side as usize] = snapshot.epoch;
         let now = world.now();
-        self.look_at_servers(snapshot, side, now);
+        self.check_server_states(snapshot, side, now);
         let mut changes = Vec::new();
         for set in &snapshot.path_sets {
             let group = &snapshot.groups[set.group.index()];
@@ -488,7 +493,7 @@ impl Checkers {
             } else if !starting {
                 self.causes.begin(firewall, &why, now);
             }
-            let quiet = self.calm_since.is_some_and(|since| now.since(since) > Duration::from_secs(3));
+            let quiet = self.undisturbed_since.is_some_and(|since| now.since(since) > Duration::from_secs(3));
             if before && !live && quiet && !starting {
                 let what = format!("{}: {} declared down without a fault", side.name(), firewall_name(firewall));
                 self.violate(now, "no false alarm", what, None);

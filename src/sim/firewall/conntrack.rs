@@ -78,7 +78,7 @@ pub enum ConntrackVerdict {
     /// Pass, with this tuple.
     Pass {
         /// The tuple with which it leaves.
-        shown: Tuple,
+        translated: Tuple,
         /// The connection's tuple as its opener's packets show it.
         original: Tuple,
     },
@@ -153,7 +153,7 @@ impl Conntrack {
     }
 
     /// Whether the table has the flow of `tuple`.
-    pub fn knows(&self, tuple: Tuple) -> bool {
+    pub fn has_connection(&self, tuple: Tuple) -> bool {
         self.index.contains_key(&tuple) || self.index.contains_key(&tuple.reversed())
     }
 
@@ -194,7 +194,7 @@ impl Conntrack {
             Direction::Original => entry.reply.reversed(),
             Direction::Reply => entry.original.reversed(),
         };
-        ConntrackVerdict::Pass { shown, original: entry.original }
+        ConntrackVerdict::Pass { translated: shown, original: entry.original }
     }
 
     fn judge_known(&mut self, number: u64, direction: Direction, packet: &Packet, now: Instant) -> ConntrackVerdict {
@@ -328,9 +328,9 @@ mod tests {
         let back = table.judge(&Packet::udp(server, (pool, client.1), b"a"), false, STRICT, None, Instant::ZERO);
         let bare = table.judge(&Packet::udp(server, (client.0, 4), b"a"), false, STRICT, None, Instant::ZERO);
 
-        let ConntrackVerdict::Pass { shown, original } = out else { panic!("{out:?}") };
+        let ConntrackVerdict::Pass { translated: shown, original } = out else { panic!("{out:?}") };
         assert_eq!((shown.source, original.source), ((pool, client.1), client));
-        assert!(matches!(back, ConntrackVerdict::Pass { shown, .. } if shown.destination == client));
+        assert!(matches!(back, ConntrackVerdict::Pass { translated: shown, .. } if shown.destination == client));
         assert_eq!(bare, ConntrackVerdict::Refuse(Refusal::Policy));
     }
 }

@@ -15,9 +15,9 @@ use std::rc::Rc;
 use ipnet::IpNet;
 
 use crate::sim::firewall::conntrack::{Conntrack, ConntrackVerdict, Policy, Refusal, Rules};
+use crate::sim::interface::NetworkInterface;
 use crate::sim::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IcmpKind, Packet, Tuple, ethernet, split_ethernet};
 use crate::sim::reassembly::{Fragmentation, Reassembly};
-use crate::sim::station::NetworkInterface;
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 
@@ -74,7 +74,7 @@ pub struct JudgedPacket {
     /// The flow as its opener's packets show it, if the firewall knows it.
     pub original: Option<Tuple>,
     /// The flow as the packet shows it when it leaves.
-    pub shown: Option<Tuple>,
+    pub translated: Option<Tuple>,
     /// TCP flags, for TCP.
     pub flags: Option<u8>,
     /// Whether it is an ICMP error about the flow.
@@ -110,12 +110,12 @@ pub struct Firewall {
     /// Whether it has power; otherwise it neither sends nor receives.
     pub alive: bool,
     /// For each leg, whether probes that arrive on it are dropped. Answers to the other side's probes still pass.
-    pub blocked: [bool; 2],
+    pub probes_blocked: [bool; 2],
     /// Extra delay of every packet.
-    pub lag: Duration,
+    pub extra_delay: Duration,
     delayed: VecDeque<(Instant, FirewallLeg, Departure)>,
     out: VecDeque<(FirewallLeg, Vec<u8>)>,
-    sightings: Vec<JudgedPacket>,
+    judged_packets: Vec<JudgedPacket>,
     refused: BTreeMap<Refusal, u64>,
     passed: u64,
     fragment_id: u32,
@@ -139,11 +139,11 @@ impl Firewall {
             table,
             reassembly: Reassembly::default(),
             alive: true,
-            blocked: [false; 2],
-            lag: Duration::ZERO,
+            probes_blocked: [false; 2],
+            extra_delay: Duration::ZERO,
             delayed: VecDeque::new(),
             out: VecDeque::new(),
-            sightings: Vec::new(),
+            judged_packets: Vec::new(),
             refused: BTreeMap::new(),
             passed: 0,
             fragment_id: 1,
@@ -180,12 +180,12 @@ impl Firewall {
                 leg: FirewallLeg::Outside,
                 tuple,
                 original: None,
-                shown: None,
+                translated: None,
                 flags: None,
                 error: false,
                 refusal,
             };
-            self.sightings.push(sighting);
+            self.judged_packets.push(sighting);
         }
         while let Some((_, leg, departure)) = self.delayed.pop_front_if(|(due, ..)| *due <= now) {
             self.depart(leg, departure, now);
@@ -211,8 +211,8 @@ impl Firewall {
     }
 
     /// Packets that it decided about since the last call.
-    pub fn take_sightings(&mut self) -> Vec<JudgedPacket> {
-        std::mem::take(&mut self.sightings)
+    pub fn take_judged_packets(&mut self) -> Vec<JudgedPacket> {
+        std::mem::take(&mut self.judged_packets)
     }
 
     /// Number of packets dropped for `reason`.
@@ -237,7 +237,7 @@ impl Firewall {
 
     /// Whether it has state of the flow.
     pub fn knows(&self, tuple: Tuple) -> bool {
-        self.table.borrow().knows(tuple)
+        self.table.borrow().has_connection(tuple)
     }
 
     /// Takes its power away.
@@ -284,7 +284,7 @@ impl Firewall {
         let discovery = packet.as_ref().is_some_and(|packet| packet.icmp_kind() == Some(IcmpKind::LinkLocal));
         match packet {
             Some(packet) if !discovery => {
-                let Some((packet, cut)) = self.reassembly.take(packet, now) else { return };
+                let Some((packet, cut)) = self.reassembly.add(packet, now) else { return };
                 if let Some(shown) = self.judge(leg, &packet, now) {
                     for piece in self.refragment(packet.rewritten(shown), cut) {
                         self.leave(leg.other(), Departure::Bridged(piece, destination, source), now);
@@ -297,7 +297,7 @@ impl Firewall {
     }
 
     fn route(&mut self, leg: FirewallLeg, packet: Packet, now: Instant) {
-        let Some((packet, cut)) = self.reassembly.take(packet, now) else { return };
+        let Some((packet, cut)) = self.reassembly.add(packet, now) else { return };
         if self.legs.iter().any(|station| station.addresses.contains(&packet.destination)) {
             self.answer(leg, &packet, now);
             return;
@@ -306,7 +306,7 @@ impl Firewall {
             self.refuse(leg, &packet, Refusal::Ttl, now);
             if !packet.is_icmp_error() {
                 let kind = if packet.source.is_ipv4() { 11 } else { 3 };
-                self.complain(leg, &packet, kind, 0, [0; 4], now);
+                self.send_icmp_error(leg, &packet, kind, 0, [0; 4], now);
             }
             return;
         }
@@ -322,7 +322,7 @@ impl Firewall {
             let v4 = packet.source.is_ipv4();
             let rest = if v4 { [0, 0, (mtu >> 8) as u8, mtu as u8] } else { mtu.to_be_bytes() };
             let (kind, code) = if v4 { (3, 4) } else { (2, 0) };
-            self.complain(leg, &packet, kind, code, rest, now);
+            self.send_icmp_error(leg, &packet, kind, code, rest, now);
             return;
         }
         for piece in self.refragment(packet, cut) {
@@ -335,7 +335,7 @@ impl Firewall {
         let engines = &self.settings.engines;
         let probe = engines.contains(&packet.source) && engines.contains(&packet.destination);
         let asks = matches!(packet.icmp_kind(), Some(IcmpKind::Request(_)));
-        if probe && asks && self.blocked[leg.index()] {
+        if probe && asks && self.probes_blocked[leg.index()] {
             *self.refused.entry(Refusal::ProbeBlocked).or_default() += 1;
             return None;
         }
@@ -354,9 +354,9 @@ impl Firewall {
         let pool = self.settings.pool.iter().find(own_family).copied().filter(|_| !probe);
         let verdict = self.table.borrow_mut().judge(packet, leg == FirewallLeg::Outside, rules, pool, now);
         match verdict {
-            ConntrackVerdict::Pass { shown, original } => {
+            ConntrackVerdict::Pass { translated: shown, original } => {
                 self.passed += 1;
-                self.see(leg, packet, Some((original, shown)), None, now);
+                self.note_decision(leg, packet, Some((original, shown)), None, now);
                 Some(shown)
             }
             ConntrackVerdict::Refuse(refusal) => {
@@ -368,10 +368,10 @@ impl Firewall {
 
     fn refuse(&mut self, leg: FirewallLeg, packet: &Packet, refusal: Refusal, now: Instant) {
         *self.refused.entry(refusal).or_default() += 1;
-        self.see(leg, packet, None, Some(refusal), now);
+        self.note_decision(leg, packet, None, Some(refusal), now);
     }
 
-    fn see(
+    fn note_decision(
         &mut self,
         leg: FirewallLeg,
         packet: &Packet,
@@ -381,7 +381,7 @@ impl Firewall {
     ) {
         let (original, shown) = passed.unzip();
         let (tuple, flags, error) = (packet.tuple(), packet.tcp_flags(), packet.is_icmp_error());
-        self.sightings.push(JudgedPacket { at, leg, tuple, original, shown, flags, error, refusal });
+        self.judged_packets.push(JudgedPacket { at, leg, tuple, original, translated: shown, flags, error, refusal });
     }
 
     /// Answers an echo request to the firewall itself.
@@ -395,7 +395,7 @@ impl Firewall {
     }
 
     /// Sends an ICMP error about `packet` from the leg on which it arrived.
-    fn complain(&mut self, leg: FirewallLeg, packet: &Packet, kind: u8, code: u8, rest: [u8; 4], now: Instant) {
+    fn send_icmp_error(&mut self, leg: FirewallLeg, packet: &Packet, kind: u8, code: u8, rest: [u8; 4], now: Instant) {
         let same_family = |address: &&IpAddr| address.is_ipv4() == packet.source.is_ipv4();
         let Some(own) = self.legs[leg.index()].addresses.iter().find(same_family).copied() else { return };
         let quote = packet.emit();
@@ -423,10 +423,10 @@ impl Firewall {
     }
 
     fn leave(&mut self, leg: FirewallLeg, departure: Departure, now: Instant) {
-        if self.lag.is_zero() && self.delayed.is_empty() {
+        if self.extra_delay.is_zero() && self.delayed.is_empty() {
             self.depart(leg, departure, now);
         } else {
-            let due = self.delayed.back().map_or(now, |(due, ..)| *due).max(now + self.lag);
+            let due = self.delayed.back().map_or(now, |(due, ..)| *due).max(now + self.extra_delay);
             self.delayed.push_back((due, leg, departure));
         }
     }

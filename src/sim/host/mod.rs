@@ -8,10 +8,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::sim::host::tcp::Tcp;
+use crate::sim::interface::NetworkInterface;
 use crate::sim::packet::{IcmpKind, Packet, Tuple, protocol, tcp_flag};
 use crate::sim::reassembly::Reassembly;
 use crate::sim::rng::Rng;
-use crate::sim::station::NetworkInterface;
 use crate::time::{Duration, Instant};
 
 /// Port of the echo service (RFC 862).
@@ -186,9 +186,9 @@ pub enum Health {
 #[derive(Debug)]
 pub struct Host {
     /// Its network interface.
-    pub station: NetworkInterface,
+    pub interface: NetworkInterface,
     number: usize,
-    seat: HostNetwork,
+    network: HostNetwork,
     health: Health,
     tcp: Tcp,
     flows: Vec<Flow>,
@@ -197,7 +197,7 @@ pub struct Host {
     reassembly: Reassembly,
     arrived: Vec<FlowRef>,
     /// ICMP errors received.
-    pub complaints: Vec<IcmpReport>,
+    pub icmp_errors: Vec<IcmpReport>,
     rng: Rng,
     fragment_id: u32,
 }
@@ -208,15 +208,15 @@ impl Host {
         Self {
             number,
             tcp: Tcp::new(&station.addresses, rng.next_u64(), &seat, now),
-            station,
-            seat,
+            interface: station,
+            network: seat,
             health: Health::Well,
             flows: Vec::new(),
             by_tuple: BTreeMap::new(),
             due: BTreeMap::new(),
             reassembly: Reassembly::default(),
             arrived: Vec::new(),
-            complaints: Vec::new(),
+            icmp_errors: Vec::new(),
             fragment_id: rng.next_u64() as u32,
             rng,
         }
@@ -283,26 +283,26 @@ impl Host {
         self.health = health;
         self.tcp.web_status = if health == Health::Sick { 503 } else { 200 };
         match health {
-            Health::Well | Health::Sick if was_dead => self.station.announce(),
+            Health::Well | Health::Sick if was_dead => self.interface.announce(),
             Health::Well | Health::Sick => {}
             Health::Refusing => {
                 self.tcp.abort();
                 self.handle_timeout(now);
             }
             Health::Dead => {
-                self.station.forget();
+                self.interface.forget();
                 self.reassembly.clear();
-                self.tcp = Tcp::new(&self.station.addresses, self.rng.next_u64(), &self.seat, now);
+                self.tcp = Tcp::new(&self.interface.addresses, self.rng.next_u64(), &self.network, now);
             }
         }
     }
 
     /// Sends a packet that a test made.
     pub fn send_raw(&mut self, packet: Packet, now: Instant) {
-        let neighbor = self.seat.on_link.iter().any(|prefix| prefix.contains(&packet.destination));
-        let gateway = self.seat.gateways.iter().find(|g| g.is_ipv4() == packet.source.is_ipv4()).copied();
+        let neighbor = self.network.on_link.iter().any(|prefix| prefix.contains(&packet.destination));
+        let gateway = self.network.gateways.iter().find(|g| g.is_ipv4() == packet.source.is_ipv4()).copied();
         if let Some(next_hop) = if neighbor { Some(packet.destination) } else { gateway } {
-            self.station.send(packet, next_hop, now);
+            self.interface.send(packet, next_hop, now);
         }
     }
 
@@ -311,12 +311,12 @@ impl Host {
         if self.health == Health::Dead {
             return;
         }
-        let Some(packet) = self.station.receive(frame, now) else { return };
+        let Some(packet) = self.interface.receive(frame, now) else { return };
         if !self.has(packet.destination) {
             return;
         }
-        let Some((packet, _)) = self.reassembly.take(packet, now) else { return };
-        let Some((packet, _)) = self.unpacked(packet).and_then(|packet| self.reassembly.take(packet, now)) else {
+        let Some((packet, _)) = self.reassembly.add(packet, now) else { return };
+        let Some((packet, _)) = self.decapsulated(packet).and_then(|packet| self.reassembly.add(packet, now)) else {
             return;
         };
         if self.health == Health::Refusing && self.refuse(&packet, now) {
@@ -331,12 +331,12 @@ impl Host {
     }
 
     fn has(&self, address: IpAddr) -> bool {
-        self.station.addresses.contains(&address) || self.seat.loopbacks.contains(&address)
+        self.interface.addresses.contains(&address) || self.network.loopbacks.contains(&address)
     }
 
     /// Decapsulates a packet of a tunnel; any other packet is returned unchanged. The inner packet must be for this
     /// host, as in a kernel that forwards nothing.
-    fn unpacked(&self, packet: Packet) -> Option<Packet> {
+    fn decapsulated(&self, packet: Packet) -> Option<Packet> {
         match packet.protocol {
             protocol::IPV4 | protocol::IPV6 => packet.inside().filter(|inside| self.has(inside.destination)),
             _ => Some(packet),
@@ -348,7 +348,7 @@ impl Host {
         if self.health == Health::Dead {
             return;
         }
-        self.station.handle_timeout(now);
+        self.interface.handle_timeout(now);
         self.reassembly.expire(now);
         self.tcp.run(&mut self.flows, now);
         while let Some(packet) = self.tcp.poll_transmit() {
@@ -363,7 +363,7 @@ impl Host {
     /// When [`Host::handle_timeout`] has to be called next.
     pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
         let datagrams = self.due.values().copied();
-        datagrams.chain(self.tcp.poll_timeout(now)).chain(self.station.poll_timeout()).min()
+        datagrams.chain(self.tcp.poll_timeout(now)).chain(self.interface.poll_timeout()).min()
     }
 
     /// Sends the next datagram of a flow.
@@ -399,7 +399,7 @@ impl Host {
 
     fn send_datagram(&mut self, packet: Packet, shuffled: bool, now: Instant) {
         self.fragment_id = self.fragment_id.wrapping_add(1);
-        let mut pieces = packet.fragments(self.seat.mtu, self.fragment_id);
+        let mut pieces = packet.fragments(self.network.mtu, self.fragment_id);
         if shuffled {
             for last in (1..pieces.len()).rev() {
                 pieces.swap(last, self.rng.index(last + 1));
@@ -419,10 +419,10 @@ impl Host {
                 let reply = Packet::echo(own, other, true, ident, sequence, &packet.payload[8..]);
                 self.send_datagram(reply, false, now);
             }
-            Some(IcmpKind::Reply(_)) => self.answered(tuple, &packet.payload[8..], now),
+            Some(IcmpKind::Reply(_)) => self.note_answer(tuple, &packet.payload[8..], now),
             Some(IcmpKind::Error(Some(_))) => {
                 let (kind, code) = (packet.payload[0], packet.payload[1]);
-                self.complaints.push(IcmpReport { at: now, from: other, about: tuple.reversed(), kind, code });
+                self.icmp_errors.push(IcmpReport { at: now, from: other, about: tuple.reversed(), kind, code });
             }
             Some(IcmpKind::Error(None) | IcmpKind::LinkLocal | IcmpKind::Other) => {}
             None => match (packet.protocol, tuple.destination.1) {
@@ -431,9 +431,9 @@ impl Host {
                     self.send_datagram(Packet::udp(tuple.destination, tuple.source, &data), false, now);
                 }
                 (protocol::UDP, DISCARD_PORT) => self.arrived.extend(flow_ref(&packet.payload[8..])),
-                (protocol::UDP, _) => self.answered(tuple, &packet.payload[8..], now),
+                (protocol::UDP, _) => self.note_answer(tuple, &packet.payload[8..], now),
                 (protocol::GRE, _) if self.by_tuple.contains_key(&tuple.reversed()) => {
-                    self.answered(tuple, packet.payload.get(4..).unwrap_or(&[]), now);
+                    self.note_answer(tuple, packet.payload.get(4..).unwrap_or(&[]), now);
                 }
                 (protocol::GRE, _) => {
                     let reply = Packet::new(own, other, protocol::GRE, packet.payload.clone());
@@ -466,7 +466,7 @@ impl Host {
     }
 
     /// Notes an answer, if it belongs to a flow of this host.
-    fn answered(&mut self, tuple: Tuple, data: &[u8], now: Instant) {
+    fn note_answer(&mut self, tuple: Tuple, data: &[u8], now: Instant) {
         let Some(number) = self.by_tuple.get(&tuple.reversed()).copied() else { return };
         let flow = &mut self.flows[number];
         if flow_ref(data) == Some(FlowRef { host: self.number, number }) && flow.answered < flow.sent {

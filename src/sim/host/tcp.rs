@@ -57,7 +57,7 @@ const SUPER_MTU: usize = 4000;
 
 /// How long an end waits for an answer before it gives a connection up.
 const USER_TIMEOUT: Duration = Duration::from_secs(6);
-const BUFFER: usize = 8192;
+const BUFFER_BYTES: usize = 8192;
 /// Interval and size of the generator's messages.
 const PUSH_GAP: Duration = Duration::from_millis(150);
 const PUSH_SIZE: usize = 600;
@@ -73,7 +73,7 @@ fn wall(now: Instant) -> smoltcp::time::Instant {
 }
 
 fn socket() -> Socket<'static> {
-    let mut socket = Socket::new(SocketBuffer::new(vec![0; BUFFER]), SocketBuffer::new(vec![0; BUFFER]));
+    let mut socket = Socket::new(SocketBuffer::new(vec![0; BUFFER_BYTES]), SocketBuffer::new(vec![0; BUFFER_BYTES]));
     socket.set_nagle_enabled(false);
     socket.set_timeout(Some(smoltcp::time::Duration::from_micros(USER_TIMEOUT.as_micros() as u64)));
     socket.set_keep_alive(Some(smoltcp::time::Duration::from_millis(2000)));
@@ -120,7 +120,7 @@ impl Tcp {
         let port = own.source.1;
         let initial = packet.tcp_sequence().unwrap_or_default();
         if opens && packet.checksum_ok() {
-            self.forget_former(own, initial);
+            self.remove_previous(own, initial);
         }
         let known = self.servers.iter().any(|s| s.tuple == own) || self.clients.iter().any(|c| c.tuple == own);
         if opens && !known && !matches!(port, ECHO_PORT | GENERATOR_PORT | HTTP_PORT) {
@@ -149,7 +149,7 @@ impl Tcp {
     /// Forgets an old connection between the same ends whose end this host did not see: a translated port is used
     /// again, and the reset or FIN was lost. By RFC 9293 section 3.10.7.4 this host would answer with an ACK, which the
     /// other end resets, and accept the next SYN; smoltcp does not answer, so the old connection is removed at once.
-    fn forget_former(&mut self, own: Tuple, initial: u32) {
+    fn remove_previous(&mut self, own: Tuple, initial: u32) {
         let sockets = &mut self.sockets;
         self.servers.retain(|server| {
             let is_former = server.tuple == own && server.initial != initial;
@@ -165,7 +165,7 @@ impl Tcp {
         self.poll(now);
         self.serve(now);
         let mut clients = std::mem::take(&mut self.clients);
-        clients.retain_mut(|client| self.drive(client, &mut flows[client.flow], now));
+        clients.retain_mut(|client| self.run_client(client, &mut flows[client.flow], now));
         clients.append(&mut self.clients);
         self.clients = clients;
         self.poll(now);
@@ -238,7 +238,7 @@ impl Tcp {
     }
 
     /// Runs one client; false if its connection has ended.
-    fn drive(&mut self, client: &mut Client, flow: &mut Flow, now: Instant) -> bool {
+    fn run_client(&mut self, client: &mut Client, flow: &mut Flow, now: Instant) -> bool {
         let socket = self.sockets.get_mut::<Socket<'_>>(client.handle);
         let generator = flow.spec.traffic == Traffic::TcpPush;
         if socket.may_send() && flow.state == FlowState::Opening {

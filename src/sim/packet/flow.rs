@@ -59,7 +59,7 @@ pub enum IcmpKind {
 impl Packet {
     /// The two ports, if the protocol has ports and this packet contains them.
     fn ports(&self) -> Option<(u16, u16)> {
-        match (self.protocol, self.piece) {
+        match (self.protocol, self.fragment) {
             (protocol::TCP | protocol::UDP, None | Some(PacketFragment { offset: 0, .. })) => {
                 Some((be16(&self.payload, 0)?, be16(&self.payload, 2)?))
             }
@@ -69,12 +69,12 @@ impl Packet {
 
     /// The TCP flags of a whole segment.
     pub fn tcp_flags(&self) -> Option<u8> {
-        (self.protocol == protocol::TCP && self.piece.is_none()).then(|| self.payload.get(13).copied()).flatten()
+        (self.protocol == protocol::TCP && self.fragment.is_none()).then(|| self.payload.get(13).copied()).flatten()
     }
 
     /// The datagram of which it is a fragment.
     pub fn datagram(&self) -> Option<Datagram> {
-        self.piece.map(|piece| (self.source, self.destination, self.protocol, piece.id))
+        self.fragment.map(|piece| (self.source, self.destination, self.protocol, piece.id))
     }
 
     /// The TCP sequence number of a whole segment.
@@ -115,7 +115,7 @@ impl Packet {
             protocol::ICMPV6 => true,
             _ => return None,
         };
-        if self.piece.is_some_and(|piece| piece.offset > 0) {
+        if self.fragment.is_some_and(|piece| piece.offset > 0) {
             return None;
         }
         let ident = be16(&self.payload, 4)?;
@@ -153,7 +153,7 @@ impl Packet {
             protocol::IPV6 => false,
             _ => return None,
         };
-        let whole = self.piece.is_none().then_some(&self.payload)?;
+        let whole = self.fragment.is_none().then_some(&self.payload)?;
         Self::parse(whole).filter(|inside| inside.source.is_ipv4() == v4)
     }
 

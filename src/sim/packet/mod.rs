@@ -80,7 +80,7 @@ pub struct Packet {
     /// IPv4 identification of an unfragmented packet.
     pub ident: u16,
     /// Its place in the datagram, if it is a fragment.
-    pub piece: Option<PacketFragment>,
+    pub fragment: Option<PacketFragment>,
     /// Everything behind the IP headers.
     pub payload: Vec<u8>,
 }
@@ -135,7 +135,7 @@ impl Packet {
     /// An unfragmented packet with a TTL of 64.
     pub fn new(source: IpAddr, destination: IpAddr, protocol: u8, payload: Vec<u8>) -> Self {
         let (ttl, tos, ident) = (64, 0, 0);
-        Self { source, destination, protocol, ttl, tos, dont_fragment: false, ident, piece: None, payload }
+        Self { source, destination, protocol, ttl, tos, dont_fragment: false, ident, fragment: None, payload }
     }
 
     /// A UDP datagram.
@@ -217,7 +217,7 @@ impl Packet {
             tos: header[1],
             dont_fragment: flags & 0x4000 != 0,
             ident,
-            piece: (more || offset > 0).then_some(PacketFragment { id: u32::from(ident), offset, more }),
+            fragment: (more || offset > 0).then_some(PacketFragment { id: u32::from(ident), offset, more }),
             payload: bytes.get(header_len..total)?.to_vec(),
         })
     }
@@ -248,7 +248,7 @@ impl Packet {
             tos: (header[0] << 4) | (header[1] >> 4),
             dont_fragment: true,
             ident: 0,
-            piece,
+            fragment: piece,
             payload: payload.to_vec(),
         })
     }
@@ -267,7 +267,7 @@ impl Packet {
     fn emit_v4(&self, source: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8> {
         let mut bytes = vec![0x45, self.tos];
         bytes.extend_from_slice(&((20 + self.payload.len()) as u16).to_be_bytes());
-        let (ident, place) = match self.piece {
+        let (ident, place) = match self.fragment {
             Some(piece) => (piece.id as u16, (piece.offset / 8) as u16 | if piece.more { 0x2000 } else { 0 }),
             None => (self.ident, 0),
         };
@@ -283,14 +283,14 @@ impl Packet {
     }
 
     fn emit_v6(&self, source: Ipv6Addr, destination: Ipv6Addr) -> Vec<u8> {
-        let extra = if self.piece.is_some() { 8 } else { 0 };
-        let next = if self.piece.is_some() { protocol::FRAGMENT } else { self.protocol };
+        let extra = if self.fragment.is_some() { 8 } else { 0 };
+        let next = if self.fragment.is_some() { protocol::FRAGMENT } else { self.protocol };
         let mut bytes = vec![0x60 | (self.tos >> 4), self.tos << 4, 0, 0];
         bytes.extend_from_slice(&((extra + self.payload.len()) as u16).to_be_bytes());
         bytes.extend_from_slice(&[next, self.ttl]);
         bytes.extend_from_slice(&source.octets());
         bytes.extend_from_slice(&destination.octets());
-        if let Some(piece) = self.piece {
+        if let Some(piece) = self.fragment {
             bytes.extend_from_slice(&[self.protocol, 0]);
             bytes.extend_from_slice(&(piece.offset as u16 | u16::from(piece.more)).to_be_bytes());
             bytes.extend_from_slice(&piece.id.to_be_bytes());
@@ -301,7 +301,7 @@ impl Packet {
 
     /// Length of the packet in bytes, without Ethernet.
     pub fn len(&self) -> usize {
-        match (self.source, self.piece) {
+        match (self.source, self.fragment) {
             (IpAddr::V4(_), _) => 20 + self.payload.len(),
             (IpAddr::V6(_), None) => 40 + self.payload.len(),
             (IpAddr::V6(_), Some(_)) => 48 + self.payload.len(),
@@ -319,11 +319,11 @@ impl Packet {
             return vec![self];
         }
         let headers = if self.source.is_ipv4() { 20 } else { 48 };
-        let (room, base) = ((mtu - headers) / 8 * 8, self.piece.map_or(0, |piece| piece.offset));
+        let (room, base) = ((mtu - headers) / 8 * 8, self.fragment.map_or(0, |piece| piece.offset));
         let last = self.payload.len().div_ceil(room) - 1;
-        let more = self.piece.is_some_and(|piece| piece.more);
+        let more = self.fragment.is_some_and(|piece| piece.more);
         let cut = |(number, data): (usize, &[u8])| Self {
-            piece: Some(PacketFragment { id, offset: base + number * room, more: more || number < last }),
+            fragment: Some(PacketFragment { id, offset: base + number * room, more: more || number < last }),
             payload: data.to_vec(),
             dont_fragment: false,
             ..self.clone()
@@ -339,7 +339,7 @@ impl Packet {
             protocol::ICMP | protocol::ICMPV6 => 2,
             _ => return None,
         };
-        (self.piece.is_none() && self.payload.len() >= at + 2).then_some(at)
+        (self.fragment.is_none() && self.payload.len() >= at + 2).then_some(at)
     }
 
     /// The sum of the pseudo header, which a device that finishes checksums expects in the checksum field, and the

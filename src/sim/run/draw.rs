@@ -8,10 +8,10 @@ use crate::sim::farm::{FarmPlan, PlannedCheck, PlannedScheduler, ServicePlan};
 use crate::sim::firewall::SimFirewallKind;
 use crate::sim::firewall::conntrack::Policy;
 use crate::sim::host::{FlowSpec, Traffic};
-use crate::sim::laboratory::Route;
 use crate::sim::rng::Rng;
 use crate::sim::run::Options;
 use crate::sim::sandwich::{SandwichPlan, Side};
+use crate::sim::scenario::Route;
 use crate::time::{Duration, Instant};
 
 /// Draws the sandwich.
@@ -180,7 +180,7 @@ fn service(rng: &mut Rng, plan: &SandwichPlan, servers: usize) -> ServicePlan {
 }
 
 /// Draws the flows to the services.
-pub(super) fn questions(rng: &mut Rng, plan: &SandwichPlan, from: Instant, until: Instant) -> Vec<PlannedFlow> {
+pub(super) fn service_flows(rng: &mut Rng, plan: &SandwichPlan, from: Instant, until: Instant) -> Vec<PlannedFlow> {
     let services = &plan.farm.services;
     if services.is_empty() {
         return Vec::new();

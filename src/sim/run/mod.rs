@@ -8,13 +8,13 @@ use crate::engine::DropReason;
 use crate::path::pinning::PinChange;
 use crate::sim::check::Violation;
 use crate::sim::farm::{server_name, service_name};
-use crate::sim::fault::{self, FaultKind, Planned};
+use crate::sim::fault::{self, FaultKind, PlannedFault};
 use crate::sim::firewall::SimFirewallKind;
 use crate::sim::firewall::conntrack::Policy;
 use crate::sim::host::{End, FlowRef, FlowSpec, FlowState, Traffic};
-use crate::sim::laboratory::{Laboratory, Route};
 use crate::sim::rng::Rng;
 use crate::sim::sandwich::{SandwichPlan, Side};
+use crate::sim::scenario::{Route, Scenario};
 use crate::sim::world::Cable;
 use crate::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ pub struct Options {
     /// SimFirewallKind of firewalls.
     pub kind: Option<SimFirewallKind>,
     /// Kinds of faults.
-    pub sorts: Vec<FaultKind>,
+    pub fault_kinds: Vec<FaultKind>,
     /// Whether there are services; `None`: the seed decides.
     pub services: Option<bool>,
     /// How long faults may occur.
@@ -42,7 +42,7 @@ impl Default for Options {
         Self {
             firewalls: None,
             kind: None,
-            sorts: FaultKind::ALL.iter().map(|(sort, _)| *sort).collect(),
+            fault_kinds: FaultKind::ALL.iter().map(|(sort, _)| *sort).collect(),
             services: None,
             duration: Duration::from_secs(5),
             trace: false,
@@ -97,9 +97,9 @@ impl RunReport {
 }
 
 /// Time after which the engines know their firewalls.
-const READY: Duration = Duration::from_millis(1200);
+const READY_TIME: Duration = Duration::from_millis(1200);
 /// Time to settle after the last fault: `hold`, the detection time and a rotation of probes.
-const SETTLE: Duration = Duration::from_millis(3500);
+const SETTLE_TIME: Duration = Duration::from_millis(3500);
 /// Time within which new flows must be served.
 const SERVED_WITHIN: Duration = Duration::from_millis(2500);
 
@@ -110,19 +110,19 @@ pub fn run(seed: u64, options: &Options) -> RunReport {
     let mut dice = Rng::new(!seed);
     let mut plan = draw::plan(&mut rng.fork(1), options);
     draw::farm(&mut dice.fork(1), &mut plan, options);
-    let from = Instant::ZERO + READY;
+    let from = Instant::ZERO + READY_TIME;
     let until = from + options.duration;
     let faults_from = from + Duration::from_millis(500);
     let (overload, rest): (Vec<FaultKind>, Vec<FaultKind>) =
-        options.sorts.iter().partition(|sort| sort.is_of_overload());
-    let (of_servers, others): (Vec<FaultKind>, Vec<FaultKind>) = rest.iter().partition(|sort| sort.is_of_servers());
+        options.fault_kinds.iter().partition(|sort| sort.overloads());
+    let (of_servers, others): (Vec<FaultKind>, Vec<FaultKind>) = rest.iter().partition(|sort| sort.needs_servers());
     let others: Vec<FaultKind> =
-        others.into_iter().filter(|sort| plan.firewalls > 0 || !sort.is_of_firewalls()).collect();
+        others.into_iter().filter(|sort| plan.firewalls > 0 || !sort.needs_firewalls()).collect();
     let mut faults = fault::draw(&mut rng.fork(2), &plan, &others, faults_from, until);
     let mut flows = draw::traffic(&mut rng.fork(3), &plan, from, until);
     if plan.farm.servers > 0 {
         fault::draw_more(&mut dice.fork(2), &plan, &of_servers, faults_from, until, &mut faults);
-        flows.extend(draw::questions(&mut dice.fork(3), &plan, from, until));
+        flows.extend(draw::service_flows(&mut dice.fork(3), &plan, from, until));
         flows.sort_by_key(|flow| flow.at);
     }
     // So are faults that overload an engine.
@@ -130,27 +130,27 @@ pub fn run(seed: u64, options: &Options) -> RunReport {
     if load.chance(500) {
         fault::draw_more(&mut load, &plan, &overload, faults_from, until, &mut faults);
     }
-    let mut lab = Laboratory::new(plan, rng.next_u64());
+    let mut lab = Scenario::new(plan, rng.next_u64());
     if load.chance(500) {
-        lab.take_probes_apart();
+        lab.set_probe_bypass();
     }
     if options.trace {
         lab.keep_trace();
     }
     play(&mut lab, &faults, &flows, until);
-    lab.set_wires(Cable::GOOD);
-    lab.calm();
-    lab.run_for(SETTLE);
-    let fresh = open_fresh(&mut lab);
+    lab.set_cables(Cable::GOOD);
+    lab.faults_ended();
+    lab.run_for(SETTLE_TIME);
+    let fresh = open_new_flows(&mut lab);
     lab.run_for(SERVED_WITHIN);
-    lab.checks.bookkeeping(&lab.world);
-    lab.checks.liveness(&lab.world, &fresh);
-    lab.checks.moves(lab.world.now());
+    lab.checkers.bookkeeping(&lab.world);
+    lab.checkers.liveness(&lab.world, &fresh);
+    lab.checkers.moves(lab.world.now());
     report(seed, &lab)
 }
 
 /// Opens flows and begins and ends faults, each at its time.
-fn play(lab: &mut Laboratory, faults: &[Planned], flows: &[PlannedFlow], until: Instant) {
+fn play(lab: &mut Scenario, faults: &[PlannedFault], flows: &[PlannedFlow], until: Instant) {
     enum Act {
         Open(usize),
         Begin(usize),
@@ -167,7 +167,7 @@ fn play(lab: &mut Laboratory, faults: &[Planned], flows: &[PlannedFlow], until: 
             Act::Open(number) => {
                 let PlannedFlow { spec, route, service, at: _ } = flows[number];
                 match service {
-                    Some(service) => lab.ask(service, spec, route.from, route.opener, route.v4),
+                    Some(service) => lab.open_to_service(service, spec, route.from, route.opener, route.v4),
                     None => lab.open(spec, route),
                 };
             }
@@ -179,7 +179,7 @@ fn play(lab: &mut Laboratory, faults: &[Planned], flows: &[PlannedFlow], until: 
 }
 
 /// Opens one flow of every kind of traffic from both sides in both address families.
-fn open_fresh(lab: &mut Laboratory) -> Vec<FlowRef> {
+fn open_new_flows(lab: &mut Scenario) -> Vec<FlowRef> {
     let mut fresh = Vec::new();
     let sides: &[Side] = if lab.plan.policy == Policy::Both { &Side::BOTH } else { &[Side::Outer] };
     for from in sides {
@@ -201,13 +201,13 @@ fn open_fresh(lab: &mut Laboratory) -> Vec<FlowRef> {
         for v4 in [true, false, true] {
             let traffic = lab.plan.farm.services[service].traffic;
             let spec = FlowSpec { traffic, rounds: 8, gap: Duration::from_millis(100), size: 700, shuffled: false };
-            fresh.push(lab.ask(service, spec, Side::Outer, 0, v4));
+            fresh.push(lab.open_to_service(service, spec, Side::Outer, 0, v4));
         }
     }
     fresh
 }
 
-fn report(seed: u64, lab: &Laboratory) -> RunReport {
+fn report(seed: u64, lab: &Scenario) -> RunReport {
     let flows: Vec<_> = lab.flows().iter().map(|flow| lab.flow(*flow)).collect();
     let mut ended = BTreeMap::new();
     for flow in &flows {
@@ -251,20 +251,20 @@ fn report(seed: u64, lab: &Laboratory) -> RunReport {
         served: flows.iter().filter(|flow| flow.served()).count(),
         ended,
         placed: placed(lab),
-        moves: lab.checks.stories().iter().map(|story| u64::from(story.moves())).sum(),
+        moves: lab.checkers.histories().iter().map(|story| u64::from(story.moves())).sum(),
         pins,
         drops,
         oracle: lab.oracle(),
-        excused: lab.checks.excused.clone(),
+        excused: lab.checkers.legal_drops.clone(),
         faults: lab.faults().to_vec(),
-        violations: lab.checks.violations().to_vec(),
+        violations: lab.checkers.violations().to_vec(),
         trace: lab.trace().to_vec(),
     }
 }
 
-fn placed(lab: &Laboratory) -> BTreeMap<String, u64> {
+fn placed(lab: &Scenario) -> BTreeMap<String, u64> {
     let of_all = Side::BOTH.into_iter().flat_map(|side| {
-        let opened = &lab.checks.services[side as usize].opened;
+        let opened = &lab.checkers.services[side as usize].opened;
         opened.iter().map(move |((service, server), count)| {
             (format!("{} {}/{}", side.name(), service_name(*service), server_name(*server)), *count)
         })

@@ -1,8 +1,8 @@
 //! What network devices do to frames between a node and its cable: they leave checksums and segmentation undone, and
 //! finish them.
 
-use crate::sim::appliance::CableFrame;
 use crate::sim::packet::{Packet, ethernet, split_ethernet};
+use crate::sim::sim_engine::CableFrame;
 use crate::wire::offload::{Gso, GsoKind, Offload, PartialChecksum};
 
 /// The frame as a virtual device passes it on: with only the sum of the pseudo header in its checksum field.

@@ -8,11 +8,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::id::LinkId;
-use crate::sim::appliance::{CableFrame, SimEngine};
 use crate::sim::firewall::{Firewall, FirewallLeg};
 use crate::sim::host::Host;
 use crate::sim::packet::{ETHERTYPE_ARP, Packet, split_ethernet};
 use crate::sim::rng::Rng;
+use crate::sim::sim_engine::{CableFrame, SimEngine};
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
 
@@ -69,12 +69,12 @@ struct Segment {
 struct Scheduled {
     at: Instant,
     order: u64,
-    what: What,
+    what: EventKind,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum What {
-    Switch(PortId, u64),
+enum EventKind {
+    Forward(PortId, u64),
     Arrive(PortId, u64),
     Wake(NodeId),
 }
@@ -174,7 +174,7 @@ impl World {
     }
 
     /// Changes both directions of every cable.
-    pub fn set_wires(&mut self, change: impl Fn(&mut Cable)) {
+    pub fn set_cables(&mut self, change: impl Fn(&mut Cable)) {
         for port in &mut self.ports {
             change(&mut port.sending);
             change(&mut port.receiving);
@@ -209,7 +209,7 @@ impl World {
     pub fn with_engine<R>(&mut self, node: NodeId, f: impl FnOnce(&mut SimEngine, Instant) -> R) -> R {
         let Node::Engine(engine) = &mut self.nodes[node.0] else { panic!("{node:?} is not an engine") };
         let result = f(engine, self.now);
-        self.settle(node);
+        self.poll_node(node);
         result
     }
 
@@ -217,7 +217,7 @@ impl World {
     pub fn with_firewall<R>(&mut self, node: NodeId, f: impl FnOnce(&mut Firewall, Instant) -> R) -> R {
         let Node::Firewall(firewall) = &mut self.nodes[node.0] else { panic!("{node:?} is not a firewall") };
         let result = f(firewall, self.now);
-        self.settle(node);
+        self.poll_node(node);
         result
     }
 
@@ -225,7 +225,7 @@ impl World {
     pub fn with_host<R>(&mut self, node: NodeId, f: impl FnOnce(&mut Host, Instant) -> R) -> R {
         let Node::Host(host) = &mut self.nodes[node.0] else { panic!("{node:?} is not a host") };
         let result = f(host, self.now);
-        self.settle(node);
+        self.poll_node(node);
         result
     }
 
@@ -242,15 +242,15 @@ impl World {
         self.now = next.at;
         self.events += 1;
         match next.what {
-            What::Switch(port, frame) => {
+            EventKind::Forward(port, frame) => {
                 let frame = self.frames.remove(&frame).expect("scheduled with its frame");
                 self.switch(port, &frame);
             }
-            What::Arrive(port, frame) => {
+            EventKind::Arrive(port, frame) => {
                 let frame = self.frames.remove(&frame).expect("scheduled with its frame");
                 self.arrive(port, frame);
             }
-            What::Wake(node) => {
+            EventKind::Wake(node) => {
                 if self.wakes[node.0] == Some(next.at) {
                     self.wakes[node.0] = None;
                     let now = self.now;
@@ -259,7 +259,7 @@ impl World {
                         Node::Firewall(firewall) => firewall.handle_timeout(now),
                         Node::Host(host) => host.handle_timeout(now),
                     }
-                    self.settle(node);
+                    self.poll_node(node);
                 }
             }
         }
@@ -271,13 +271,13 @@ impl World {
         std::mem::take(&mut self.observations)
     }
 
-    fn schedule(&mut self, at: Instant, what: What) {
+    fn schedule(&mut self, at: Instant, what: EventKind) {
         self.order += 1;
         self.queue.push(Reverse(Scheduled { at: at.max(self.now), order: self.order, what }));
     }
 
     /// Sends what a node has to send, and schedules its next call.
-    fn settle(&mut self, node: NodeId) {
+    fn poll_node(&mut self, node: NodeId) {
         loop {
             let (leg, frame) = match &mut self.nodes[node.0] {
                 Node::Engine(engine) => match engine.poll_transmit() {
@@ -291,7 +291,7 @@ impl World {
                     Some((leg, bytes)) => (leg.index(), CableFrame::new(bytes)),
                     None => break,
                 },
-                Node::Host(host) => match host.station.poll_transmit() {
+                Node::Host(host) => match host.interface.poll_transmit() {
                     Some(bytes) => (0, CableFrame::new(bytes)),
                     None => break,
                 },
@@ -316,7 +316,7 @@ impl World {
             && self.wakes[node.0].is_none_or(|planned| planned != at)
         {
             self.wakes[node.0] = Some(at);
-            self.schedule(at, What::Wake(node));
+            self.schedule(at, EventKind::Wake(node));
         }
         if wanted.is_none() {
             self.wakes[node.0] = None;
@@ -334,8 +334,8 @@ impl World {
                 }
             }
             Node::Firewall(firewall) => {
-                for sighting in firewall.take_sightings() {
-                    self.observations.push(Observation::Sighted { node, sighting });
+                for sighting in firewall.take_judged_packets() {
+                    self.observations.push(Observation::Judged { node, sighting });
                 }
             }
             Node::Host(_) => {}
@@ -344,11 +344,11 @@ impl World {
 
     fn send(&mut self, port: PortId, frame: CableFrame) {
         let wire = self.ports[port.0].sending;
-        self.travel(port, wire, 0, frame);
+        self.send_over_cable(port, wire, 0, frame);
     }
 
     /// Sends a frame over one direction of a cable.
-    fn travel(&mut self, port: PortId, wire: Cable, direction: usize, mut frame: CableFrame) {
+    fn send_over_cable(&mut self, port: PortId, wire: Cable, direction: usize, mut frame: CableFrame) {
         if wire.cut || self.rng.chance(wire.loss) {
             self.impaired(&frame, true);
             return;
@@ -375,7 +375,10 @@ impl World {
             }
             let number = self.order + 1;
             self.frames.insert(number, frame.clone());
-            self.schedule(at, if direction == 0 { What::Switch(port, number) } else { What::Arrive(port, number) });
+            self.schedule(
+                at,
+                if direction == 0 { EventKind::Forward(port, number) } else { EventKind::Arrive(port, number) },
+            );
         }
     }
 
@@ -383,7 +386,7 @@ impl World {
         let packet = split_ethernet(&frame.bytes).and_then(|(.., payload)| Packet::parse(payload));
         if let Some(packet) = packet {
             let packet = packet.inside().unwrap_or(packet);
-            let datagram = packet.piece.filter(|piece| piece.offset > 0).and(packet.datagram());
+            let datagram = packet.fragment.filter(|piece| piece.offset > 0).and(packet.datagram());
             self.observations.push(Observation::Impaired { tuple: packet.tuple(), datagram, lost });
         }
     }
@@ -391,28 +394,28 @@ impl World {
     fn switch(&mut self, from: PortId, frame: &CableFrame) {
         let Some((destination, source, ..)) = split_ethernet(&frame.bytes) else { return };
         let segment = self.ports[from.0].segment;
-        if !source.is_group() {
+        if !source.is_multicast() {
             self.segments[segment].learned.insert(source, from);
         }
         let known = self.segments[segment].learned.get(&destination).copied();
         let targets: Vec<PortId> = match known {
-            Some(port) if !destination.is_group() => vec![port],
+            Some(port) if !destination.is_multicast() => vec![port],
             Some(_) | None => self.segments[segment].ports.clone(),
         };
-        if !destination.is_group() && !self.has(segment, destination) {
+        if !destination.is_multicast() && !self.has_mac(segment, destination) {
             let node = self.ports[from.0].node;
-            self.observations.push(Observation::Nobody { node, destination });
+            self.observations.push(Observation::UnknownDestination { node, destination });
         }
         for port in targets {
             if port != from {
                 let wire = self.ports[port.0].receiving;
-                self.travel(port, wire, 1, frame.clone());
+                self.send_over_cable(port, wire, 1, frame.clone());
             }
         }
     }
 
     /// Whether a station on the segment has this MAC address; behind a bridge there may be any.
-    fn has(&self, segment: usize, mac: MacAddr) -> bool {
+    fn has_mac(&self, segment: usize, mac: MacAddr) -> bool {
         self.segments[segment].ports.iter().any(|port| {
             let port = &self.ports[port.0];
             match &self.nodes[port.node.0] {
@@ -421,17 +424,17 @@ impl World {
                     firewall.kind() == crate::sim::firewall::SimFirewallKind::Transparent
                         || firewall.mac(leg_of(port.leg)) == mac
                 }
-                Node::Host(host) => host.station.mac == mac,
+                Node::Host(host) => host.interface.mac == mac,
             }
         })
     }
 
     fn arrive(&mut self, port: PortId, frame: CableFrame) {
         let (node, leg) = (self.ports[port.0].node, self.ports[port.0].leg);
-        self.stamp(port, &frame);
+        self.update_digest(port, &frame);
         let now = self.now;
         if let Node::Engine(engine) = &self.nodes[node.0]
-            && !engine.hears(now)
+            && !engine.can_receive(now)
         {
             self.impaired(&frame, true);
         }
@@ -448,12 +451,12 @@ impl World {
                 }
             }
         }
-        self.tell_arrivals(node);
-        self.settle(node);
+        self.report_arrivals(node);
+        self.poll_node(node);
     }
 
     /// Tells the openers of one-way flows which datagrams arrived.
-    fn tell_arrivals(&mut self, node: NodeId) {
+    fn report_arrivals(&mut self, node: NodeId) {
         let Node::Host(host) = &mut self.nodes[node.0] else { return };
         for flow in host.take_arrived() {
             if let Some(Node::Host(opener)) = self.nodes.get_mut(flow.host) {
@@ -464,7 +467,7 @@ impl World {
 
     /// Mixes time, port and bytes into the digest, eight bytes at a time in a plain loop, because tests run
     /// unoptimised.
-    fn stamp(&mut self, port: PortId, frame: &CableFrame) {
+    fn update_digest(&mut self, port: PortId, frame: &CableFrame) {
         let mut digest = mixed(mixed(self.digest, self.now.as_nanos()), (port.0 + (frame.bytes.len() << 16)) as u64);
         let (words, tail) = frame.bytes.as_chunks::<8>();
         let mut at = 0;

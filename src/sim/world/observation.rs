@@ -2,9 +2,9 @@
 
 use crate::engine::view::EventView;
 use crate::id::LinkId;
-use crate::sim::appliance::{CableFrame, HandledFrame};
 use crate::sim::firewall::JudgedPacket;
 use crate::sim::packet::{Datagram, Tuple};
+use crate::sim::sim_engine::{CableFrame, HandledFrame};
 use crate::sim::world::NodeId;
 use crate::wire::MacAddr;
 
@@ -12,7 +12,7 @@ use crate::wire::MacAddr;
 #[derive(Debug, Clone)]
 pub enum Observation {
     /// A firewall decided about a packet.
-    Sighted {
+    Judged {
         /// The firewall.
         node: NodeId,
         /// The packet and the decision.
@@ -51,7 +51,7 @@ pub enum Observation {
         lost: bool,
     },
     /// A frame was sent to a MAC address that no station on the segment has.
-    Nobody {
+    UnknownDestination {
         /// The sender.
         node: NodeId,
         /// The destination.

@@ -7,7 +7,7 @@ use super::*;
 use crate::flow::Endpoint;
 use crate::id::{ServerId, ServiceId};
 use crate::path::OnFailure;
-use crate::slb::{ForwardingMode, HashOn, Lineups, Maglev, Services, StickyBy};
+use crate::slb::{ForwardingMode, HashOn, Maglev, RotationMembersByFamily, Services, StickyBy};
 use crate::time::Duration;
 
 const STICKY: StickyBy = StickyBy { prefix: 32, prefix6: 128, timeout: Duration::from_secs(600) };
@@ -30,9 +30,9 @@ fn farm(state: &SchedulerState, scheduler: Scheduler, weights: &[u16]) -> Servic
                 backup: false,
                 up: [true; 2],
                 is_starting: [false; 2],
-                takes_new: true,
-                retired: None,
-                falls: [0; 2],
+                accepts_new_sessions: true,
+                out_of_service: None,
+                failure_counts: [0; 2],
                 is_removed: false,
             }
         })
@@ -49,9 +49,9 @@ fn farm(state: &SchedulerState, scheduler: Scheduler, weights: &[u16]) -> Servic
         sticky: None,
         on_failure_tcp: OnFailure::Reset,
         on_failure_udp: OnFailure::Reselect,
-        takes_new: true,
+        accepts_new_sessions: true,
         table: Arc::new(Maglev::new(servers.iter().map(|server| (server.name.as_str(), server.weight)))),
-        lineups: Lineups::default(),
+        rotation_members: RotationMembersByFamily::default(),
         servers,
         state: state.service("web"),
     }
@@ -68,7 +68,7 @@ fn flow(client: u32) -> FlowKey {
 fn take(service: &Service, client: u32) -> Option<usize> {
     // The states of its servers may have changed since they were last asked for.
     let service = service.clone();
-    let server = service.choose(&flow(client), NOW)?;
+    let server = service.choose_server(&flow(client), NOW)?;
     server.state.opened();
     Some(server.id.index())
 }
@@ -124,20 +124,20 @@ fn after_a_start_what_goes_on_finds_the_server_that_it_had_and_what_is_new_one_t
     let on = HashOn { source_address: true, ..HashOn::default() };
     let mut service = farm(&SchedulerState::new(0), Scheduler::Hash(on), &[1, 1, 1, 1]);
     let name = |server: Option<&Server>| server.map(|server| server.name.clone());
-    let before: Vec<_> = (0..400).map(|client| name(service.choose(&flow(client), NOW))).collect();
+    let before: Vec<_> = (0..400).map(|client| name(service.choose_server(&flow(client), NOW))).collect();
     let resumed =
-        |service: &Service| (0..400).map(|client| name(service.resume(&flow(client), NOW))).collect::<Vec<_>>();
+        |service: &Service| (0..400).map(|client| name(service.resume_server(&flow(client), NOW))).collect::<Vec<_>>();
     assert_eq!(resumed(&service), before);
 
     for server in &mut service.servers {
         (server.up, server.is_starting) = ([false; 2], [true; 2]);
     }
     assert_eq!(resumed(&service), before);
-    assert!(service.choose(&flow(1), NOW).is_none(), "nobody has answered a check yet");
+    assert!(service.choose_server(&flow(1), NOW).is_none(), "nobody has answered a check yet");
 
     (service.servers[2].up, service.servers[2].is_starting) = ([true; 2], [false; 2]);
     assert_eq!(resumed(&service), before);
-    assert!((0..400).all(|client| name(service.choose(&flow(client), NOW)).as_deref() == Some("s3")));
+    assert!((0..400).all(|client| name(service.choose_server(&flow(client), NOW)).as_deref() == Some("s3")));
 
     service.servers[0].is_starting = [false; 2];
     for (resumed, before) in resumed(&service).iter().zip(&before) {
@@ -171,10 +171,10 @@ fn servers_down_draining_in_maintenance_or_without_weight_take_nothing_new() {
     for scheduler in schedulers {
         let mut service = farm(&SchedulerState::new(0), scheduler, &[1, 1, 1, 0]);
         service.servers[0].up = [false, true];
-        service.servers[1].takes_new = false;
+        service.servers[1].accepts_new_sessions = false;
 
         assert!(turns(&service, 20).iter().all(|&server| server == 2), "{scheduler:?}");
-        service.servers[2].takes_new = false;
+        service.servers[2].accepts_new_sessions = false;
         assert_eq!(take(&service, 1), None, "{scheduler:?}");
     }
 }
@@ -187,7 +187,7 @@ fn a_backup_serves_only_while_every_other_server_is_down() {
         assert!(turns(&service, 10).iter().all(|&server| server != 2), "{scheduler:?}");
 
         service.servers[0].up = [false; 2];
-        service.servers[1].takes_new = false;
+        service.servers[1].accepts_new_sessions = false;
         assert_eq!(take(&service, 1), None, "{scheduler:?}: a draining server is not down");
 
         service.servers[1].up = [false; 2];
@@ -204,10 +204,10 @@ fn a_sticky_client_comes_back_to_a_server_that_will_not_be_cut_off_and_leaves_ev
         ("ready", |_| {}, true),
         ("of weight 256", |server| server.weight = 256, true),
         ("of weight 0", |server| server.weight = 0, true),
-        ("draining", |server| server.takes_new = false, false),
+        ("draining", |server| server.accepts_new_sessions = false, false),
         ("down", |server| server.up = [false; 2], false),
         ("down in this family alone", |server| server.up = [false, true], false),
-        ("in maintenance", |server| (server.takes_new, server.up) = (false, [false; 2]), false),
+        ("in maintenance", |server| (server.accepts_new_sessions, server.up) = (false, [false; 2]), false),
     ];
     let schedulers = [
         Scheduler::RoundRobin,
@@ -220,14 +220,14 @@ fn a_sticky_client_comes_back_to_a_server_that_will_not_be_cut_off_and_leaves_ev
             service.sticky = Some(STICKY);
             let had = take(&service, 7).expect("all are up");
             make(&mut service.servers[had]);
-            let foreseen = service.clone().foresee(&flow(7), NOW).map(|server| server.id.index());
+            let foreseen = service.clone().preview_server(&flow(7), NOW).map(|server| server.id.index());
 
             let next = take(&service, 7).expect("two others are up");
 
             assert_eq!(next == had, keeps, "{scheduler:?}: the server that it had is {stands}");
             assert_eq!(foreseen, Some(next), "{scheduler:?}: {stands}");
             let as_before = &mut service.servers[had];
-            (as_before.weight, as_before.takes_new, as_before.up) = (1, true, [true; 2]);
+            (as_before.weight, as_before.accepts_new_sessions, as_before.up) = (1, true, [true; 2]);
             assert_eq!(take(&service, 7), Some(next), "{scheduler:?}: {stands}; it stays where it went");
         }
     }
@@ -252,7 +252,7 @@ fn a_sticky_client_leaves_the_sorry_server_when_another_is_back_and_has_one_sorr
         service.servers[1].up = [true; 2];
         assert_eq!([take(&service, 7), take(&service, 7)], [Some(1); 2], "{scheduler:?}");
         // A server that drains gets no sticky clients, but is not down, so that the backups do not serve in its place.
-        service.servers[1].takes_new = false;
+        service.servers[1].accepts_new_sessions = false;
         assert_eq!(take(&service, 7), None, "{scheduler:?}");
         service.servers[1].up = [false; 2];
         assert!(take(&service, 7).is_some_and(|server| server >= 2), "{scheduler:?}");
@@ -269,7 +269,7 @@ fn a_sticky_client_finds_a_server_again_that_was_removed_and_added_under_its_nam
     (gone.servers[had].is_removed, gone.servers[had].up, gone.servers[had].weight) = (true, [false; 2], 0);
 
     assert_eq!(take(&service, 7), Some(had), "who did not ask meanwhile noticed nothing");
-    assert!(gone.foresee(&other, NOW).is_some_and(|server| server.id.index() != had));
+    assert!(gone.preview_server(&other, NOW).is_some_and(|server| server.id.index() != had));
     let next = take(&gone, 7).expect("two are left");
     assert_ne!(next, had);
     assert_eq!(take(&service, 7), Some(next), "it is back; who went elsewhere stays there");

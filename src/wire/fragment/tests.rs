@@ -8,7 +8,7 @@ use crate::wire::offload::Offload;
 
 /// A UDP datagram in an IPv4 frame with `options`, and the flags-and-offset field as given; its last bytes are padding.
 fn packet(field: u16, options: &[u8], payload: &[u8], padding: usize) -> Vec<u8> {
-    let header_len = FIXED_HEADER + options.len();
+    let header_len = IPV4_FIXED_HEADER_LEN + options.len();
     let mut bytes = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
     bytes.extend([0, 0xb8, 0, 0, 0x12, 0x34, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
     bytes.extend(options);

@@ -24,7 +24,7 @@ pub(in crate::wire) struct Chain {
     pub fragment: Option<FragmentHeader>,
     /// Whether the addresses that the upper-layer checksum covers may differ from those in the fixed header: a routing
     /// header with segments left changes the destination, a home address option the source.
-    pub readdressed: bool,
+    pub changes_addresses: bool,
 }
 
 /// A fragment header of a packet that really is a fragment.
@@ -53,7 +53,7 @@ pub(in crate::wire) enum ChainError {
 /// Walks the chain of headers in `bytes`, which begins with a header of type `next`. The walk ends at a fragment header
 /// with a nonzero offset, because what follows it is not a header.
 pub(in crate::wire) fn walk(mut next: u8, bytes: &[u8]) -> Result<Chain, ChainError> {
-    let mut chain = Chain { protocol: next, offset: 0, fragment: None, readdressed: false };
+    let mut chain = Chain { protocol: next, offset: 0, fragment: None, changes_addresses: false };
     for _ in 0..HEADERS_MAX {
         let here = &bytes[chain.offset..];
         let length = match next {
@@ -75,9 +75,9 @@ pub(in crate::wire) fn walk(mut next: u8, bytes: &[u8]) -> Result<Chain, ChainEr
             ROUTING => match (header[2], header[3]) {
                 (0, _) => return Err(ChainError::SourceRoute),
                 (_, 0) => {}
-                (_, _segments_left) => chain.readdressed = true,
+                (_, _segments_left) => chain.changes_addresses = true,
             },
-            DESTINATION_OPTIONS => chain.readdressed = true,
+            DESTINATION_OPTIONS => chain.changes_addresses = true,
             FRAGMENT => {
                 let fragment = fragment_header(header, chain.offset + length);
                 match (chain.fragment, fragment) {

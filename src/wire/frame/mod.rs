@@ -120,7 +120,7 @@ pub enum Malformed {
 
 /// What the frame carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Payload {
+pub enum FrameKind {
     /// A fully validated IP packet.
     Ip,
     /// An ARP packet (EtherType 0x0806), which is not validated yet.
@@ -197,7 +197,7 @@ pub struct TcpSegment {
 impl TcpSegment {
     /// True for a segment in the middle of a connection: ACK is set, and none of SYN, FIN and RST.
     #[inline]
-    pub const fn only_speaks(&self) -> bool {
+    pub const fn is_plain_ack(&self) -> bool {
         use tcp_flags::{ACK, FIN, RST, SYN};
         self.flags & (SYN | FIN | RST | ACK) == ACK
     }
@@ -243,7 +243,7 @@ pub enum IcmpClass {
 /// Where the headers of a validated frame lie. Offsets are in bytes from the first byte of the frame.
 #[derive(Debug, Clone, Copy)]
 struct Layout {
-    payload: Payload,
+    kind: FrameKind,
     family: Family,
     /// The upper-layer protocol, or the number of the extension header at which the walk gave up.
     protocol: u8,
@@ -283,8 +283,8 @@ pub struct Frame<'a> {
 impl<'a> Frame<'a> {
     /// The kind of payload that the frame carries.
     #[inline]
-    pub fn payload(&self) -> Payload {
-        self.layout.payload
+    pub fn kind(&self) -> FrameKind {
+        self.layout.kind
     }
 
     /// The whole frame, link-layer padding included.
@@ -317,10 +317,10 @@ impl<'a> Frame<'a> {
         MacAddr(self.array(0))
     }
 
-    /// Address family. Like everything below, it exists only for [`Payload::Ip`].
+    /// Address family. Like everything below, it exists only for [`FrameKind::Ip`].
     #[inline]
     pub fn family(&self) -> Family {
-        debug_assert_eq!(self.layout.payload, Payload::Ip, "asked a frame for its IP packet that has none");
+        debug_assert_eq!(self.layout.kind, FrameKind::Ip, "asked a frame for its IP packet that has none");
         self.layout.family
     }
 
@@ -345,7 +345,7 @@ impl<'a> Frame<'a> {
     /// True if the destination is an IP multicast address or 255.255.255.255. Subnet broadcast addresses are recognised
     /// by the caller, who knows the subnets.
     #[inline]
-    pub fn is_to_group(&self) -> bool {
+    pub fn is_multicast_or_broadcast(&self) -> bool {
         match self.destination() {
             IpAddr::V4(address) => address.is_multicast() || address.is_broadcast(),
             IpAddr::V6(address) => address.is_multicast(),

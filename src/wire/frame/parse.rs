@@ -1,7 +1,7 @@
 //! The single pass that validates a frame and finds its headers.
 
 use crate::wire::frame::{
-    ETHERNET_LEN, Fragment, Frame, Layout, Malformed, ParsedIcmpClass, Payload, ethertype, ipv6, protocol,
+    ETHERNET_LEN, Fragment, Frame, FrameKind, Layout, Malformed, ParsedIcmpClass, ethertype, ipv6, protocol,
 };
 use crate::wire::offload::Offload;
 use crate::wire::{Family, checksum};
@@ -42,15 +42,15 @@ fn layout(bytes: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
     match u16::from_be_bytes([ethernet[12], ethernet[13]]) {
         ethertype::IPV4 => ipv4(packet, offload),
         ethertype::IPV6 => ipv6(packet, offload),
-        ethertype::ARP => Ok(not_ip(Payload::Arp)),
-        length if length < ETHERTYPE_MIN => Ok(not_ip(Payload::Llc)),
-        other => Ok(not_ip(Payload::Other(other))),
+        ethertype::ARP => Ok(not_ip(FrameKind::Arp)),
+        length if length < ETHERTYPE_MIN => Ok(not_ip(FrameKind::Llc)),
+        other => Ok(not_ip(FrameKind::Other(other))),
     }
 }
 
-const fn not_ip(payload: Payload) -> Layout {
+const fn not_ip(payload: FrameKind) -> Layout {
     Layout {
-        payload,
+        kind: payload,
         family: Family::V4,
         protocol: 0,
         icmp: ParsedIcmpClass::NotIcmp,
@@ -103,7 +103,7 @@ fn ipv4(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
         fragment_length(offset, transport.len(), more)?;
     }
     let mut layout = Layout {
-        payload: Payload::Ip,
+        kind: FrameKind::Ip,
         family: Family::V4,
         protocol: header[9],
         icmp: ParsedIcmpClass::NotIcmp,
@@ -116,8 +116,9 @@ fn ipv4(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
         source_port: 0,
         destination_port: 0,
     };
-    upper(&mut layout, transport)?;
-    if layout.icmp != ParsedIcmpClass::NotIcmp && verifies(&layout, offload) && !checksum::is_valid(transport) {
+    parse_transport(&mut layout, transport)?;
+    if layout.icmp != ParsedIcmpClass::NotIcmp && is_checksum_valid(&layout, offload) && !checksum::is_valid(transport)
+    {
         return Err(Malformed::IcmpChecksum);
     }
     Ok(layout)
@@ -175,7 +176,7 @@ fn ipv6(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
     };
     let transport = &rest[chain.offset..];
     let mut layout = Layout {
-        payload: Payload::Ip,
+        kind: FrameKind::Ip,
         family: Family::V6,
         protocol: chain.protocol,
         icmp: ParsedIcmpClass::NotIcmp,
@@ -188,8 +189,8 @@ fn ipv6(packet: &[u8], offload: &Offload) -> Result<Layout, Malformed> {
         source_port: 0,
         destination_port: 0,
     };
-    upper(&mut layout, transport)?;
-    if layout.icmp != ParsedIcmpClass::NotIcmp && verifies(&layout, offload) && !chain.readdressed {
+    parse_transport(&mut layout, transport)?;
+    if layout.icmp != ParsedIcmpClass::NotIcmp && is_checksum_valid(&layout, offload) && !chain.changes_addresses {
         // Both addresses are adjacent in the header, as in the pseudo-header.
         let pseudo = checksum::add(checksum::sum(&header[8..40]), u16::from(protocol::ICMPV6));
         let pseudo = checksum::add(pseudo, transport.len() as u16);
@@ -212,13 +213,13 @@ fn fragment_length(offset: u16, length: usize, more: bool) -> Result<(), Malform
     }
 }
 
-fn verifies(layout: &Layout, offload: &Offload) -> bool {
+fn is_checksum_valid(layout: &Layout, offload: &Offload) -> bool {
     layout.fragment == Fragment::Whole && offload.partial.is_none() && offload.gso.is_none() && !offload.verified
 }
 
 /// Validates the transport header and reads the ports or the ICMP identifier from it.
 #[inline(always)]
-fn upper(layout: &mut Layout, transport: &[u8]) -> Result<(), Malformed> {
+fn parse_transport(layout: &mut Layout, transport: &[u8]) -> Result<(), Malformed> {
     let whole = match layout.fragment {
         Fragment::Later { .. } => {
             // A TCP fragment at byte offset 8 would overwrite flags that were already judged (RFC 1858 section 3.2). In

@@ -128,7 +128,7 @@ fn an_ipv4_udp_frame_reads_as_built() {
     let mut bytes = v4(17, &udp(5));
     let frame = parse(&mut bytes).unwrap();
 
-    assert_eq!(frame.payload(), Payload::Ip);
+    assert_eq!(frame.kind(), FrameKind::Ip);
     assert_eq!((frame.source_mac(), frame.destination_mac()), (SOURCE, DESTINATION));
     assert_eq!((frame.family(), frame.ttl(), frame.ip_len(), frame.dont_fragment()), (Family::V4, 64, 33, true));
     assert_eq!(
@@ -240,10 +240,10 @@ fn groups_are_told_from_hosts() {
         let mut bytes = v4(17, &udp(0));
         bytes[30..34].copy_from_slice(&address);
         mend(&mut bytes);
-        assert_eq!(parse(&mut bytes).unwrap().is_to_group(), expected, "{address:?}");
+        assert_eq!(parse(&mut bytes).unwrap().is_multicast_or_broadcast(), expected, "{address:?}");
     }
     let mut bytes = v6(17, &udp(0));
-    assert!(!parse(&mut bytes).unwrap().is_to_group());
+    assert!(!parse(&mut bytes).unwrap().is_multicast_or_broadcast());
     bytes[38] = 0xff;
-    assert!(parse(&mut bytes).unwrap().is_to_group());
+    assert!(parse(&mut bytes).unwrap().is_multicast_or_broadcast());
 }

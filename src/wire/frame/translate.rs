@@ -18,7 +18,7 @@ use crate::wire::offload::Offload;
 pub enum Untranslatable {
     /// The first fragment ends before the checksum field that covers its ports.
     #[error("the first fragment ends before the transport checksum")]
-    ChecksumElsewhere,
+    ChecksumNotInFragment,
     /// The ports change, and their checksum cannot be updated incrementally (the CRC32c of SCTP).
     #[error("the transport checksum cannot follow a change of ports")]
     NoIncrementalChecksum,
@@ -85,7 +85,7 @@ impl Frame<'_> {
             Coverage::NotUpdatable if change.ports => return Err(Untranslatable::NoIncrementalChecksum),
             Coverage::NotUpdatable => None,
             Coverage::PseudoHeader(field) if transport + field.at + 2 > self.layout.end as usize => {
-                return Err(Untranslatable::ChecksumElsewhere);
+                return Err(Untranslatable::ChecksumNotInFragment);
             }
             Coverage::PseudoHeader(field) => Some(field),
         };

@@ -152,6 +152,6 @@ fn ipv6_header(packet: &[u8], at: usize) -> Option<(Layer, u8, usize)> {
         return None;
     }
     let chain = ipv6::walk(fixed[6], rest).ok()?;
-    let is_plain = chain.fragment.is_none() && !chain.readdressed;
+    let is_plain = chain.fragment.is_none() && !chain.changes_addresses;
     is_plain.then_some((Layer::Ipv6 { at }, chain.protocol, at + IPV6_LEN + chain.offset))
 }

@@ -239,8 +239,8 @@ proptest! {
         let mut inner = super_frame(v6, tcp, &payload);
         let (mut whole, offload, kind) = in_tunnels(&tunnels, outer_v6, &inner, tcp, size);
         let frame = Frame::parse(&mut whole, &offload).unwrap();
-        prop_assert!(is_ours(&frame, &offload));
-        let largest = ip_len(&frame, offload.partial, kind, size).unwrap();
+        prop_assert!(needs_software_segmentation(&frame, &offload));
+        let largest = largest_segment_len(&frame, offload.partial, kind, size).unwrap();
         let inside = segments(&frame, offload.partial, kind, size).unwrap();
 
         let plain = segments(&Frame::parse(&mut inner, &Offload::NONE).unwrap(), None, kind, size).unwrap();
@@ -263,7 +263,7 @@ proptest! {
         for start in [start, start % 200] {
             let partial = Some(PartialChecksum { start, offset: 16 });
             if let Ok(frame) = Frame::parse(&mut frame, &Offload::NONE) {
-                let _ = (segments(&frame, partial, kind, size), ip_len(&frame, partial, kind, size));
+                let _ = (segments(&frame, partial, kind, size), largest_segment_len(&frame, partial, kind, size));
             }
         }
     }
@@ -289,7 +289,7 @@ fn what_a_device_segments_is_not_segmented_here() {
         (state(GsoKind::UdpSegments, None), true),
         (state(GsoKind::Tcp4, Some(84)), true),
     ] {
-        assert_eq!(is_ours(&frame, &offload), ours, "{offload:?}");
+        assert_eq!(needs_software_segmentation(&frame, &offload), ours, "{offload:?}");
     }
 }
 

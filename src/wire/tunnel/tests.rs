@@ -55,7 +55,7 @@ fn by_etherparse(outer: &OuterHeader, inner: Family, traffic_class: u8, packet: 
         Family::V6 => 41,
     });
     let mut bytes = [MACS.destination.0, MACS.source.0].concat();
-    match outer.pair {
+    match outer.addresses {
         AddressPair::V4(source, destination) => {
             bytes.extend([0x08, 0x00]);
             let length = packet.len() as u16;
@@ -99,11 +99,11 @@ proptest! {
         dont_fragment in any::<bool>(),
         payload in proptest::collection::vec(any::<u8>(), 0..1400),
     ) {
-        let header = OuterHeader { pair: ends(outer), ident, dont_fragment };
+        let header = OuterHeader { addresses: ends(outer), ident, dont_fragment };
         let packet = packet(inner, traffic_class, &payload);
         let mut frame = vec![0xee; 2000];
 
-        wrap(&mut frame, MACS, &header, &packet);
+        encapsulate(&mut frame, MACS, &header, &packet);
 
         prop_assert_eq!(&frame, &by_etherparse(&header, inner, traffic_class, &packet));
         prop_assert_eq!(frame.len(), 14 + usize::from(overhead(outer)) + packet.len());
@@ -117,10 +117,10 @@ proptest! {
         mtu in 1280_u16..1500,
         too_big in any::<bool>(),
     ) {
-        let header = OuterHeader { pair: ends(outer), ident: 0, dont_fragment: true };
+        let header = OuterHeader { addresses: ends(outer), ident: 0, dont_fragment: true };
         let packet = packet(inner, 0, &[7; 100]);
         let mut frame = Vec::new();
-        wrap(&mut frame, MACS, &header, &packet);
+        encapsulate(&mut frame, MACS, &header, &packet);
         frame.truncate(frame.len().min(cut + usize::from(overhead(outer))));
         let (kind, complaint) = match too_big {
             true => (ErrorKind::TooBig { mtu }, TunnelError::TooBig { mtu }),
@@ -133,10 +133,10 @@ proptest! {
         let mut error = icmp::error(kind, &frame, router.parse().unwrap(), MACS.source).unwrap();
         let error = Frame::parse(&mut error, &Offload::NONE).unwrap();
 
-        let read = refused(outer, error.transport_bytes()).unwrap();
+        let read = parse_icmp_error(outer, error.transport_bytes()).unwrap();
 
-        prop_assert_eq!((read.packer, read.unpacker), (header.pair.source(), header.pair.destination()));
-        prop_assert_eq!(read.complaint, complaint);
+        prop_assert_eq!((read.outer_source, read.outer_destination), (header.addresses.source(), header.addresses.destination()));
+        prop_assert_eq!(read.error, complaint);
         prop_assert_eq!(read.packet, &frame[14 + usize::from(overhead(outer))..]);
     }
 
@@ -147,7 +147,7 @@ proptest! {
         if let Some(first) = message.first_mut() {
             *first = if v6 { 2 } else { 3 };
         }
-        if let Some(read) = refused(family, &message) {
+        if let Some(read) = parse_icmp_error(family, &message) {
             prop_assert!(message.ends_with(read.packet));
         }
     }
@@ -159,15 +159,15 @@ fn an_error_about_anything_else_is_not_about_a_tunnel() {
     frame[6] = 2;
     let mut error = icmp::error(ErrorKind::NoRoute, &frame, "10.5.5.5".parse().unwrap(), MACS.source).unwrap();
     let error = Frame::parse(&mut error, &Offload::NONE).unwrap();
-    assert_eq!(refused(Family::V4, error.transport_bytes()), None);
+    assert_eq!(parse_icmp_error(Family::V4, error.transport_bytes()), None);
 }
 
 #[test]
 fn a_router_that_does_not_tell_its_mtu_is_taken_for_the_narrowest() {
     let mut frame = Vec::new();
-    let header = OuterHeader { pair: ends(Family::V4), ident: 0, dont_fragment: true };
-    wrap(&mut frame, MACS, &header, &packet(Family::V4, 0, b"x"));
+    let header = OuterHeader { addresses: ends(Family::V4), ident: 0, dont_fragment: true };
+    encapsulate(&mut frame, MACS, &header, &packet(Family::V4, 0, b"x"));
     let error = icmp::error(ErrorKind::TooBig { mtu: 0 }, &frame, "10.5.5.5".parse().unwrap(), MACS.source).unwrap();
-    let read = refused(Family::V4, &error[34..]).unwrap();
-    assert_eq!(read.complaint, TunnelError::TooBig { mtu: 576 });
+    let read = parse_icmp_error(Family::V4, &error[34..]).unwrap();
+    assert_eq!(read.error, TunnelError::TooBig { mtu: 576 });
 }

@@ -10,7 +10,7 @@
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use fwlb::engine::testbed::{self, Punts, Side};
+use fwlb::engine::testbed::{self, PuntList, Side};
 use fwlb::engine::{Batch, Counters, Forwarder, Packet, Snapshot, Verdict};
 use fwlb::id::DeviceId;
 use fwlb::path::OnFailure;
@@ -79,7 +79,7 @@ fn snapshots(choice: u8) -> [Snapshot; 2] {
     for set in &mut down.path_sets {
         set.up &= !1;
         set.selectable &= !1;
-        set.falls[0] += 1;
+        set.failure_counts[0] += 1;
     }
     [up, down]
 }
@@ -110,9 +110,9 @@ fn service(choice: u8) -> Option<Service> {
 fn with_service(service: &Service, [up, down]: &[Snapshot; 2]) -> [Snapshot; 2] {
     let mut fallen = service.clone();
     fallen.servers[0].up = [false; 2];
-    fallen.servers[0].falls = [1; 2];
+    fallen.servers[0].failure_counts = [1; 2];
     [(up, service.clone()), (down, fallen)].map(|(snapshot, service)| Snapshot {
-        vips: service.addresses.iter().copied().collect(),
+        service_addresses: service.addresses.iter().copied().collect(),
         services: Services::new(vec![service]),
         ..snapshot.clone()
     })
@@ -132,7 +132,7 @@ pub fn run(data: &[u8]) -> Counters {
     let (table, mut forwarders) = testbed::forwarders(1, SESSIONS);
     let (mut forwarder, cell) = forwarders.pop().expect("one was asked for");
     let capacity = if choice & world::NO_PUNTS == 0 { 1000 } else { 0 };
-    let mut punts = Punts { capacity, ..Punts::default() };
+    let mut punts = PuntList { capacity, ..PuntList::default() };
     let mut now = Instant::from_millis(1_000_000);
     let mut snapshot = up;
     let mut fed = 0;
@@ -218,7 +218,7 @@ fn heal(bytes: &mut [u8], flags: u8, side: Side) {
 fn feed(
     forwarder: &mut Forwarder,
     snapshot: &Snapshot,
-    punts: &mut Punts,
+    punts: &mut PuntList,
     now: Instant,
     flags: u8,
     mut bytes: Vec<u8>,

@@ -5,7 +5,7 @@
 use fwlb::flow::{FlowHasher, FlowKey, FragmentKey, HashMode, Seed};
 use fwlb::wire::MacAddr;
 use fwlb::wire::fragment;
-use fwlb::wire::frame::{Fragment, Frame, IcmpClass, Payload};
+use fwlb::wire::frame::{Fragment, Frame, FrameKind, IcmpClass};
 use fwlb::wire::offload::{Gso, GsoKind, Offload, PartialChecksum};
 
 /// Runs one input; panics if a law is broken.
@@ -15,7 +15,7 @@ pub fn run(data: &[u8]) {
     let mut bytes = bytes.to_vec();
     let Ok(frame) = Frame::parse(&mut bytes, &offload) else { return };
     assert!(frame.bytes().len() >= 14);
-    if frame.payload() != Payload::Ip {
+    if frame.kind() != FrameKind::Ip {
         return;
     }
     reads_agree(&frame);
@@ -74,9 +74,9 @@ fn reads_agree(frame: &Frame<'_>) {
     }
     let flow = FlowKey::from(tuple);
     let (key, direction) = flow.canonical();
-    assert_eq!(key.oriented(direction), flow);
+    assert_eq!(key.in_direction(direction), flow);
     let hasher = FlowHasher::new(Seed::from_text("fuzz"), HashMode::FiveTuple);
-    assert_eq!(hasher.flow(&flow), hasher.flow(&flow.reversed()));
+    assert_eq!(hasher.flow_hash(&flow), hasher.flow_hash(&flow.reversed()));
 }
 
 /// Every piece is a legal fragment, small enough, and the pieces follow each other without gap or overlap.

@@ -18,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use fwlb::lab::command::Command;
-use fwlb::lab::{self, LABS};
+use fwlb::lab::{self, LABS_DIRECTORY};
 
 pub use self::engine::Engine;
 use super::host::Connection;
@@ -127,7 +127,7 @@ pub fn farm(plan: Plan, test: impl FnOnce(&mut Farm)) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let Some(_alone) = ground() else { return };
     let name = format!("t{:x}xf{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-    let directory = Path::new(LABS).join(&name);
+    let directory = Path::new(LABS_DIRECTORY).join(&name);
     let engine = Engine { socket: directory.join("lb.sock") };
     let mut farm = Farm { name: name.clone(), directory, plan, engine, process: None };
     farm.build();

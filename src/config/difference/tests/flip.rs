@@ -4,7 +4,7 @@ use toml::{Table, Value as Toml};
 
 use super::*;
 use crate::config::file::keys::ALL;
-use crate::config::schema::{Kind, Schema};
+use crate::config::schema::{Schema, ValueKind};
 
 /// A file that sets every key of every section.
 const FULL: &str = r#"
@@ -225,22 +225,22 @@ fn other_values(schema: &Schema, key: &crate::config::schema::Key, now: &Toml) -
     let mut others: Vec<Table> =
         listed.map(|(_, _, text)| if text.is_empty() { Table::new() } else { read(text) }).collect();
     others.extend(match &key.kind {
-        Kind::Flag => vec![one(Toml::Boolean(now.as_bool() == Some(false)))],
-        Kind::Number(range) => [*range.start(), *range.end(), range.start() + 1]
+        ValueKind::Flag => vec![one(Toml::Boolean(now.as_bool() == Some(false)))],
+        ValueKind::Number(range) => [*range.start(), *range.end(), range.start() + 1]
             .map(|number| one(Toml::Integer(i64::try_from(number).unwrap())))
             .to_vec(),
-        Kind::Duration(_) | Kind::DurationOrNever(_) => {
+        ValueKind::Duration(_) | ValueKind::DurationOrNever(_) => {
             ["2s", "7s", "50s"].map(|time| one(Toml::String(time.to_owned()))).to_vec()
         }
-        Kind::Choice(words) => words().into_iter().map(|word| one(Toml::String(word.to_owned()))).collect(),
-        Kind::Choices(_)
-        | Kind::Ranges(..)
-        | Kind::Word(_)
-        | Kind::Words(_)
-        | Kind::Secret(_)
-        | Kind::File(_)
-        | Kind::Table
-        | Kind::Tables => vec![],
+        ValueKind::Choice(words) => words().into_iter().map(|word| one(Toml::String(word.to_owned()))).collect(),
+        ValueKind::Choices(_)
+        | ValueKind::Ranges(..)
+        | ValueKind::String(_)
+        | ValueKind::Strings(_)
+        | ValueKind::Secret(_)
+        | ValueKind::File(_)
+        | ValueKind::Table
+        | ValueKind::Tables => vec![],
     });
     others.retain(|other| other.get(key.name) != Some(now));
     others
@@ -263,7 +263,7 @@ fn every_key_that_is_changed_alone_is_told() {
     let old = understood(FULL).unwrap();
     let mut untaken = Vec::new();
     for schema in ALL {
-        for key in schema.keys.iter().filter(|key| !matches!(key.kind, Kind::Table | Kind::Tables)) {
+        for key in schema.keys.iter().filter(|key| !matches!(key.kind, ValueKind::Table | ValueKind::Tables)) {
             let mut changed = full.clone();
             let section = table(&mut changed, schema).unwrap_or_else(|| panic!("no {} in FULL", schema.section));
             let now = section
@@ -299,7 +299,7 @@ fn every_key_that_is_changed_alone_is_told() {
                 }
             }
             // A key with only one word has no other value.
-            let only_one = matches!(key.kind, Kind::Choice(words) if words().len() == 1);
+            let only_one = matches!(key.kind, ValueKind::Choice(words) if words().len() == 1);
             if !taken && !only_one {
                 untaken.push(format!("{} of {}: {why}", key.name, schema.section));
             }
@@ -355,7 +355,7 @@ fn a_secret_of_other_content_is_told_as_changed_and_never_shown() {
 #[test]
 fn what_is_in_force_is_a_file_that_means_the_same() {
     let old = understood(FULL).unwrap();
-    let shown = crate::config::in_force(&old, FULL);
+    let shown = crate::config::running_config(&old, FULL);
     for secret in ["of 32 bytes", "of-32-bytes", "BEGIN"] {
         assert!(!shown.contains(secret), "{shown}");
     }
@@ -368,7 +368,7 @@ fn what_is_in_force_is_a_file_that_means_the_same() {
 fn what_the_file_leaves_out_is_marked() {
     let text = "[engine]\nname = \"outer\"\n[limits]\nheld = 1024\n[[link]]\nname = \"a\"\ndevice = \"eth0\"\n";
     let config = understood(text).unwrap();
-    let shown = crate::config::in_force(&config, text);
+    let shown = crate::config::running_config(&config, text);
     for line in ["name = \"outer\"", "held = 1024", "# workers: one per CPU                    # default"] {
         assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
     }

@@ -51,11 +51,11 @@ fn pairs() -> impl Iterator<Item = (AddressRole, AddressRole)> {
 #[test]
 fn the_table_is_this_picture() {
     for (first, second) in pairs() {
-        let cell = match together(first, second) {
-            Verdict::Fine => '.',
-            Verdict::Elsewhere => 'o',
-            Verdict::Error(_) => 'E',
-            Verdict::Warning(_) => 'W',
+        let cell = match check_roles(first, second) {
+            RoleCheck::Fine => '.',
+            RoleCheck::ReportedElsewhere => 'o',
+            RoleCheck::Error(_) => 'E',
+            RoleCheck::Warning(_) => 'W',
         };
         assert_eq!(cell, expected(first, second), "{first:?} and {second:?}");
     }

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use super::given;
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
-use crate::config::file::{self, ServiceKind};
+use crate::config::file::{self, ServiceCheckKindName};
 use crate::config::reader::Field;
-use crate::config::value::show_duration;
+use crate::config::value::format_duration;
 use crate::config::{ServiceCheck, ServiceCheckKind};
 use crate::time::Duration;
 
@@ -18,8 +18,8 @@ pub fn check(typed: &file::Service, protocols: &[u8], out: &mut Diagnostics) -> 
     let kind = match typed.check.as_ref().map(|check| &check.kind) {
         Some(Field::Given(kind)) => kind.value,
         Some(Field::Invalid) => return None,
-        Some(Field::Absent) | None if protocols.contains(&TCP) => ServiceKind::Tcp,
-        Some(Field::Absent) | None => ServiceKind::Icmp,
+        Some(Field::Absent) | None if protocols.contains(&TCP) => ServiceCheckKindName::Tcp,
+        Some(Field::Absent) | None => ServiceCheckKindName::Icmp,
     };
     port_is_known(typed, kind, out);
     let default = ServiceCheck {
@@ -51,23 +51,23 @@ pub fn check(typed: &file::Service, protocols: &[u8], out: &mut Diagnostics) -> 
 }
 
 /// A check of this kind with default values.
-fn bare(kind: ServiceKind) -> ServiceCheckKind {
+fn bare(kind: ServiceCheckKindName) -> ServiceCheckKind {
     match kind {
-        ServiceKind::Icmp => ServiceCheckKind::Icmp,
-        ServiceKind::Tcp => ServiceCheckKind::Tcp,
-        ServiceKind::HalfOpen => ServiceCheckKind::HalfOpen,
-        ServiceKind::None => ServiceCheckKind::None,
-        ServiceKind::Http => {
+        ServiceCheckKindName::Icmp => ServiceCheckKind::Icmp,
+        ServiceCheckKindName::Tcp => ServiceCheckKind::Tcp,
+        ServiceCheckKindName::HalfOpen => ServiceCheckKind::HalfOpen,
+        ServiceCheckKindName::None => ServiceCheckKind::None,
+        ServiceCheckKindName::Http => {
             ServiceCheckKind::Http { path: "/".to_owned(), host: None, status: vec![STATUS..=STATUS], body: None }
         }
     }
 }
 
 /// Refuses a check of which it is not known which port it goes to: its own, the server's, or the first of the service.
-fn port_is_known(typed: &file::Service, kind: ServiceKind, out: &mut Diagnostics) {
+fn port_is_known(typed: &file::Service, kind: ServiceCheckKindName, out: &mut Diagnostics) {
     match kind {
-        ServiceKind::Icmp | ServiceKind::None => return,
-        ServiceKind::Tcp | ServiceKind::HalfOpen | ServiceKind::Http => {}
+        ServiceCheckKindName::Icmp | ServiceCheckKindName::None => return,
+        ServiceCheckKindName::Tcp | ServiceCheckKindName::HalfOpen | ServiceCheckKindName::Http => {}
     }
     let own = typed.check.as_ref().is_some_and(|check| !matches!(check.port, Field::Absent));
     let Some(first) = given(&typed.ports).first() else { return };
@@ -80,19 +80,22 @@ fn port_is_known(typed: &file::Service, kind: ServiceKind, out: &mut Diagnostics
 }
 
 /// The kind with its values. Keys of other kinds are reported.
-fn content(typed: &file::ServiceCheck, kind: ServiceKind, out: &mut Diagnostics) -> Option<ServiceCheckKind> {
+fn content(typed: &file::ServiceCheck, kind: ServiceCheckKindName, out: &mut Diagnostics) -> Option<ServiceCheckKind> {
     match (kind, &typed.port) {
-        (ServiceKind::Icmp | ServiceKind::None, Field::Given(port)) => {
+        (ServiceCheckKindName::Icmp | ServiceCheckKindName::None, Field::Given(port)) => {
             let message = "`port` is for the kinds \"tcp\", \"half-open\" and \"http\"";
             out.push(Diagnostic::error(port.span.clone(), message).hint("add kind = \"tcp\", or remove the port"));
             return None;
         }
-        (ServiceKind::Icmp | ServiceKind::None, Field::Absent | Field::Invalid)
-        | (ServiceKind::Tcp | ServiceKind::HalfOpen | ServiceKind::Http, _) => {}
+        (ServiceCheckKindName::Icmp | ServiceCheckKindName::None, Field::Absent | Field::Invalid)
+        | (ServiceCheckKindName::Tcp | ServiceCheckKindName::HalfOpen | ServiceCheckKindName::Http, _) => {}
     }
     match kind {
-        ServiceKind::Http => {}
-        ServiceKind::Icmp | ServiceKind::Tcp | ServiceKind::HalfOpen | ServiceKind::None => {
+        ServiceCheckKindName::Http => {}
+        ServiceCheckKindName::Icmp
+        | ServiceCheckKindName::Tcp
+        | ServiceCheckKindName::HalfOpen
+        | ServiceCheckKindName::None => {
             let keys = [
                 ("path", place(&typed.path)),
                 ("host", place(&typed.host)),
@@ -133,14 +136,14 @@ fn times(typed: &file::ServiceCheck, check: &ServiceCheck, out: &mut Diagnostics
     if let Some(at) = place(&typed.interval).or_else(|| place(&typed.timeout))
         && check.interval <= timeout
     {
-        let (interval, timeout) = (show_duration(check.interval), show_duration(timeout));
+        let (interval, timeout) = (format_duration(check.interval), format_duration(timeout));
         let message = format!("`interval` must be longer than `timeout`: it is {interval}, the timeout {timeout}");
         out.push(Diagnostic::error(at, message).hint("one check ends before the next begins"));
     }
     if let Some(dead) = typed.dead_interval.given()
         && dead.value <= timeout
     {
-        let (dead_interval, timeout) = (show_duration(dead.value), show_duration(timeout));
+        let (dead_interval, timeout) = (format_duration(dead.value), format_duration(timeout));
         let message =
             format!("`dead-interval` must be longer than `timeout`: it is {dead_interval}, the timeout {timeout}");
         out.push(Diagnostic::error(dead.span.clone(), message).hint("one check ends before the next begins"));
@@ -148,10 +151,10 @@ fn times(typed: &file::ServiceCheck, check: &ServiceCheck, out: &mut Diagnostics
     if let Some(after) = typed.down_after.given()
         && after.value < check.interval + timeout
     {
-        let least = show_duration(check.interval + timeout);
+        let least = format_duration(check.interval + timeout);
         let message = format!(
             "`down-after` is {}, but a good server may be silent for {least} between two answers",
-            show_duration(after.value)
+            format_duration(after.value)
         );
         out.push(Diagnostic::error(after.span.clone(), message).hint(format!("make it {least} or more")));
     }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{given, mode, show_ports};
+use super::{format_ports, given, mode};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file;
 use crate::config::reader::{Field, Located};
 use crate::config::validate::links::is_link_local;
 use crate::config::validate::members::{family_name, one_per_family};
-use crate::config::validate::names::{Names, twice};
+use crate::config::validate::names::{Names, duplicate_error};
 use crate::config::{AdminState, ForwardingMode, Link, Route, RouteTarget, Server};
 use crate::id::ServiceId;
 use crate::wire::Family;
@@ -99,7 +99,7 @@ fn same_server(typed: &file::Service, out: &mut Diagnostics) {
         for at in given(&server.addresses) {
             if let Some(first) = seen.get(&(at.value, server.port.value())) {
                 let port = server.port.value().map(|port| format!(" port {port}")).unwrap_or_default();
-                let again = twice(format!("server address {}{port}", at.value), &at.span, &first.span);
+                let again = duplicate_error(format!("server address {}{port}", at.value), &at.span, &first.span);
                 out.push(again.hint("a server that is to get more has a `weight`"));
             } else {
                 seen.insert((at.value, server.port.value()), at);
@@ -174,7 +174,7 @@ fn untranslated(server: &file::Server, typed: &file::Service, out: &mut Diagnost
             "port {} of the server is not port {} of the service: with `{name}` the packet reaches the server as the \
              client sent it",
             port.value,
-            show_ports(&ports.value)
+            format_ports(&ports.value)
         );
         let error = Diagnostic::error(port.span.clone(), message);
         let hint = "remove the port, or use mode = \"nat\"";

@@ -2,7 +2,7 @@
 
 use super::super::UnknownName;
 use super::super::order::Order;
-use super::super::out::Out;
+use super::super::outbox::Outbox;
 use super::super::paths::{Override, admin_name};
 use super::Farm;
 use super::services::{Drain, WeightOverride};
@@ -27,19 +27,19 @@ impl Farm {
         admin: Option<AdminState>,
         order: &Order,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> Result<(), UnknownName> {
-        let id = self.service_called(name)?;
+        let id = self.find_service(name)?;
         let before = self.service_admin(id);
         let timeout = self.config.services[id.index()].drain_timeout;
-        self.services[id.index()].set = admin.map(|admin| Override { admin, order: order.clone() });
+        self.services[id.index()].admin_override = admin.map(|admin| Override { admin, order: order.clone() });
         let after = self.service_admin(id);
         if before != after {
             self.services[id.index()].drain = Drain::of(after, timeout, now);
         }
-        self.judge = true;
+        self.needs_evaluation = true;
         let subject = format!("service {name}");
-        self.ordered(&subject, admin_name(before), admin_name(after), order, out);
+        self.record_order(&subject, admin_name(before), admin_name(after), order, out);
         Ok(())
     }
 
@@ -50,14 +50,14 @@ impl Farm {
         change: ServerChange,
         order: &Order,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> Result<(), UnknownName> {
-        let id = self.server_named(service, name)?;
+        let id = self.find_server(service, name)?;
         match change {
             ServerChange::Admin(admin) => {
                 self.command_server_admin(id, admin, order, now, out);
                 // What began with the override ends with it; a weight may stand without one.
-                if admin.is_none() && self.servers[id.index()].weight.is_some() {
+                if admin.is_none() && self.servers[id.index()].weight_override.is_some() {
                     self.command_server_weight(id, None, order, out);
                 }
             }
@@ -73,45 +73,45 @@ impl Farm {
         admin: Option<AdminState>,
         order: &Order,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) {
         let before = self.server_admin(id);
         let of = self.config.servers[id.index()].service;
         let timeout = self.config.services[of.index()].drain_timeout;
-        self.servers[id.index()].set = admin.map(|admin| Override { admin, order: order.clone() });
+        self.servers[id.index()].admin_override = admin.map(|admin| Override { admin, order: order.clone() });
         let after = self.server_admin(id);
         if before != after {
             self.servers[id.index()].drain = Drain::of(after, timeout, now);
         }
         let subject = format!("server {}", self.config.server_name(id));
-        self.ordered(&subject, admin_name(before), admin_name(after), order, out);
+        self.record_order(&subject, admin_name(before), admin_name(after), order, out);
     }
 
-    fn command_server_weight(&mut self, id: ServerId, weight: Option<u16>, order: &Order, out: &mut Out) {
+    fn command_server_weight(&mut self, id: ServerId, weight: Option<u16>, order: &Order, out: &mut Outbox) {
         let before = format!("weight {}", self.server_weight(id));
-        self.servers[id.index()].weight = weight.map(|weight| WeightOverride { weight, order: order.clone() });
+        self.servers[id.index()].weight_override = weight.map(|weight| WeightOverride { weight, order: order.clone() });
         let after = format!("weight {}", self.server_weight(id));
         let subject = format!("server {}", self.config.server_name(id));
-        self.ordered(&subject, &before, &after, order, out);
+        self.record_order(&subject, &before, &after, order, out);
     }
 
-    fn ordered(&mut self, subject: &str, from: &str, to: &str, order: &Order, out: &mut Out) {
-        out.change("admin", subject, Some(from), Some(to), order.reason.as_deref(), order.by.as_deref());
+    fn record_order(&mut self, subject: &str, from: &str, to: &str, order: &Order, out: &mut Outbox) {
+        out.report_change("admin", subject, Some(from), Some(to), order.reason.as_deref(), order.by.as_deref());
     }
 
     /// The overrides of services, then those of servers.
     pub(in super::super) fn overrides(&self) -> impl Iterator<Item = OverrideView> + '_ {
         let services = self.services.iter().zip(&self.config.services).filter_map(|(record, service)| {
-            let set = record.set.as_ref()?;
-            Some(view("service", service.name.clone(), Some(set.admin), None, &set.order))
+            let set = record.admin_override.as_ref()?;
+            Some(override_view("service", service.name.clone(), Some(set.admin), None, &set.order))
         });
         let servers = self.servers.iter().enumerate().flat_map(move |(index, record)| {
             // Thousands have none.
             let name = move || self.config.server_name(index.into());
-            let admin = record.set.as_ref();
-            let admin = admin.map(|set| view("server", name(), Some(set.admin), None, &set.order));
-            let weight = record.weight.as_ref();
-            let weight = weight.map(|set| view("server", name(), None, Some(set.weight), &set.order));
+            let admin = record.admin_override.as_ref();
+            let admin = admin.map(|set| override_view("server", name(), Some(set.admin), None, &set.order));
+            let weight = record.weight_override.as_ref();
+            let weight = weight.map(|set| override_view("server", name(), None, Some(set.weight), &set.order));
             admin.into_iter().chain(weight)
         });
         services.chain(servers)
@@ -119,17 +119,17 @@ impl Farm {
 
     /// The orders that stand about a service.
     pub(super) fn orders_of_service(&self, id: ServiceId) -> Vec<OrderView> {
-        self.services[id.index()].set.iter().map(|set| self.order_view(set)).collect()
+        self.services[id.index()].admin_override.iter().map(|set| self.order_view(set)).collect()
     }
 
     /// The orders that stand about a server itself: a state, a weight, or both.
     pub(super) fn orders_of_server(&self, id: ServerId) -> Vec<OrderView> {
         let record = &self.servers[id.index()];
-        let weight = record.weight.iter().map(|set| {
+        let weight = record.weight_override.iter().map(|set| {
             let view = set.order.view(&self.config.engine.name);
             OrderView { weight: Some(set.weight), ..view }
         });
-        record.set.iter().map(|set| self.order_view(set)).chain(weight).collect()
+        record.admin_override.iter().map(|set| self.order_view(set)).chain(weight).collect()
     }
 
     fn order_view(&self, set: &Override) -> OrderView {
@@ -138,41 +138,47 @@ impl Farm {
 
     /// The administrative state of a service: the override, else what the file says.
     pub(super) fn service_admin(&self, id: ServiceId) -> AdminState {
-        let set = self.services[id.index()].set.as_ref();
+        let set = self.services[id.index()].admin_override.as_ref();
         set.map_or(self.config.services[id.index()].admin, |set| set.admin)
     }
 
     /// The administrative state of a server without regard to its service: the override, else what the file says.
     pub(super) fn server_admin(&self, id: ServerId) -> AdminState {
-        let set = self.servers[id.index()].set.as_ref();
+        let set = self.servers[id.index()].admin_override.as_ref();
         set.map_or(self.config.servers[id.index()].admin, |set| set.admin)
     }
 
-    pub(super) fn service_called(&self, name: &str) -> Result<ServiceId, UnknownName> {
+    pub(super) fn find_service(&self, name: &str) -> Result<ServiceId, UnknownName> {
         let found = self.config.services.iter().position(|service| service.name == name);
         found.map(ServiceId::from).ok_or_else(|| {
             let known = self.config.service_ids().map(|id| self.config.services[id.index()].name.clone());
-            UnknownName(format!("no service {name}; there is {}", listed(known)))
+            UnknownName(format!("no service {name}; there is {}", list_names(known)))
         })
     }
 
-    pub(in super::super) fn server_named(&self, service: &str, name: &str) -> Result<ServerId, UnknownName> {
-        let id = self.service_called(service)?;
+    pub(in super::super) fn find_server(&self, service: &str, name: &str) -> Result<ServerId, UnknownName> {
+        let id = self.find_service(service)?;
         let servers = &self.config.services[id.index()].servers;
         let found = servers.iter().find(|server| self.config.servers[server.index()].name == name);
         found.copied().ok_or_else(|| {
             let known = servers.iter().map(|server| self.config.server_name(*server));
-            UnknownName(format!("no server {service}/{name}; there is {}", listed(known)))
+            UnknownName(format!("no server {service}/{name}; there is {}", list_names(known)))
         })
     }
 }
 
-fn view(kind: &str, subject: String, admin: Option<AdminState>, weight: Option<u16>, order: &Order) -> OverrideView {
+fn override_view(
+    kind: &str,
+    subject: String,
+    admin: Option<AdminState>,
+    weight: Option<u16>,
+    order: &Order,
+) -> OverrideView {
     let Order { reason, by, at: _ } = order.clone();
-    OverrideView { kind: kind.to_owned(), subject, admin, weight, reason, by, at: order.moment() }
+    OverrideView { kind: kind.to_owned(), subject, admin, weight, reason, by, at: order.rfc3339_time() }
 }
 
-fn listed(names: impl Iterator<Item = String>) -> String {
+fn list_names(names: impl Iterator<Item = String>) -> String {
     let names: Vec<String> = names.collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::services::{ServiceState, records};
-use super::{Farm, observe, sticky_due};
+use super::services::{ServiceState, initial_records};
+use super::{Farm, first_sticky_expiry, observe};
 use crate::config::numbering::base_name;
 use crate::config::{Config, Server, is_removed};
 use crate::time::Instant;
@@ -14,7 +14,7 @@ impl Farm {
     pub(super) fn adopt_records(&mut self, old: &Config, now: Instant) {
         self.scheduler.forget_unused();
         let config = Arc::clone(&self.config);
-        let (services, servers) = records(&config, &self.scheduler, now);
+        let (services, servers) = initial_records(&config, &self.scheduler, now);
         let services = std::mem::replace(&mut self.services, services);
         let servers = std::mem::replace(&mut self.servers, servers);
         for (index, record) in services.into_iter().enumerate() {
@@ -24,9 +24,9 @@ impl Farm {
                 let own = &mut self.services[index];
                 own.table = fresh.table;
                 if is_removed(&is.name) {
-                    own.set = None;
+                    own.admin_override = None;
                 }
-                if was.admin != is.admin && own.set.is_none() {
+                if was.admin != is.admin && own.admin_override.is_none() {
                     own.drain = fresh.drain;
                 }
             }
@@ -43,17 +43,17 @@ impl Farm {
             let own = &mut self.servers[index];
             match (is_removed(&was.name), is_removed(&is.name)) {
                 (false, true) => {
-                    own.falls = own.falls.map(|falls| falls.wrapping_add(1));
+                    own.failure_counts = own.failure_counts.map(|falls| falls.wrapping_add(1));
                     (own.up, own.is_starting) = ([false; 2], [false; 2]);
-                    (own.set, own.weight, own.state) = (None, None, ServiceState::Maint);
+                    (own.admin_override, own.weight_override, own.state) = (None, None, ServiceState::Maint);
                     own.avoided = [None, None];
                 }
                 (true, false) => (own.state, own.since, own.reason) = (fresh.state, fresh.since, fresh.reason),
-                (false, false) if was.admin != is.admin && own.set.is_none() => own.drain = fresh.drain,
+                (false, false) if was.admin != is.admin && own.admin_override.is_none() => own.drain = fresh.drain,
                 (false, false) | (true, true) => {}
             }
         }
-        self.observing = observe::first(&config, now);
-        self.sticky = sticky_due(&config, now).map(|due| self.sticky.unwrap_or(due));
+        self.next_observation = observe::first_observation(&config, now);
+        self.next_sticky_expiry = first_sticky_expiry(&config, now).map(|due| self.next_sticky_expiry.unwrap_or(due));
     }
 }

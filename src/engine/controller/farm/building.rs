@@ -8,7 +8,7 @@ use super::Farm;
 use crate::config::numbering::base_name;
 use crate::config::{AdminState, Scheduler, is_removed};
 use crate::id::{ServerId, ServiceId};
-use crate::slb::{self, Lineups, Maglev, Services};
+use crate::slb::{self, Maglev, RotationMembersByFamily, Services};
 use crate::wire::Family;
 
 impl Farm {
@@ -29,7 +29,7 @@ impl Farm {
         let removed = |id: &ServiceId| removed.get(id).map_or(&[][..], Vec::as_slice);
         let services: Vec<slb::Service> = ids.into_iter().map(|id| self.build_service(id, removed(&id))).collect();
         let servers = services.iter().map(|service| service.servers.len()).sum();
-        self.built = if is_whole { Services::new(services) } else { self.built.with(services) };
+        self.built = if is_whole { Services::new(services) } else { self.built.with_states(services) };
         servers
     }
 
@@ -48,10 +48,10 @@ impl Farm {
             sticky: service.sticky,
             on_failure_tcp: service.on_failure_tcp,
             on_failure_udp: service.on_failure_udp,
-            takes_new: self.service_admin(id) == AdminState::Ready,
+            accepts_new_sessions: self.service_admin(id) == AdminState::Ready,
             servers: service.servers.iter().chain(removed).map(|server| self.build_server(*server)).collect(),
             table,
-            lineups: Lineups::default(),
+            rotation_members: RotationMembersByFamily::default(),
             state: self.scheduler.service(base_name(&service.name)),
         }
     }
@@ -61,7 +61,7 @@ impl Farm {
         let record = &self.servers[id.index()];
         let observes = self.observes(id);
         for family in [Family::V4, Family::V6] {
-            record.remembered.observed(family).switch(observes);
+            record.persistent_state.observed(family).set_enabled(observes);
         }
         let of = |family| self.config.address_for(id, family);
         let is_removed = is_removed(&server.name);
@@ -75,14 +75,14 @@ impl Farm {
             backup: server.backup,
             up: record.serves(),
             is_starting: record.is_starting,
-            takes_new: self.server_admin(id) == AdminState::Ready,
-            retired: match self.admin_in_force(id) {
+            accepts_new_sessions: self.server_admin(id) == AdminState::Ready,
+            out_of_service: match self.effective_admin(id) {
                 AdminState::Maint => Some(slb::OutOfService::Maint),
                 AdminState::Ready | AdminState::Drain => self.drain_is_over(id).then_some(slb::OutOfService::Drained),
             },
-            falls: record.falls,
+            failure_counts: record.failure_counts,
             is_removed,
-            state: Arc::clone(&record.remembered),
+            state: Arc::clone(&record.persistent_state),
         }
     }
 

@@ -5,24 +5,24 @@
 
 mod adopt;
 mod answers;
-mod asked;
+mod describe;
 mod exchange;
 mod excused;
-mod known;
+mod persisted;
 mod ports;
+mod requested;
 mod results;
-mod words;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use self::asked::Request;
-use self::exchange::NoCheck;
+use self::exchange::CheckNotStarted;
 use self::ports::Ports;
+use self::requested::Request;
 use self::results::CheckEnd;
 use super::super::agenda::Agenda;
 use super::super::links::Links;
-use super::super::out::Out;
+use super::super::outbox::Outbox;
 use super::super::paths::Paths;
 use super::Farm;
 use super::observe::Suspicion;
@@ -73,7 +73,7 @@ enum Timer {
 
 /// A check under way.
 #[derive(Debug)]
-struct Running {
+struct RunningCheck {
     prober: ServerProber,
     link: LinkId,
     next_hop: IpAddr,
@@ -81,7 +81,7 @@ struct Running {
     tunnel: Option<AddressPair>,
     /// The address that is asked, where it is not the server's own: it has to stand on the server's loopback.
     vip: Option<IpAddr>,
-    asker: Asker,
+    requester: Requester,
     /// The engine was late or lost frames meanwhile, so that silence says nothing about the server.
     excused: bool,
     /// What an ICMP error said of the server, which may explain its silence.
@@ -90,7 +90,7 @@ struct Running {
 
 /// Who asked for a check.
 #[derive(Debug)]
-enum Asker {
+enum Requester {
     /// The monitor with this index.
     Monitor(usize),
     /// An operator, who is told every frame.
@@ -100,11 +100,11 @@ enum Asker {
 /// The checks that are under way, and when the next ones are due.
 #[derive(Debug)]
 pub(super) struct Checks {
-    running: BTreeMap<CheckKey, Running>,
+    running: BTreeMap<CheckKey, RunningCheck>,
     agenda: Agenda<Timer>,
     ports: Ports,
     /// How often a verdict has changed.
-    verdicts: u64,
+    verdict_changes: u64,
     /// No check that is under way is given less time than this. Most calls are less late, and need not look at all checks.
     shortest_timeout: Duration,
 }
@@ -123,7 +123,7 @@ impl Checks {
             running: BTreeMap::new(),
             agenda: Agenda::default(),
             ports: Ports::new(random),
-            verdicts: 0,
+            verdict_changes: 0,
             shortest_timeout: Duration::MAX,
         }
     }
@@ -149,7 +149,7 @@ pub(super) fn server_checks(config: &Config, now: Instant) -> Vec<ServerCheck> {
         let mut monitor = ServiceMonitor::new(check, first, now + share, now);
         let mut outages = Outages::default();
         if check.kind == ServiceCheckKind::None {
-            monitor.trust(now);
+            monitor.assume_up(now);
             outages.rise(now);
         }
         ServerCheck {
@@ -180,7 +180,7 @@ impl Farm {
     }
 
     /// Begins the checks that are due, and lets those that are under way go on.
-    pub(super) fn run_checks(&mut self, links: &mut Links, paths: &Paths, now: Instant, out: &mut Out) {
+    pub(super) fn run_checks(&mut self, links: &mut Links, paths: &Paths, now: Instant, out: &mut Outbox) {
         while let Some(timer) = self.checks.agenda.take_due(now) {
             match timer {
                 Timer::Monitor(index) => self.monitor_due(index, links, paths, now, out),
@@ -191,17 +191,21 @@ impl Farm {
         }
     }
 
-    fn monitor_due(&mut self, index: usize, links: &mut Links, paths: &Paths, now: Instant, out: &mut Out) {
+    fn monitor_due(&mut self, index: usize, links: &mut Links, paths: &Paths, now: Instant, out: &mut Outbox) {
         let changed = self.server_checks[index].monitor.handle_timeout(now);
         self.verdict_changed(index, changed, now, out);
         if self.server_checks[index].monitor.is_due(now) {
             let (server, family) = (self.server_checks[index].server, self.server_checks[index].family);
             self.server_checks[index].monitor.begin(now);
-            match self.launch_check((server, family), Asker::Monitor(index), links, paths, now, out) {
+            match self.launch_check((server, family), Requester::Monitor(index), links, paths, now, out) {
                 Ok(()) => {}
-                Err(NoCheck::Busy) => self.server_checks[index].monitor.postpone(now),
-                Err(NoCheck::LinkDown(why)) => self.judge_check(index, CheckEnd::Cut(why), None, now, out),
-                Err(NoCheck::NoWay(why)) => self.judge_check(index, CheckEnd::Failed(why), None, now, out),
+                Err(CheckNotStarted::Busy) => self.server_checks[index].monitor.postpone(now),
+                Err(CheckNotStarted::LinkDown(why)) => {
+                    self.apply_check_result(index, CheckEnd::NotSent(why), None, now, out)
+                }
+                Err(CheckNotStarted::NoRoute(why)) => {
+                    self.apply_check_result(index, CheckEnd::Failed(why), None, now, out)
+                }
             }
         }
         self.schedule_monitor(index);
@@ -209,9 +213,9 @@ impl Farm {
 
     /// A link is up: servers that were not asked for that are asked at once.
     pub(super) fn resume_checks(&mut self, now: Instant) {
-        let cut = (0..self.server_checks.len()).filter(|index| self.server_checks[*index].monitor.is_cut());
+        let cut = (0..self.server_checks.len()).filter(|index| self.server_checks[*index].monitor.is_link_down());
         for (index, place) in cut.collect::<Vec<_>>().into_iter().zip(0..) {
-            self.server_checks[index].monitor.hurry(now + START_GAP * place);
+            self.server_checks[index].monitor.check_by(now + START_GAP * place);
             self.schedule_monitor(index);
         }
     }

@@ -21,15 +21,16 @@ impl Farm {
         name: &str,
         change: ServerChange,
     ) -> Result<Vec<Consequence>, UnknownName> {
-        let id = self.server_named(service, name)?;
+        let id = self.find_server(service, name)?;
         let configured = &self.config.servers[id.index()];
         let Some((before, _)) = self.built.server(configured.service, id) else { return Ok(Vec::new()) };
-        let after = changed(before, id, change, (configured.admin, configured.weight));
+        let after = service_after(before, id, change, (configured.admin, configured.weight));
         let is_grave = change == ServerChange::Admin(Some(AdminState::Maint));
-        let lost =
-            [Family::V4, Family::V6].into_iter().filter(|family| takes(before, *family) && !takes(&after, *family));
+        let lost = [Family::V4, Family::V6]
+            .into_iter()
+            .filter(|family| takes_sessions(before, *family) && !takes_sessions(&after, *family));
         let lost: Vec<&str> = lost.map(family_name).collect();
-        let in_all = ![Family::V4, Family::V6].into_iter().any(|family| takes(&after, family));
+        let in_all = ![Family::V4, Family::V6].into_iter().any(|family| takes_sessions(&after, family));
         let consequence = match (lost.as_slice(), in_all) {
             ([], _) => None,
             (_, true) => Some(format!("no server of service {service} takes new sessions now")),
@@ -37,19 +38,19 @@ impl Farm {
                 Some(format!("no server of service {service} takes new sessions over {} now", families.join(" and ")))
             }
         };
-        Ok(consequence.map(|words| Consequence { words, is_grave }).into_iter().collect())
+        Ok(consequence.map(|words| Consequence { description: words, is_grave }).into_iter().collect())
     }
 }
 
 /// The service after the change, as far as it says who takes new sessions.
-fn changed(service: &Service, id: ServerId, change: ServerChange, (admin, weight): (AdminState, u16)) -> Service {
+fn service_after(service: &Service, id: ServerId, change: ServerChange, (admin, weight): (AdminState, u16)) -> Service {
     let mut service = service.clone();
     for server in service.servers.iter_mut().filter(|server| server.id == id) {
         match change {
             ServerChange::Weight(set) => server.weight = set.unwrap_or(weight),
             ServerChange::Admin(set) => match set.unwrap_or(admin) {
                 AdminState::Ready => {}
-                AdminState::Drain => server.takes_new = false,
+                AdminState::Drain => server.accepts_new_sessions = false,
                 AdminState::Maint => server.up = [false; 2],
             },
         }
@@ -58,8 +59,8 @@ fn changed(service: &Service, id: ServerId, change: ServerChange, (admin, weight
 }
 
 /// True if a server of the service takes new sessions over a family.
-fn takes(service: &Service, family: Family) -> bool {
+fn takes_sessions(service: &Service, family: Family) -> bool {
     let backups = service.needs_backups(family);
     let mut servers = service.servers.iter();
-    service.takes_new && servers.any(|server| server.backup == backups && server.is_candidate(family))
+    service.accepts_new_sessions && servers.any(|server| server.backup == backups && server.is_candidate(family))
 }

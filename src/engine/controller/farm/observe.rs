@@ -9,7 +9,7 @@
 //! stop serving later, one that is out is taken back. A server that passes its check is not suspected again before its next
 //! regular one.
 
-use super::super::out::Out;
+use super::super::outbox::Outbox;
 use super::super::tally::Tally;
 use super::Farm;
 use super::checks::ServerCheck;
@@ -22,20 +22,20 @@ use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
 /// How often the controller looks at what the workers noted.
-const INTERVAL: Duration = Duration::from_millis(100);
+const OBSERVE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What connections of clients have to do with the check of a server.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Suspicion {
     /// A check has to confirm that the server is dead before it is taken out, for this reason.
-    asked: Option<String>,
+    unconfirmed_reason: Option<String>,
     /// The server is not suspected before this time.
-    spared_until: Option<Instant>,
+    suppressed_until: Option<Instant>,
 }
 
 /// The other servers of one kind that have an address in a family.
 #[derive(Debug, Clone, Copy)]
-struct Peers {
+struct SiblingCounts {
     all: usize,
     /// Out on the word of clients.
     avoided: usize,
@@ -44,8 +44,8 @@ struct Peers {
 }
 
 /// The first time to look, if a service observes.
-pub(super) fn first(config: &Config, now: Instant) -> Option<Instant> {
-    config.services.iter().any(|service| service.observe == Observe::Layer4).then(|| now + INTERVAL)
+pub(super) fn first_observation(config: &Config, now: Instant) -> Option<Instant> {
+    config.services.iter().any(|service| service.observe == Observe::Layer4).then(|| now + OBSERVE_INTERVAL)
 }
 
 impl Farm {
@@ -56,14 +56,14 @@ impl Farm {
     }
 
     /// Looks at what the workers noted, if it is time to.
-    pub(super) fn watch_clients(&mut self, now: Instant, out: &mut Out) {
-        if self.observing.is_none_or(|due| due > now) {
+    pub(super) fn watch_clients(&mut self, now: Instant, out: &mut Outbox) {
+        if self.next_observation.is_none_or(|due| due > now) {
             return;
         }
-        self.observing = Some(now + INTERVAL);
+        self.next_observation = Some(now + OBSERVE_INTERVAL);
         for index in 0..self.server_checks.len() {
             if self.observes(self.server_checks[index].server) {
-                self.take_back_last(index);
+                self.restore_last(index);
                 self.watch_clients_of(index, now, out);
             }
         }
@@ -71,10 +71,10 @@ impl Farm {
 
     /// Takes a server back that is out on the word of clients when no other of its kind serves any more, for whatever reason:
     /// it may have recovered long before its next check.
-    fn take_back_last(&mut self, index: usize) {
+    fn restore_last(&mut self, index: usize) {
         let (server, family) = (self.server_checks[index].server, self.server_checks[index].family);
-        if self.avoided(server, family).is_some() && self.peers(server, family).serving == 0 {
-            self.servers[server.index()].remembered.observed(family).forget();
+        if self.avoided(server, family).is_some() && self.siblings(server, family).serving == 0 {
+            self.servers[server.index()].persistent_state.observed(family).clear();
             self.servers[server.index()].avoided[family_index(family)] = None;
             self.suspects.insert(server);
         }
@@ -82,45 +82,45 @@ impl Farm {
 
     /// The engine was late: connections may have been answered without its knowledge.
     pub(super) fn excuse_observations(&mut self, lag: Duration) {
-        if lag >= INTERVAL {
+        if lag >= OBSERVE_INTERVAL {
             for check in &self.server_checks {
-                self.servers[check.server.index()].remembered.observed(check.family).forget();
+                self.servers[check.server.index()].persistent_state.observed(check.family).clear();
             }
         }
     }
 
-    fn watch_clients_of(&mut self, index: usize, now: Instant, out: &mut Out) {
+    fn watch_clients_of(&mut self, index: usize, now: Instant, out: &mut Outbox) {
         let check = &self.server_checks[index];
         let (server, family) = (check.server, check.family);
-        let observation = self.servers[server.index()].remembered.observed(family);
-        let Some(complaint) = observation.complaint(now) else { return };
-        observation.forget();
-        let is_known = check.suspicion.asked.is_some() || self.avoided(server, family).is_some();
-        let is_spared = check.suspicion.spared_until.is_some_and(|until| now < until);
+        let observation = self.servers[server.index()].persistent_state.observed(family);
+        let Some(complaint) = observation.failure(now) else { return };
+        observation.clear();
+        let is_known = check.suspicion.unconfirmed_reason.is_some() || self.avoided(server, family).is_some();
+        let is_spared = check.suspicion.suppressed_until.is_some_and(|until| now < until);
         if is_known || is_spared || check.monitor.state() != HealthState::Up {
             return;
         }
         out.count(Tally::Complaints);
         match complaint.is_shared && self.may_avoid(server, family) {
-            true => self.avoid(server, family, complaint.words(), out),
-            false => self.server_checks[index].suspicion.asked = Some(complaint.words()),
+            true => self.avoid(server, family, complaint.describe(), out),
+            false => self.server_checks[index].suspicion.unconfirmed_reason = Some(complaint.describe()),
         }
-        self.server_checks[index].monitor.hurry(now);
+        self.server_checks[index].monitor.check_by(now);
         self.schedule_monitor(index);
     }
 
     /// A check of a server ended while clients may speak against it.
-    pub(super) fn settle_suspicion(&mut self, index: usize, result: CheckResult, out: &mut Out) {
+    pub(super) fn resolve_suspicion(&mut self, index: usize, result: CheckResult, out: &mut Outbox) {
         let (server, family) = (self.server_checks[index].server, self.server_checks[index].family);
         let check = &mut self.server_checks[index];
-        let asked = check.suspicion.asked.take();
+        let asked = check.suspicion.unconfirmed_reason.take();
         match result {
             CheckResult::Passed => {
                 let is_avoided = self.avoided(server, family).is_some();
                 if asked.is_some() || is_avoided {
                     let next = self.server_checks[index].monitor.poll_timeout();
-                    self.server_checks[index].suspicion.spared_until = Some(next);
-                    self.servers[server.index()].remembered.observed(family).forget();
+                    self.server_checks[index].suspicion.suppressed_until = Some(next);
+                    self.servers[server.index()].persistent_state.observed(family).clear();
                 }
                 if is_avoided {
                     self.servers[server.index()].avoided[family_index(family)] = None;
@@ -152,7 +152,7 @@ impl Farm {
         }
     }
 
-    fn avoid(&mut self, server: ServerId, family: Family, why: String, out: &mut Out) {
+    fn avoid(&mut self, server: ServerId, family: Family, why: String, out: &mut Outbox) {
         out.count(Tally::Avoided);
         let reason = format!("{why}; it takes no new sessions until a check passes");
         self.servers[server.index()].avoided[family_index(family)] = Some(reason);
@@ -165,14 +165,14 @@ impl Farm {
 
     /// Whether a server may be taken out on the word of clients: at most half of those of its kind, and never the last.
     fn may_avoid(&self, server: ServerId, family: Family) -> bool {
-        let peers = self.peers(server, family);
+        let peers = self.siblings(server, family);
         2 * (peers.avoided + 1) <= peers.all + 1 && peers.serving > 0
     }
 
     /// Counts the other servers of its service that are of its kind: backups, or those that are none.
-    fn peers(&self, server: ServerId, family: Family) -> Peers {
+    fn siblings(&self, server: ServerId, family: Family) -> SiblingCounts {
         let of = &self.config.servers[server.index()];
-        let mut peers = Peers { all: 0, avoided: 0, serving: 0 };
+        let mut peers = SiblingCounts { all: 0, avoided: 0, serving: 0 };
         for other in &self.config.services[of.service.index()].servers {
             let is_alike = self.config.servers[other.index()].backup == of.backup;
             if *other == server || !is_alike || self.check_in(*other, family).is_none() {
@@ -182,7 +182,7 @@ impl Farm {
             if self.avoided(*other, family).is_some() {
                 peers.avoided += 1;
             } else {
-                let takes_new = self.admin_in_force(*other) == AdminState::Ready && self.server_weight(*other) > 0;
+                let takes_new = self.effective_admin(*other) == AdminState::Ready && self.server_weight(*other) > 0;
                 let serves = self.servers[other.index()].serves()[family_index(family)];
                 peers.serving += usize::from(takes_new && serves);
             }

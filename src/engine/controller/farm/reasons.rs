@@ -12,13 +12,13 @@ impl Farm {
     /// Why a service is in its state, in words.
     pub(super) fn service_reason(&self, id: ServiceId, standing: ServiceState) -> String {
         match standing {
-            ServiceState::Up if self.lives_on_backups(id) => "only backup servers are up".to_owned(),
+            ServiceState::Up if self.is_on_backups_only(id) => "only backup servers are up".to_owned(),
             ServiceState::Up => "a server is up".to_owned(),
             ServiceState::Down => "no server is up".to_owned(),
             ServiceState::Starting => "no verdict yet".to_owned(),
             ServiceState::Drain | ServiceState::Maint => {
-                let set = self.services[id.index()].set.as_ref();
-                set.map_or_else(|| "configured".to_owned(), |set| set.order.words(None))
+                let set = self.services[id.index()].admin_override.as_ref();
+                set.map_or_else(|| "configured".to_owned(), |set| set.order.describe(None))
             }
         }
     }
@@ -43,14 +43,14 @@ impl Farm {
             }
             ServiceState::Drain | ServiceState::Maint => {
                 let words = |set: &Option<Override>| {
-                    set.as_ref().map_or_else(|| "configured".to_owned(), |set| set.order.words(None))
+                    set.as_ref().map_or_else(|| "configured".to_owned(), |set| set.order.describe(None))
                 };
                 let text = match self.server_admin(id) {
                     AdminState::Ready => {
-                        let set = &self.services[server.service.index()].set;
+                        let set = &self.services[server.service.index()].admin_override;
                         format!("service {} {}", service.name, words(set))
                     }
-                    AdminState::Drain | AdminState::Maint => words(&self.servers[id.index()].set),
+                    AdminState::Drain | AdminState::Maint => words(&self.servers[id.index()].admin_override),
                 };
                 Some(if self.drain_is_over(id) { format!("{text}; drain-timeout has passed") } else { text })
             }

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::super::journal::{Alarm, Changed};
+use super::super::journal::{Alarm, StateChange};
 use super::super::order::Order;
-use super::super::out::Out;
+use super::super::outbox::Outbox;
 use super::super::paths::Override;
 use super::Farm;
 use crate::config::numbering::base_name;
@@ -25,7 +25,7 @@ const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 #[derive(Debug, Clone)]
 pub(super) struct ServiceRecord {
-    pub(super) set: Option<Override>,
+    pub(super) admin_override: Option<Override>,
     pub(super) drain: Drain,
     pub(super) state: ServiceState,
     pub(super) since: Instant,
@@ -36,13 +36,13 @@ pub(super) struct ServiceRecord {
 
 #[derive(Debug, Clone)]
 pub(super) struct ServerRecord {
-    pub(super) set: Option<Override>,
-    pub(super) weight: Option<WeightOverride>,
+    pub(super) admin_override: Option<Override>,
+    pub(super) weight_override: Option<WeightOverride>,
     pub(super) drain: Drain,
     pub(super) up: [bool; 2],
     /// There is no verdict in this family yet, and sessions from before the start may be its own.
     pub(super) is_starting: [bool; 2],
-    pub(super) falls: [u32; 2],
+    pub(super) failure_counts: [u32; 2],
     /// By family: why it takes no new sessions although its checks have it up. Connections of clients to it say so.
     pub(super) avoided: [Option<String>; 2],
     pub(super) state: ServiceState,
@@ -50,7 +50,7 @@ pub(super) struct ServerRecord {
     pub(super) outages: Outages,
     pub(super) reason: Option<String>,
     /// The state that outlives reloads. It is kept here, because a service of thousands is built anew whenever one falls.
-    pub(super) remembered: Arc<ServerState>,
+    pub(super) persistent_state: Arc<ServerState>,
 }
 
 /// A weight that an operator set over the one in the file.
@@ -63,7 +63,7 @@ pub(super) struct WeightOverride {
 impl ServiceRecord {
     fn new(service: &Service, now: Instant) -> Self {
         Self {
-            set: None,
+            admin_override: None,
             drain: Drain::of(service.admin, service.drain_timeout, now),
             state: ServiceState::Starting,
             since: now,
@@ -76,18 +76,18 @@ impl ServiceRecord {
 impl ServerRecord {
     fn new(server: &Server, service: &Service, scheduler: &SchedulerState, now: Instant) -> Self {
         Self {
-            set: None,
-            weight: None,
+            admin_override: None,
+            weight_override: None,
             drain: Drain::of(server.admin, service.drain_timeout, now),
             up: [false; 2],
             is_starting: [false; 2],
-            falls: [0; 2],
+            failure_counts: [0; 2],
             avoided: [None, None],
             state: ServiceState::Starting,
             since: now,
             outages: Outages::default(),
             reason: Some("no verdict yet".to_owned()),
-            remembered: scheduler.server(base_name(&service.name), base_name(&server.name)),
+            persistent_state: scheduler.server(base_name(&service.name), base_name(&server.name)),
         }
     }
 }
@@ -124,15 +124,15 @@ impl Drain {
     }
 
     /// Ends the drain if its time has come; true if it has.
-    fn runs_out(&mut self, now: Instant) -> bool {
-        let over = self.end().is_some_and(|end| end <= now);
+    fn end_if_due(&mut self, now: Instant) -> bool {
+        let over = self.deadline().is_some_and(|end| end <= now);
         if over {
             *self = Self::Over;
         }
         over
     }
 
-    const fn end(&self) -> Option<Instant> {
+    const fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Until(end) => Some(*end),
             Self::Open | Self::Over => None,
@@ -162,7 +162,7 @@ impl ServiceState {
     }
 
     /// Counts how often and for how long a service or server is down.
-    fn count(self, outages: &mut Outages, now: Instant) {
+    fn count_outage(self, outages: &mut Outages, now: Instant) {
         match self {
             Self::Up => outages.rise(now),
             Self::Down => outages.fall(now),
@@ -172,7 +172,7 @@ impl ServiceState {
 }
 
 /// What is known of services and servers at the start.
-pub(super) fn records(
+pub(super) fn initial_records(
     config: &Config,
     scheduler: &SchedulerState,
     now: Instant,
@@ -193,23 +193,23 @@ impl Farm {
         }
         let mut over = false;
         for record in &mut self.services {
-            over |= record.drain.runs_out(now);
+            over |= record.drain.end_if_due(now);
         }
         for record in &mut self.servers {
-            over |= record.drain.runs_out(now);
+            over |= record.drain.end_if_due(now);
         }
-        self.judge |= over;
+        self.needs_evaluation |= over;
     }
 
     fn drain_ends(&self) -> impl Iterator<Item = Instant> + '_ {
-        let services = self.services.iter().filter_map(|service| service.drain.end());
-        services.chain(self.servers.iter().filter_map(|server| server.drain.end()))
+        let services = self.services.iter().filter_map(|service| service.drain.deadline());
+        services.chain(self.servers.iter().filter_map(|server| server.drain.deadline()))
     }
 
     /// Finds out who is up; tells what changed, and has it published.
-    pub(in super::super) fn judge(&mut self, now: Instant, out: &mut Out) {
+    pub(in super::super) fn evaluate(&mut self, now: Instant, out: &mut Outbox) {
         let suspects = std::mem::take(&mut self.suspects);
-        let is_general = std::mem::take(&mut self.judge);
+        let is_general = std::mem::take(&mut self.needs_evaluation);
         let (servers, services): (Vec<ServerId>, BTreeSet<ServiceId>) = if is_general {
             self.stale.extend((0..self.config.services.len()).map(ServiceId::from));
             (self.config.server_ids().collect(), self.config.service_ids().collect())
@@ -222,17 +222,17 @@ impl Farm {
         }
         self.stale.extend(&services);
         for server in servers {
-            self.judge_server(server, now, out);
+            self.evaluate_server(server, now, out);
         }
         for service in services {
-            self.judge_service(service, now, out);
+            self.evaluate_service(service, now, out);
         }
         self.next_drain = self.drain_ends().min();
         out.publish();
     }
 
-    fn judge_server(&mut self, id: ServerId, now: Instant, out: &mut Out) {
-        let admin = self.admin_in_force(id);
+    fn evaluate_server(&mut self, id: ServerId, now: Instant, out: &mut Outbox) {
+        let admin = self.effective_admin(id);
         let over = self.drain_is_over(id);
         let verdicts = self.verdicts(id);
         let record = &mut self.servers[id.index()];
@@ -240,7 +240,7 @@ impl Farm {
             let may = |state| verdict == Some(state) && admin != AdminState::Maint && !over;
             let (up, is_starting) = (may(HealthState::Up), may(HealthState::Starting));
             let had = record.up[index] || record.is_starting[index];
-            record.falls[index] += u32::from(had && !up && !is_starting);
+            record.failure_counts[index] += u32::from(had && !up && !is_starting);
             (record.up[index], record.is_starting[index]) = (up, is_starting);
         }
         let standing = match admin {
@@ -254,18 +254,18 @@ impl Farm {
         let reason = self.server_reason(id, standing);
         let record = &mut self.servers[id.index()];
         record.state = standing;
-        standing.count(&mut record.outages, now);
+        standing.count_outage(&mut record.outages, now);
         record.reason.clone_from(&reason);
         if was.name() != standing.name() {
             let since = std::mem::replace(&mut record.since, now);
             let (subject, reason) = (&self.config.server_name(id), reason.as_deref());
             let (from, to) = (was.name(), standing.name());
-            out.change_since(since, now, Changed { kind: "server", subject, from, to, reason });
+            out.report_change_since(since, now, StateChange { kind: "server", subject, from, to, reason });
         }
     }
 
     /// A server that is down may be so for another reason than the one that took it out.
-    pub(super) fn tell_why(&mut self, id: ServerId) {
+    pub(super) fn update_down_reason(&mut self, id: ServerId) {
         match self.servers[id.index()].state {
             ServiceState::Down => {
                 self.servers[id.index()].reason = self.server_reason(id, ServiceState::Down);
@@ -274,7 +274,7 @@ impl Farm {
         }
     }
 
-    fn judge_service(&mut self, id: ServiceId, now: Instant, out: &mut Out) {
+    fn evaluate_service(&mut self, id: ServiceId, now: Instant, out: &mut Outbox) {
         let service = &self.config.services[id.index()];
         let of_server =
             |wanted: ServiceState| service.servers.iter().any(|server| self.servers[server.index()].state == wanted);
@@ -291,11 +291,15 @@ impl Farm {
         let reason = reason.as_str();
         let record = &mut self.services[id.index()];
         let was = std::mem::replace(&mut record.state, standing);
-        standing.count(&mut record.outages, now);
+        standing.count_outage(&mut record.outages, now);
         if was.name() != standing.name() {
             let since = std::mem::replace(&mut record.since, now);
             let (subject, from, to) = (&name, was.name(), standing.name());
-            out.change_since(since, now, Changed { kind: "service", subject, from, to, reason: Some(reason) });
+            out.report_change_since(
+                since,
+                now,
+                StateChange { kind: "service", subject, from, to, reason: Some(reason) },
+            );
         }
         let alarm = Alarm { kind: "service_down", subject: name };
         match standing {
@@ -307,7 +311,7 @@ impl Farm {
     }
 
     /// The administrative state in force for a server: the stricter of its own and its service's.
-    pub(super) fn admin_in_force(&self, id: ServerId) -> AdminState {
+    pub(super) fn effective_admin(&self, id: ServerId) -> AdminState {
         let service = self.service_admin(self.config.servers[id.index()].service);
         match (self.server_admin(id), service) {
             (AdminState::Maint, _) | (_, AdminState::Maint) => AdminState::Maint,
@@ -325,7 +329,7 @@ impl Farm {
 
     /// The weight of a server: the override, else what the file says.
     pub(super) fn server_weight(&self, id: ServerId) -> u16 {
-        let set = self.servers[id.index()].weight.as_ref();
+        let set = self.servers[id.index()].weight_override.as_ref();
         set.map_or(self.config.servers[id.index()].weight, |set| set.weight)
     }
 

@@ -40,13 +40,13 @@ impl Farm {
             .to_owned(),
             state: record.state.name().to_owned(),
             admin: service.admin,
-            override_: record.set.as_ref().map(|set| set.admin),
+            override_: record.admin_override.as_ref().map(|set| set.admin),
             sessions: servers.iter().map(|server| server.sessions).sum(),
             imbalance: self.service_imbalance(id),
             since_ms: millis(now.since(record.since)),
             falls: record.outages.falls(),
             downtime_ms: millis(record.outages.downtime(now)),
-            reason: self.service_words(id),
+            reason: self.service_description(id),
             orders: self.orders_of_service(id),
             servers,
         }
@@ -64,28 +64,28 @@ impl Farm {
             backup: server.backup,
             state: record.state.name().to_owned(),
             admin: server.admin,
-            override_: record.set.as_ref().map(|set| set.admin),
+            override_: record.admin_override.as_ref().map(|set| set.admin),
             weight: self.server_weight(id),
-            weight_override: record.weight.as_ref().map(|set| set.weight),
+            weight_override: record.weight_override.as_ref().map(|set| set.weight),
             sessions: built.map_or(0, |built| built.state.active()),
             new_sessions: built.map_or(0, |built| built.state.total()),
             packets: traffic.packets(),
-            packets_in: traffic.way(NatDirection::Inward).packets,
-            packets_out: traffic.way(NatDirection::Outward).packets,
+            packets_in: traffic.in_direction(NatDirection::ToServer).packets,
+            packets_out: traffic.in_direction(NatDirection::ToClient).packets,
             bytes: traffic.bytes(),
-            bytes_in: traffic.way(NatDirection::Inward).bytes,
-            bytes_out: traffic.way(NatDirection::Outward).bytes,
+            bytes_in: traffic.in_direction(NatDirection::ToServer).bytes,
+            bytes_out: traffic.in_direction(NatDirection::ToClient).bytes,
             since_ms: millis(now.since(record.since)),
             falls: record.outages.falls(),
             downtime_ms: millis(record.outages.downtime(now)),
-            reason: self.server_words(id),
+            reason: self.server_description(id),
             orders: self.orders_of_server(id),
             checks: self.server_check_views(id, now),
         }
     }
 
     /// True if backup servers alone are up.
-    pub(super) fn lives_on_backups(&self, id: ServiceId) -> bool {
+    pub(super) fn is_on_backups_only(&self, id: ServiceId) -> bool {
         let servers = &self.config.services[id.index()].servers;
         let is_up = |server: &&ServerId| self.servers[server.index()].is_up();
         let mut up = servers.iter().filter(is_up).peekable();
@@ -93,24 +93,24 @@ impl Farm {
     }
 
     /// Why a service is as it is, and what was ordered of it besides.
-    fn service_words(&self, id: ServiceId) -> Option<String> {
+    fn service_description(&self, id: ServiceId) -> Option<String> {
         let state = self.services[id.index()].state;
         let is_told = matches!(state, ServiceState::Drain | ServiceState::Maint);
-        let is_plain = state == ServiceState::Up && !self.lives_on_backups(id);
+        let is_plain = state == ServiceState::Up && !self.is_on_backups_only(id);
         let why = (!is_plain).then(|| self.service_reason(id, state));
         let orders = if is_told { Vec::new() } else { self.orders_of_service(id) };
-        let orders = orders.iter().map(|order| order.told_by(&self.config.engine.name));
+        let orders = orders.iter().map(|order| order.describe_for(&self.config.engine.name));
         joined(why.into_iter().chain(orders))
     }
 
     /// Why a server is as it is, and what was ordered of it besides: a weight, or a state that its service's overrules.
-    fn server_words(&self, id: ServerId) -> Option<String> {
+    fn server_description(&self, id: ServerId) -> Option<String> {
         let record = &self.servers[id.index()];
         let is_told = matches!(record.state, ServiceState::Drain | ServiceState::Maint)
             && self.server_admin(id) != AdminState::Ready;
         let orders = self.orders_of_server(id);
         let besides = orders.iter().filter(|order| !is_told || order.weight.is_some());
-        let besides = besides.map(|order| order.told_by(&self.config.engine.name));
+        let besides = besides.map(|order| order.describe_for(&self.config.engine.name));
         joined(record.reason.clone().into_iter().chain(besides))
     }
 
@@ -142,7 +142,7 @@ impl Farm {
 fn last_check(last: &CheckRecord, now: Instant) -> view::LastCheckView {
     view::LastCheckView {
         result: last.result.name().to_owned(),
-        detail: Some(last.words.clone()).filter(|words| !words.is_empty()),
+        detail: Some(last.detail.clone()).filter(|words| !words.is_empty()),
         duration_us: last.took.map(micros),
         age_ms: millis(now.since(last.at)),
     }

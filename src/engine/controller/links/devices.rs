@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::super::DeviceState;
 use super::super::journal::Alarm;
-use super::super::out::{Notice, Out};
+use super::super::outbox::{Notice, Outbox};
 use super::Links;
 use super::duplicates::Duplicates;
 use crate::config;
@@ -32,8 +32,8 @@ pub(in super::super) struct LinkState {
     /// The configured addresses, then the IPv6 link-local one.
     pub(in super::super) addresses: Vec<IpNet>,
     /// The virtual addresses in its subnets, which the engine answers for like its own and never speaks from.
-    claimed: Vec<IpAddr>,
-    announce: Option<(Instant, u8)>,
+    virtual_addresses: Vec<IpAddr>,
+    next_announcement: Option<(Instant, u8)>,
     /// What is known of addresses that other stations claim.
     pub(super) duplicates: Duplicates,
 }
@@ -47,8 +47,8 @@ impl LinkState {
             mac: link.mac.unwrap_or_default(),
             mtu: link.mtu.unwrap_or(1500),
             addresses: Vec::new(),
-            claimed: claimed(link, virtual_addresses),
-            announce: None,
+            virtual_addresses: virtual_addresses_on(link, virtual_addresses),
+            next_announcement: None,
             duplicates: Duplicates::default(),
         };
         state.set_addresses(link);
@@ -61,13 +61,13 @@ impl LinkState {
     }
 
     /// True if the engine answers for `address` on the link.
-    pub(super) fn has(&self, address: IpAddr) -> bool {
-        self.answered().any(|own| own == address)
+    pub(super) fn answers_for(&self, address: IpAddr) -> bool {
+        self.answered_addresses().any(|own| own == address)
     }
 
     /// The addresses that the engine answers for on the link: its own, then virtual ones.
-    pub(super) fn answered(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.addresses.iter().map(IpNet::addr).chain(self.claimed.iter().copied())
+    pub(super) fn answered_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.iter().map(IpNet::addr).chain(self.virtual_addresses.iter().copied())
     }
 
     /// True if `address` is reached without a router.
@@ -86,12 +86,12 @@ impl LinkState {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.announce.map(|(next, _)| next).into_iter().chain(self.poll_duplicates()).min()
+        self.next_announcement.map(|(next, _)| next).into_iter().chain(self.poll_duplicates()).min()
     }
 
     /// When something is due about addresses that others claim.
     pub(super) fn poll_duplicates(&self) -> Option<Instant> {
-        self.duplicates.poll_timeout(self.addresses.len() + self.claimed.len())
+        self.duplicates.poll_timeout(self.addresses.len() + self.virtual_addresses.len())
     }
 
     fn set_addresses(&mut self, link: &config::Link) {
@@ -104,7 +104,7 @@ impl LinkState {
 }
 
 /// The virtual addresses that lie in a subnet of the link and are not the engine's own there.
-fn claimed(link: &config::Link, virtual_addresses: &[IpAddr]) -> Vec<IpAddr> {
+fn virtual_addresses_on(link: &config::Link, virtual_addresses: &[IpAddr]) -> Vec<IpAddr> {
     let in_subnet = |address: &&IpAddr| link.addresses.iter().any(|own| own.contains(*address));
     let is_own = |address: &&IpAddr| link.addresses.iter().any(|own| own.addr() == **address);
     virtual_addresses.iter().filter(in_subnet).filter(|address| !is_own(address)).copied().collect()
@@ -113,7 +113,7 @@ fn claimed(link: &config::Link, virtual_addresses: &[IpAddr]) -> Vec<IpAddr> {
 impl Links {
     /// Brings the links in line with the configuration. A link that stays keeps its state, a new link takes the state of its
     /// device if that is known, and a link that is gone is down.
-    pub(super) fn adopt_links(&mut self, now: Instant, out: &mut Out) {
+    pub(super) fn adopt_links(&mut self, now: Instant, out: &mut Outbox) {
         let config = Arc::clone(&self.config);
         let virtual_addresses = config.virtual_addresses();
         for link in config.links.iter().skip(self.states.len()) {
@@ -125,23 +125,24 @@ impl Links {
             let device = beside.find_map(|(_, state)| state.device);
             let state = &mut self.states[index];
             state.device = state.device.or(device);
-            let before: Vec<IpAddr> = state.answered().collect();
+            let before: Vec<IpAddr> = state.answered_addresses().collect();
             if config::is_removed(&link.name) {
                 let was_up = std::mem::take(&mut state.up);
                 state.device = None;
-                (state.addresses, state.claimed, state.announce, state.duplicates) = Default::default();
+                (state.addresses, state.virtual_addresses, state.next_announcement, state.duplicates) =
+                    Default::default();
                 if was_up {
                     self.neighbors.link_down(index.into());
                 }
                 continue;
             }
-            state.claimed = claimed(link, &virtual_addresses);
+            state.virtual_addresses = virtual_addresses_on(link, &virtual_addresses);
             state.set_addresses(link);
             if let Some(device) = state.device {
                 self.link_changed(index.into(), Some(device), now, out);
             }
             let state = &self.states[index];
-            if state.up && state.answered().any(|address| !before.contains(&address)) {
+            if state.up && state.answered_addresses().any(|address| !before.contains(&address)) {
                 self.begin_announcing(index.into(), now, out);
             }
         }
@@ -153,7 +154,7 @@ impl Links {
         device: DeviceId,
         state: Option<DeviceState>,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) {
         for id in self.config.link_ids().collect::<Vec<_>>() {
             if self.config.links[id.index()].device == device {
@@ -163,22 +164,22 @@ impl Links {
     }
 
     /// Announces the links for which that is due.
-    pub(super) fn announce_links(&mut self, now: Instant, out: &mut Out) {
+    pub(super) fn announce_links(&mut self, now: Instant, out: &mut Outbox) {
         for index in 0..self.states.len() {
             let link = &mut self.states[index];
-            let Some((next, left)) = link.announce else { continue };
+            let Some((next, left)) = link.next_announcement else { continue };
             if next <= now {
-                link.announce = (left > 1).then(|| (now + ANNOUNCE_INTERVAL, left - 1));
+                link.next_announcement = (left > 1).then(|| (now + ANNOUNCE_INTERVAL, left - 1));
                 self.announce(index.into(), out);
             }
         }
     }
 
     /// Announces every address of the engine on a link to everybody there.
-    fn announce(&mut self, link: LinkId, out: &mut Out) {
+    fn announce(&mut self, link: LinkId, out: &mut Outbox) {
         let state = &self.states[link.index()];
         let (mac, local) = (state.mac, state.link_local());
-        let addresses: Vec<IpAddr> = state.answered().collect();
+        let addresses: Vec<IpAddr> = state.answered_addresses().collect();
         for address in addresses {
             let frame = match address {
                 IpAddr::V4(address) => arp::announcement(mac, address),
@@ -193,7 +194,7 @@ impl Links {
     /// The groups that neighbours ask for the engine in.
     pub(super) fn solicited_groups(&self, link: LinkId) -> Vec<Ipv6Addr> {
         let mut groups = Vec::new();
-        for own in self.states[link.index()].answered() {
+        for own in self.states[link.index()].answered_addresses() {
             if let IpAddr::V6(address) = own {
                 let group = ndp::solicited_node(address);
                 if !groups.contains(&group) {
@@ -204,7 +205,7 @@ impl Links {
         groups
     }
 
-    fn link_changed(&mut self, id: LinkId, device: Option<DeviceState>, now: Instant, out: &mut Out) {
+    fn link_changed(&mut self, id: LinkId, device: Option<DeviceState>, now: Instant, out: &mut Outbox) {
         let configured = &self.config.links[id.index()];
         let name = configured.name.clone();
         let link = &mut self.states[id.index()];
@@ -235,10 +236,10 @@ impl Links {
         out.publish_at_once();
         if was.0 != is.0 {
             let state = |up| Some(if up { "up" } else { "down" });
-            out.change("link", &name, state(was.0), state(is.0), Some(reason), None);
+            out.report_change("link", &name, state(was.0), state(is.0), Some(reason), None);
         }
         if !is.0 {
-            self.states[id.index()].announce = None;
+            self.states[id.index()].next_announcement = None;
             self.states[id.index()].duplicates.pause();
             if was.0 {
                 self.neighbors.link_down(id);
@@ -256,10 +257,10 @@ impl Links {
     }
 
     /// Announces the link now and some times more, then asks whether anybody else has its addresses.
-    fn begin_announcing(&mut self, id: LinkId, now: Instant, out: &mut Out) {
+    fn begin_announcing(&mut self, id: LinkId, now: Instant, out: &mut Outbox) {
         self.announce(id, out);
         let state = &mut self.states[id.index()];
-        state.announce = Some((now + ANNOUNCE_INTERVAL, ANNOUNCEMENTS - 1));
+        state.next_announcement = Some((now + ANNOUNCE_INTERVAL, ANNOUNCEMENTS - 1));
         state.duplicates.begin(&mut self.random, now);
     }
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::super::journal::Alarm;
-use super::super::out::Out;
+use super::super::outbox::Outbox;
 use super::super::tally::Tally;
 use super::Links;
 use crate::config::{ForwardingMode, RouteTarget};
@@ -27,15 +27,15 @@ use crate::wire::{MacAddr, arp, ndp};
 /// Time between two announcements that defend one address (RFC 5227 section 1.1).
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 /// Another station that claims the address is told after this time at the soonest: who it is takes a search.
-const TELL_INTERVAL: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Every address of a link is asked for once in this time, unless it has so many that the questions would be too many.
-const ROUND: Duration = Duration::from_secs(30);
+const PROBE_ROUND: Duration = Duration::from_secs(30);
 /// The shortest time between two questions on a link.
-const SPACING_MIN: Duration = Duration::from_millis(100);
+const PROBE_SPACING_MIN: Duration = Duration::from_millis(100);
 /// A claim of a neighbour's address that was not made again for so long is over.
-const REFUSED_LIFE: Duration = Duration::from_secs(75);
+const REFUSED_CLAIM_LIFETIME: Duration = Duration::from_secs(75);
 /// The first question comes when the link has been announced.
-const FIRST_AFTER: Duration = Duration::from_secs(3);
+const FIRST_PROBE_DELAY: Duration = Duration::from_secs(3);
 
 /// The claims that were heard on one link.
 #[derive(Debug, Clone, Default)]
@@ -43,7 +43,7 @@ pub(super) struct Duplicates {
     /// The stations that claim addresses of the engine, by address.
     claims: BTreeMap<IpAddr, DuplicateClaim>,
     /// Neighbours that are configured and whose address somebody else claimed, with the time.
-    refused: BTreeMap<IpAddr, Instant>,
+    refused_claims: BTreeMap<IpAddr, Instant>,
     /// When the next address is asked for, and which it is in the order of the link.
     next: Option<(Instant, usize)>,
 }
@@ -51,15 +51,15 @@ pub(super) struct Duplicates {
 #[derive(Debug, Clone, Copy)]
 struct DuplicateClaim {
     mac: MacAddr,
-    heard: Instant,
-    defended: Instant,
-    told: Instant,
+    last_seen: Instant,
+    last_defended: Instant,
+    last_reported: Instant,
 }
 
 impl Duplicates {
     /// The link carries frames, or has other addresses: they are asked for soon.
     pub(super) fn begin(&mut self, random: &mut SplitMix64, now: Instant) {
-        self.next = Some((now + jittered(FIRST_AFTER, random), 0));
+        self.next = Some((now + jittered(FIRST_PROBE_DELAY, random), 0));
     }
 
     /// The link carries no frames: nothing is asked.
@@ -69,20 +69,20 @@ impl Duplicates {
 
     /// When a question is due, or a claim that was not heard again ends. `addresses`: how many the link has.
     pub(super) fn poll_timeout(&self, addresses: usize) -> Option<Instant> {
-        let ends = self.claims.values().map(|claim| claim.heard + claim_life(addresses));
-        let refused = self.refused.values().map(|claimed| *claimed + REFUSED_LIFE);
+        let ends = self.claims.values().map(|claim| claim.last_seen + claim_lifetime(addresses));
+        let refused = self.refused_claims.values().map(|claimed| *claimed + REFUSED_CLAIM_LIFETIME);
         ends.chain(refused).chain(self.next.map(|(due, _)| due)).min()
     }
 }
 
 /// Time between two questions on a link with so many addresses.
-fn spacing(addresses: usize) -> Duration {
-    (ROUND / u32::try_from(addresses.max(1)).unwrap_or(u32::MAX)).max(SPACING_MIN)
+fn probe_spacing(addresses: usize) -> Duration {
+    (PROBE_ROUND / u32::try_from(addresses.max(1)).unwrap_or(u32::MAX)).max(PROBE_SPACING_MIN)
 }
 
 /// How long a claim counts: one question may be lost.
-fn claim_life(addresses: usize) -> Duration {
-    spacing(addresses) * u32::try_from(addresses.max(1)).unwrap_or(u32::MAX) * 5 / 2
+fn claim_lifetime(addresses: usize) -> Duration {
+    probe_spacing(addresses) * u32::try_from(addresses.max(1)).unwrap_or(u32::MAX) * 5 / 2
 }
 
 /// Between three quarters of `duration` and all of it, so that engines that started together do not ask together.
@@ -92,15 +92,15 @@ fn jittered(duration: Duration, random: &mut SplitMix64) -> Duration {
 
 impl Links {
     /// Asks for own addresses where that is due, and ends the alarms about addresses that nobody claimed for a while.
-    pub(super) fn watch_duplicates(&mut self, now: Instant, out: &mut Out) {
+    pub(super) fn watch_duplicates(&mut self, now: Instant, out: &mut Outbox) {
         for index in 0..self.states.len() {
             let own: Vec<IpAddr> = match self.states[index].poll_duplicates() {
-                Some(due) if due <= now => self.states[index].answered().collect(),
+                Some(due) if due <= now => self.states[index].answered_addresses().collect(),
                 Some(_) | None => continue,
             };
             let state = &mut self.states[index].duplicates;
             let is_over = |address: &IpAddr, claim: &DuplicateClaim| {
-                !own.contains(address) || now.since(claim.heard) >= claim_life(own.len())
+                !own.contains(address) || now.since(claim.last_seen) >= claim_lifetime(own.len())
             };
             let over: Vec<IpAddr> = state
                 .claims
@@ -112,18 +112,18 @@ impl Links {
                 state.claims.remove(address);
             }
             let refused: Vec<IpAddr> = state
-                .refused
+                .refused_claims
                 .iter()
-                .filter(|(_, at)| now.since(**at) >= REFUSED_LIFE)
+                .filter(|(_, at)| now.since(**at) >= REFUSED_CLAIM_LIFETIME)
                 .map(|(address, _)| *address)
                 .collect();
-            state.refused.retain(|address, _| !refused.contains(address));
+            state.refused_claims.retain(|address, _| !refused.contains(address));
             let due = state.next.filter(|(due, _)| *due <= now).map(|(_, number)| number);
             if let Some(number) = due {
                 let number = number % own.len().max(1);
-                state.next = Some((now + jittered(spacing(own.len()), &mut self.random), number + 1));
+                state.next = Some((now + jittered(probe_spacing(own.len()), &mut self.random), number + 1));
                 if let Some(address) = own.get(number) {
-                    self.ask_for_own(index.into(), *address, out);
+                    self.probe_own_address(index.into(), *address, out);
                 }
             }
             for address in over {
@@ -138,25 +138,32 @@ impl Links {
     }
 
     /// A neighbour is at another hardware address: told of those that are configured.
-    pub(super) fn tell_moved(&mut self, (link, address): NeighborKey, from: MacAddr, to: MacAddr, out: &mut Out) {
+    pub(super) fn report_moved(&mut self, (link, address): NeighborKey, from: MacAddr, to: MacAddr, out: &mut Outbox) {
         if let Some(who) = self.configured_neighbor(link, address) {
             let subject = format!("{} {address}", self.config.links[link.index()].name);
             let reason = format!("{who} does not answer at {from} any more");
-            out.change("neighbor", &subject, Some(&from.to_string()), Some(&to.to_string()), Some(&reason), None);
+            out.report_change(
+                "neighbor",
+                &subject,
+                Some(&from.to_string()),
+                Some(&to.to_string()),
+                Some(&reason),
+                None,
+            );
         }
     }
 
     /// Somebody else claimed the address of a neighbour that answers: told of those that are configured.
-    pub(super) fn tell_stayed(
+    pub(super) fn report_refused_claim(
         &mut self,
         (link, address): NeighborKey,
         at: MacAddr,
         claimed: MacAddr,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) {
         if let Some(who) = self.configured_neighbor(link, address) {
-            self.states[link.index()].duplicates.refused.insert(address, now);
+            self.states[link.index()].duplicates.refused_claims.insert(address, now);
             let reason = format!("{address} of {who} is claimed by {claimed}, and answers at {at}: it stays there");
             let alarm = self.claimed_alarm(link, address);
             out.raise_alarm(alarm, reason, now);
@@ -193,16 +200,26 @@ impl Links {
     }
 
     /// Another station claims an address of the engine: the address is defended, and the operator is told.
-    pub(super) fn conflict(&mut self, link: LinkId, address: IpAddr, mac: MacAddr, now: Instant, out: &mut Out) {
+    pub(super) fn handle_conflict(
+        &mut self,
+        link: LinkId,
+        address: IpAddr,
+        mac: MacAddr,
+        now: Instant,
+        out: &mut Outbox,
+    ) {
         out.count(Tally::Conflicts);
         let state = &mut self.states[link.index()];
         let own = state.mac;
         let known = state.duplicates.claims.get(&address).copied();
-        let defends = known.is_none_or(|claim| now.since(claim.defended) >= DEFEND_INTERVAL);
-        let is_news = known.is_none_or(|claim| claim.mac != mac && now.since(claim.told) >= TELL_INTERVAL);
-        let defended = known.filter(|_| !defends).map_or(now, |claim| claim.defended);
-        let told = known.filter(|_| !defends && !is_news).map_or(now, |claim| claim.told);
-        state.duplicates.claims.insert(address, DuplicateClaim { mac, heard: now, defended, told });
+        let defends = known.is_none_or(|claim| now.since(claim.last_defended) >= DEFEND_INTERVAL);
+        let is_news = known.is_none_or(|claim| claim.mac != mac && now.since(claim.last_reported) >= REPORT_INTERVAL);
+        let defended = known.filter(|_| !defends).map_or(now, |claim| claim.last_defended);
+        let told = known.filter(|_| !defends && !is_news).map_or(now, |claim| claim.last_reported);
+        state
+            .duplicates
+            .claims
+            .insert(address, DuplicateClaim { mac, last_seen: now, last_defended: defended, last_reported: told });
         if defends || is_news {
             let alarm = self.duplicate_alarm(link, address);
             let reason = self.duplicate_reason(link, address, mac);
@@ -217,11 +234,11 @@ impl Links {
         }
     }
 
-    fn ask_for_own(&mut self, link: LinkId, address: IpAddr, out: &mut Out) {
+    fn probe_own_address(&mut self, link: LinkId, address: IpAddr, out: &mut Outbox) {
         let mac = self.states[link.index()].mac;
         let frame = match address {
             IpAddr::V4(address) => arp::probe(mac, address),
-            IpAddr::V6(address) => ndp::detection(mac, address),
+            IpAddr::V6(address) => ndp::duplicate_address_probe(mac, address),
         };
         self.send(link, frame, out);
     }

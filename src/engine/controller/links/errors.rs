@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::super::out::Out;
+use super::super::outbox::Outbox;
 use super::super::tally::Tally;
 use super::Links;
 use crate::engine::limit::{Rate, RateLimiter};
@@ -15,17 +15,17 @@ use crate::wire::Family;
 use crate::wire::icmp::{self, ErrorKind};
 
 /// ICMP errors, as Linux limits them: 1,000 a second with bursts of 50.
-const ERRORS: Rate = Rate { per_second: 1000, burst: 50 };
+const ERROR_RATE: Rate = Rate { per_second: 1000, burst: 50 };
 /// To each destination one a second with bursts of 6 (Linux `XRLIM_BURST_FACTOR`), so that traceroute's three questions at once
 /// are answered.
-const ERRORS_TO_ONE: Rate = Rate { per_second: 1, burst: 6 };
+const ERROR_RATE_PER_DESTINATION: Rate = Rate { per_second: 1, burst: 6 };
 /// Path MTU discovery must not starve: Linux does not limit it per destination. It has a budget of its own, of which no sender
 /// gets more than a tenth.
-const TOO_BIG_TO_ONE: Rate = Rate { per_second: 100, burst: 25 };
+const TOO_BIG_RATE_PER_DESTINATION: Rate = Rate { per_second: 100, burst: 25 };
 /// Resets: none is longer than what it answers, so that the limit spares the engine and not the network.
-const RESETS: Rate = Rate { per_second: 10_000, burst: 4_000 };
+const RESET_RATE: Rate = Rate { per_second: 10_000, burst: 4_000 };
 /// After a restart every connection of an address is to be told within a second, and thousands of clients may share one.
-const RESETS_TO_ONE: Rate = Rate { per_second: 1_000, burst: 1_000 };
+const RESET_RATE_PER_DESTINATION: Rate = Rate { per_second: 1_000, burst: 1_000 };
 
 /// The rate limits of what the engine sends in its own name.
 #[derive(Debug, Clone)]
@@ -39,9 +39,9 @@ impl AnswerLimits {
     pub(super) fn new(random: &mut SplitMix64, now: Instant) -> Self {
         let mut limiter = |rate, to_one| RateLimiter::new(rate, to_one, random.next_u64(), now);
         Self {
-            errors: limiter(ERRORS, ERRORS_TO_ONE),
-            too_big: limiter(ERRORS, TOO_BIG_TO_ONE),
-            resets: limiter(RESETS, RESETS_TO_ONE),
+            errors: limiter(ERROR_RATE, ERROR_RATE_PER_DESTINATION),
+            too_big: limiter(ERROR_RATE, TOO_BIG_RATE_PER_DESTINATION),
+            resets: limiter(RESET_RATE, RESET_RATE_PER_DESTINATION),
         }
     }
 
@@ -78,7 +78,7 @@ impl From<IcmpError> for ErrorKind {
 impl Links {
     /// Tells the sender of `frame`, which came by `link`, what went wrong: from the link's own address, to the station that
     /// sent it there (the firewall that brought it, not one that a hash would choose).
-    pub(super) fn icmp_error(&mut self, kind: ErrorKind, link: LinkId, frame: &[u8], now: Instant, out: &mut Out) {
+    pub(super) fn icmp_error(&mut self, kind: ErrorKind, link: LinkId, frame: &[u8], now: Instant, out: &mut Outbox) {
         self.icmp_error_from(None, kind, link, frame, now, out);
     }
 
@@ -90,7 +90,7 @@ impl Links {
         link: LinkId,
         frame: &[u8],
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) {
         let family = match frame.get(12..14) {
             Some([0x08, 0x00]) => Family::V4,

@@ -2,9 +2,9 @@
 //!
 //! An answer goes to the station that sent the question, on the link that it came by: through the firewall that brought it.
 
-use super::super::out::Out;
+use super::super::outbox::Outbox;
 use super::super::tally::Tally;
-use super::{Arrival, Links, Message};
+use super::{Links, PacketContent, ReceivedPacket};
 use crate::time::Instant;
 use crate::wire::frame::{Tuple, protocol, tcp_flags};
 use crate::wire::icmp::{self, Echo, EchoKind, ErrorKind};
@@ -12,41 +12,41 @@ use crate::wire::tcp::{self, Segment};
 
 impl Links {
     /// Answers a packet to the engine that no other part took.
-    pub(in super::super) fn handle_arrival(&mut self, arrival: &Arrival<'_>, now: Instant, out: &mut Out) {
+    pub(in super::super) fn handle_packet(&mut self, arrival: &ReceivedPacket<'_>, now: Instant, out: &mut Outbox) {
         match arrival.message {
-            Message::Error { .. } => out.count(Tally::Ignored),
-            Message::Echo(echo) => match echo.kind {
+            PacketContent::Error { .. } => out.count(Tally::Ignored),
+            PacketContent::Echo(echo) => match echo.kind {
                 EchoKind::Reply => out.count(Tally::Ignored),
                 EchoKind::Request => {
                     out.count(Tally::PingsAnswered);
                     self.answer_echo(arrival, &echo, out);
                 }
             },
-            Message::Udp { .. } => self.refuse(ErrorKind::PortUnreachable, arrival, now, out),
-            Message::Tcp(segment) => self.refuse_segment(arrival, &segment, now, out),
-            Message::Other => self.refuse(ErrorKind::ProtocolUnreachable, arrival, now, out),
+            PacketContent::Udp { .. } => self.refuse(ErrorKind::PortUnreachable, arrival, now, out),
+            PacketContent::Tcp(segment) => self.refuse_segment(arrival, &segment, now, out),
+            PacketContent::Other => self.refuse(ErrorKind::ProtocolUnreachable, arrival, now, out),
         }
     }
 
     /// Answers an echo request.
-    pub(in super::super) fn answer_echo(&mut self, arrival: &Arrival<'_>, echo: &Echo<'_>, out: &mut Out) {
+    pub(in super::super) fn answer_echo(&mut self, arrival: &ReceivedPacket<'_>, echo: &Echo<'_>, out: &mut Outbox) {
         let mut in_place = arrival.frame.to_vec();
         if icmp::reply_in_place(&mut in_place, arrival.macs.destination) {
             self.send(arrival.link, in_place, out);
             return;
         }
         let reply = Echo { kind: EchoKind::Reply, ..*echo };
-        self.send(arrival.link, reply.frame(arrival.back(), arrival.pair.reversed()), out);
+        self.send(arrival.link, reply.frame(arrival.reply_macs(), arrival.pair.reversed()), out);
     }
 
     /// Says that nobody is there: a virtual address for itself, an address of the engine as the link's first.
-    fn refuse(&mut self, kind: ErrorKind, arrival: &Arrival<'_>, now: Instant, out: &mut Out) {
+    fn refuse(&mut self, kind: ErrorKind, arrival: &ReceivedPacket<'_>, now: Instant, out: &mut Outbox) {
         let source = arrival.is_virtual.then(|| arrival.pair.destination());
         self.icmp_error_from(source, kind, arrival.link, arrival.frame, now, out);
     }
 
     /// Resets a connection to a port where nobody listens (RFC 9293 section 3.5.2).
-    fn refuse_segment(&mut self, arrival: &Arrival<'_>, segment: &Segment<'_>, now: Instant, out: &mut Out) {
+    fn refuse_segment(&mut self, arrival: &ReceivedPacket<'_>, segment: &Segment<'_>, now: Instant, out: &mut Outbox) {
         if segment.flags & tcp_flags::RST != 0 {
             out.count(Tally::Ignored);
             return;
@@ -69,7 +69,7 @@ impl Links {
             destination: arrival.pair.source(),
             destination_port: segment.source_port,
         };
-        let Some(reset) = tcp::reset(arrival.back(), &tuple, sequence, acknowledgement) else { return };
+        let Some(reset) = tcp::reset(arrival.reply_macs(), &tuple, sequence, acknowledgement) else { return };
         out.count(Tally::ResetsSent);
         self.send(arrival.link, reset, out);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::super::out::{Notice, Out};
+use super::super::outbox::{Notice, Outbox};
 use super::super::tally::Tally;
 use super::Links;
 use crate::config::RouteTarget;
@@ -25,14 +25,14 @@ const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
 
 /// A frame that waits for its neighbour: complete but for the destination's hardware address.
 #[derive(Debug, Clone)]
-pub(in super::super) struct Waiting {
+pub(in super::super) struct QueuedFrame {
     /// The link that it leaves by.
     pub(super) link: LinkId,
     pub(super) vlan: Option<VlanTag>,
     pub(super) offload: Offload,
     pub(super) bytes: Vec<u8>,
     /// The link that it came by, and the station that sent it there; `None` if the engine made it.
-    pub(super) back: Option<(LinkId, MacAddr)>,
+    pub(super) sender: Option<(LinkId, MacAddr)>,
     /// The packet as it was before a service changed it, if one did.
     pub(super) original: Option<Vec<u8>>,
     /// The request of an operator that it belongs to, if there is one.
@@ -42,7 +42,7 @@ pub(in super::super) struct Waiting {
 impl Links {
     /// Firewalls, gateways, and servers on a link are resolved for ever: a check never waits for a neighbour that is there. A
     /// firewall keeps its last hardware address while it does not answer, since its paths are judged by probes.
-    pub(super) fn keep_configured_neighbors(&mut self, now: Instant) {
+    pub(super) fn pin_configured_neighbors(&mut self, now: Instant) {
         let mut wanted = BTreeMap::new();
         for id in self.config.server_ids() {
             for address in &self.config.servers[id.index()].addresses {
@@ -62,33 +62,33 @@ impl Links {
             let firewall = &self.config.firewalls[id.index()];
             wanted.extend(firewall.addresses.iter().map(|address| ((firewall.link, *address), true)));
         }
-        self.neighbors.keep_only(&wanted, now);
+        self.neighbors.set_kept(&wanted, now);
     }
 
     /// A packet waits for its next hop; `sender` sent it to the engine.
-    pub(super) fn wait_for(&mut self, neighbor: NeighborKey, sender: MacAddr, punt: Punt, now: Instant) {
-        let (back, source) = (Some((punt.link, sender)), source_of(&punt));
+    pub(super) fn queue_for_neighbor(&mut self, neighbor: NeighborKey, sender: MacAddr, punt: Punt, now: Instant) {
+        let (back, source) = (Some((punt.link, sender)), request_source(&punt));
         let Punt { vlan, offload, bytes, original, .. } = punt;
-        let waiting = Waiting { link: neighbor.0, vlan, offload, bytes, back, original, request: None };
-        self.neighbors.park(neighbor, source, waiting, now);
+        let waiting = QueuedFrame { link: neighbor.0, vlan, offload, bytes, sender: back, original, request: None };
+        self.neighbors.send_or_queue(neighbor, source, waiting, now);
     }
 
     /// Takes a frame of ARP, of neighbour discovery, or of another protocol that stays on the link.
-    pub(super) fn neighbor_frame(&mut self, punt: &Punt, now: Instant, out: &mut Out) {
+    pub(super) fn handle_neighbor_frame(&mut self, punt: &Punt, now: Instant, out: &mut Outbox) {
         if punt.bytes.get(12..ETHERNET_LEN) == Some(&ETHERTYPE_ARP) {
             match Arp::parse(&punt.bytes) {
-                Ok(arp) => self.arp(punt.link, &arp, now, out),
+                Ok(arp) => self.handle_arp(punt.link, &arp, now, out),
                 Err(_) => out.count(Tally::InvalidArp),
             }
             return;
         }
         match Ndp::parse(&punt.bytes) {
             Ok(Ndp::Solicitation { source, target, source_mac }) => {
-                let sender = source_mac.unwrap_or_else(|| sender_of(&punt.bytes));
-                self.solicitation(punt.link, (source, target), source_mac, sender, now, out);
+                let sender = source_mac.unwrap_or_else(|| ethernet_source(&punt.bytes));
+                self.handle_solicitation(punt.link, (source, target), source_mac, sender, now, out);
             }
             Ok(Ndp::Advertisement { target, target_mac, solicited, overrides }) => {
-                self.advertisement((punt.link, target), target_mac, solicited, overrides, now, out);
+                self.handle_advertisement((punt.link, target), target_mac, solicited, overrides, now, out);
             }
             Err(ndp::InvalidNdp::Kind) if mld::is_query(&punt.bytes) => self.report_groups(punt.link, out),
             Err(ndp::InvalidNdp::Kind) => out.count(Tally::Ignored),
@@ -97,14 +97,14 @@ impl Links {
     }
 
     /// Does what the neighbour table wants.
-    pub(in super::super) fn settle(&mut self, now: Instant, out: &mut Out) {
+    pub(in super::super) fn run_neighbor_actions(&mut self, now: Instant, out: &mut Outbox) {
         while let Some(action) = self.neighbors.poll_action() {
             match action {
-                NeighborAction::Ask { key, known } => self.ask(key, known, out),
-                NeighborAction::Send { mac, frame } => self.release(mac, frame, out),
-                NeighborAction::Unreachable { frame } => self.unreachable(&frame, now, out),
-                NeighborAction::Moved { key, from, to } => self.tell_moved(key, from, to, out),
-                NeighborAction::Stayed { key, at, claimed } => self.tell_stayed(key, at, claimed, now, out),
+                NeighborAction::Request { key, known } => self.send_neighbor_request(key, known, out),
+                NeighborAction::Send { mac, frame } => self.send_queued(mac, frame, out),
+                NeighborAction::Unreachable { frame } => self.drop_unreachable(&frame, now, out),
+                NeighborAction::Moved { key, from, to } => self.report_moved(key, from, to, out),
+                NeighborAction::Stayed { key, at, claimed } => self.report_refused_claim(key, at, claimed, now, out),
             }
         }
         if self.neighbors.take_changed() {
@@ -113,15 +113,15 @@ impl Links {
         }
     }
 
-    fn arp(&mut self, link: LinkId, arp: &Arp, now: Instant, out: &mut Out) {
+    fn handle_arp(&mut self, link: LinkId, arp: &Arp, now: Instant, out: &mut Outbox) {
         let state = &self.states[link.index()];
         let sender = IpAddr::V4(arp.sender);
-        let to_us = state.has(IpAddr::V4(arp.target));
+        let to_us = state.answers_for(IpAddr::V4(arp.target));
         let mac = state.mac;
         if !arp.is_probe() {
-            if state.has(sender) {
+            if state.answers_for(sender) {
                 if arp.sender_mac != mac {
-                    self.conflict(link, sender, arp.sender_mac, now, out);
+                    self.handle_conflict(link, sender, arp.sender_mac, now, out);
                 }
                 return;
             }
@@ -130,33 +130,33 @@ impl Links {
                 return;
             }
             let heard = match arp.operation {
-                Operation::Reply if to_us => NeighborMessage::Answer,
-                Operation::Request if to_us => NeighborMessage::Question,
+                Operation::Reply if to_us => NeighborMessage::Reply,
+                Operation::Request if to_us => NeighborMessage::Request,
                 Operation::Reply | Operation::Request => NeighborMessage::Announcement,
             };
-            self.neighbors.heard((link, sender), arp.sender_mac, heard, now);
+            self.neighbors.handle_message((link, sender), arp.sender_mac, heard, now);
         }
         if to_us && arp.operation == Operation::Request {
             self.send(link, arp::reply(mac, arp), out);
         }
     }
 
-    fn solicitation(
+    fn handle_solicitation(
         &mut self,
         link: LinkId,
         (source, target): (Ipv6Addr, Ipv6Addr),
         source_mac: Option<MacAddr>,
         sender: MacAddr,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) {
         let state = &self.states[link.index()];
-        let to_us = state.has(IpAddr::V6(target));
+        let to_us = state.answers_for(IpAddr::V6(target));
         let mac = state.mac;
         if !source.is_unspecified() {
-            if state.has(IpAddr::V6(source)) {
+            if state.answers_for(IpAddr::V6(source)) {
                 if sender != mac {
-                    self.conflict(link, IpAddr::V6(source), sender, now, out);
+                    self.handle_conflict(link, IpAddr::V6(source), sender, now, out);
                 }
                 return;
             }
@@ -164,30 +164,30 @@ impl Links {
                 out.count(Tally::OffLink);
                 return;
             }
-            let heard = if to_us { NeighborMessage::Question } else { NeighborMessage::Announcement };
+            let heard = if to_us { NeighborMessage::Request } else { NeighborMessage::Announcement };
             if let Some(source_mac) = source_mac {
-                self.neighbors.heard((link, IpAddr::V6(source)), source_mac, heard, now);
+                self.neighbors.handle_message((link, IpAddr::V6(source)), source_mac, heard, now);
             }
         }
-        if to_us && !sender.is_group() && !sender.is_zero() {
+        if to_us && !sender.is_multicast() && !sender.is_zero() {
             self.send(link, ndp::advertisement(mac, target, source, sender), out);
         }
     }
 
-    fn advertisement(
+    fn handle_advertisement(
         &mut self,
         (link, target): (LinkId, Ipv6Addr),
         target_mac: Option<MacAddr>,
         solicited: bool,
         overrides: bool,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) {
         let key = (link, IpAddr::V6(target));
         let state = &self.states[link.index()];
-        if state.has(key.1) {
+        if state.answers_for(key.1) {
             if let Some(mac) = target_mac.filter(|mac| *mac != state.mac) {
-                self.conflict(link, key.1, mac, now, out);
+                self.handle_conflict(link, key.1, mac, now, out);
             }
             return;
         }
@@ -198,18 +198,18 @@ impl Links {
         if replaces && !overrides {
             return;
         }
-        let heard = if solicited { NeighborMessage::Answer } else { NeighborMessage::Announcement };
-        self.neighbors.heard(key, mac, heard, now);
+        let heard = if solicited { NeighborMessage::Reply } else { NeighborMessage::Announcement };
+        self.neighbors.handle_message(key, mac, heard, now);
     }
 
-    fn report_groups(&mut self, link: LinkId, out: &mut Out) {
+    fn report_groups(&mut self, link: LinkId, out: &mut Outbox) {
         let state = &self.states[link.index()];
         let groups = self.solicited_groups(link);
-        let frame = mld::report(state.mac, state.link_local(), &groups, ReportReason::Asked);
+        let frame = mld::report(state.mac, state.link_local(), &groups, ReportReason::Queried);
         self.send(link, frame, out);
     }
 
-    fn ask(&mut self, (link, address): NeighborKey, known: Option<MacAddr>, out: &mut Out) {
+    fn send_neighbor_request(&mut self, (link, address): NeighborKey, known: Option<MacAddr>, out: &mut Outbox) {
         let state = &self.states[link.index()];
         if !state.up {
             return;
@@ -226,22 +226,22 @@ impl Links {
     }
 
     /// The neighbour that a frame waited for has this hardware address.
-    fn release(&mut self, mac: MacAddr, mut frame: Waiting, out: &mut Out) {
+    fn send_queued(&mut self, mac: MacAddr, mut frame: QueuedFrame, out: &mut Outbox) {
         let Some(destination) = frame.bytes.get_mut(..6) else { return };
         destination.copy_from_slice(&mac.0);
         if let Some(request) = frame.request {
             out.notify(Notice::NextHopFound { request, mac });
         }
-        let Waiting { link, vlan, offload, bytes, .. } = frame;
+        let QueuedFrame { link, vlan, offload, bytes, .. } = frame;
         out.transmit(Transmit { link, vlan, offload, bytes });
     }
 
     /// The neighbour that a frame waited for does not answer.
-    fn unreachable(&mut self, frame: &Waiting, now: Instant, out: &mut Out) {
+    fn drop_unreachable(&mut self, frame: &QueuedFrame, now: Instant, out: &mut Outbox) {
         if let Some(request) = frame.request {
             out.notify(Notice::NextHopSilent { request });
         }
-        let Some((link, sender)) = frame.back else { return };
+        let Some((link, sender)) = frame.sender else { return };
         let mut bytes = frame.original.as_ref().unwrap_or(&frame.bytes).clone();
         let Some(macs) = bytes.get_mut(..12) else { return };
         macs[..6].copy_from_slice(&self.states[link.index()].mac.0);
@@ -251,7 +251,7 @@ impl Links {
 }
 
 /// On whose behalf a neighbour is asked for: the source of the packet as it came.
-fn source_of(punt: &Punt) -> RequestSource {
+fn request_source(punt: &Punt) -> RequestSource {
     let bytes = punt.original.as_ref().unwrap_or(&punt.bytes);
     let address = match bytes.get(12..ETHERNET_LEN) {
         Some([0x08, 0x00]) => {
@@ -266,7 +266,7 @@ fn source_of(punt: &Punt) -> RequestSource {
 }
 
 /// The source hardware address of a frame that was parsed, so that it is long enough.
-fn sender_of(frame: &[u8]) -> MacAddr {
+fn ethernet_source(frame: &[u8]) -> MacAddr {
     let mut mac = [0; 6];
     mac.copy_from_slice(&frame[6..12]);
     MacAddr(mac)

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::super::journal::Alarm;
-use super::super::out::Out;
+use super::super::outbox::Outbox;
 use super::Links;
 use crate::config::{self, LearnBy};
 use crate::engine::Snapshot;
@@ -14,13 +14,13 @@ use crate::wire::MacAddr;
 
 impl Links {
     /// Writes devices, links, routes and neighbours into a snapshot that is empty.
-    pub(in super::super) fn fill(&self, snapshot: &mut Snapshot) {
+    pub(in super::super) fn fill_snapshot(&self, snapshot: &mut Snapshot) {
         snapshot.devices = self.snapshot_devices();
         snapshot.links = self.snapshot_links();
         snapshot.routes = self.routes.clone();
         for (index, link) in self.states.iter().enumerate() {
             for address in &link.addresses {
-                snapshot.local.insert(address.addr(), index.into());
+                snapshot.own_addresses.insert(address.addr(), index.into());
             }
         }
         for (key, mac) in self.neighbors.resolved() {
@@ -30,7 +30,7 @@ impl Links {
             if firewall.learn_by == LearnBy::Mac {
                 for address in &firewall.addresses {
                     if let Some(mac) = self.neighbors.last_mac((firewall.link, *address)) {
-                        snapshot.learn.entry((firewall.link, mac)).or_insert(index.into());
+                        snapshot.firewall_macs.entry((firewall.link, mac)).or_insert(index.into());
                     }
                 }
             }
@@ -39,7 +39,7 @@ impl Links {
 
     /// Firewalls that have one hardware address on one link cannot be told apart by it: what the second one sends would be
     /// pinned to the first.
-    pub(in super::super) fn watch_shared_macs(&self, now: Instant, out: &mut Out) {
+    pub(in super::super) fn watch_shared_macs(&self, now: Instant, out: &mut Outbox) {
         for id in self.config.firewall_ids().collect::<Vec<_>>() {
             let index = id.index();
             let alarm = Alarm { kind: "firewalls_share_mac", subject: self.config.firewall_name(id) };
@@ -102,8 +102,8 @@ impl Links {
                 mtu: state.mtu,
                 up: state.up,
                 addresses: state.addresses.clone(),
-                firewalls: self.config.firewall_ids().any(|id| on_link(&id)),
-                learn_all,
+                has_firewalls: self.config.firewall_ids().any(|id| on_link(&id)),
+                sole_firewall: learn_all,
             }
         });
         links.collect()

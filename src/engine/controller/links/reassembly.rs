@@ -15,26 +15,26 @@ use crate::wire::{Family, MacAddr};
 /// The most datagrams at once. The oldest gives way.
 const DATAGRAMS_MAX: usize = 32;
 /// The most fragments of one datagram: 64 KiB in pieces of the smallest MTU.
-const PIECES_MAX: usize = 128;
+const FRAGMENTS_MAX: usize = 128;
 /// The most bytes of all datagrams together.
 const BYTES_MAX: usize = 512 * 1024;
 /// A datagram that is not complete by then is given up.
-const LIFE: Duration = Duration::from_secs(5);
+const REASSEMBLY_TIMEOUT: Duration = Duration::from_secs(5);
 const FRAGMENT_HEADER: usize = 8;
 
 /// What became of a fragment.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Collected {
+pub(super) enum ReassemblyResult {
     /// Other fragments are still missing.
-    Waiting,
+    Incomplete,
     /// The whole datagram in its frame.
-    Whole(Vec<u8>),
+    Complete(Vec<u8>),
     /// It fits nothing: an overlap, too much, or headers that are not put together here.
     Refused,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Key {
+struct DatagramKey {
     link: LinkId,
     sender: MacAddr,
     source: IpAddr,
@@ -45,12 +45,12 @@ struct Key {
 
 #[derive(Debug, Clone)]
 struct Datagram {
-    key: Key,
+    key: DatagramKey,
     started: Instant,
     /// Ethernet and IP header of the first fragment, without fragment header.
     header: Option<Vec<u8>>,
     /// The payload of each fragment, by its offset in bytes.
-    pieces: BTreeMap<u16, Vec<u8>>,
+    fragments: BTreeMap<u16, Vec<u8>>,
     /// Length of the whole payload, once the last fragment came.
     length: Option<u16>,
 }
@@ -64,16 +64,18 @@ pub(super) struct Reassembly {
 
 impl Reassembly {
     /// Takes a fragment, and gives back the datagram if it was the last one missing.
-    pub(super) fn add(&mut self, link: LinkId, frame: &Frame<'_>, now: Instant) -> Collected {
-        while self.datagrams.front().is_some_and(|oldest| now.since(oldest.started) >= LIFE) {
+    pub(super) fn add(&mut self, link: LinkId, frame: &Frame<'_>, now: Instant) -> ReassemblyResult {
+        while self.datagrams.front().is_some_and(|oldest| now.since(oldest.started) >= REASSEMBLY_TIMEOUT) {
             self.forget(0);
         }
         let (Some(range), Some(start)) = (frame.fragment_range(), payload_start(frame)) else {
-            return Collected::Refused;
+            return ReassemblyResult::Refused;
         };
-        let (Fragment::First { id } | Fragment::Later { id }) = frame.fragment() else { return Collected::Refused };
+        let (Fragment::First { id } | Fragment::Later { id }) = frame.fragment() else {
+            return ReassemblyResult::Refused;
+        };
         let piece = &frame.bytes()[start..ETHERNET_LEN + frame.ip_len()];
-        let key = Key {
+        let key = DatagramKey {
             link,
             sender: frame.source_mac(),
             source: frame.source(),
@@ -85,16 +87,16 @@ impl Reassembly {
             if self.datagrams.len() >= DATAGRAMS_MAX {
                 self.forget(0);
             }
-            let empty = Datagram { key, started: now, header: None, pieces: BTreeMap::new(), length: None };
+            let empty = Datagram { key, started: now, header: None, fragments: BTreeMap::new(), length: None };
             self.datagrams.push_back(empty);
             self.datagrams.len() - 1
         });
-        if self.datagrams[index].pieces.get(&range.offset).is_some_and(|known| known == piece) {
-            return Collected::Waiting;
+        if self.datagrams[index].fragments.get(&range.offset).is_some_and(|known| known == piece) {
+            return ReassemblyResult::Incomplete;
         }
         if !self.datagrams[index].fits(range.offset, range.end(), range.last) || self.bytes + piece.len() > BYTES_MAX {
             self.forget(index);
-            return Collected::Refused;
+            return ReassemblyResult::Refused;
         }
         let datagram = &mut self.datagrams[index];
         if range.offset == 0 {
@@ -103,43 +105,43 @@ impl Reassembly {
         if range.last {
             datagram.length = Some(range.end());
         }
-        datagram.pieces.insert(range.offset, piece.to_vec());
+        datagram.fragments.insert(range.offset, piece.to_vec());
         self.bytes += piece.len();
         if !datagram.is_complete() {
-            return Collected::Waiting;
+            return ReassemblyResult::Incomplete;
         }
         match self.forget(index).and_then(Datagram::into_frame) {
-            Some(whole) => Collected::Whole(whole),
-            None => Collected::Refused,
+            Some(whole) => ReassemblyResult::Complete(whole),
+            None => ReassemblyResult::Refused,
         }
     }
 
     fn forget(&mut self, index: usize) -> Option<Datagram> {
         let datagram = self.datagrams.remove(index)?;
-        self.bytes -= datagram.pieces.values().map(Vec::len).sum::<usize>();
+        self.bytes -= datagram.fragments.values().map(Vec::len).sum::<usize>();
         Some(datagram)
     }
 }
 
 impl Datagram {
     fn fits(&self, start: u16, end: u16, last: bool) -> bool {
-        let before = self.pieces.range(..end).next_back();
+        let before = self.fragments.range(..end).next_back();
         let overlaps = before.is_some_and(|(offset, piece)| usize::from(*offset) + piece.len() > usize::from(start));
         let beyond = self.length.is_some_and(|length| end > length || last);
-        let behind = last && self.pieces.keys().next_back().is_some_and(|offset| *offset >= start);
-        !overlaps && !beyond && !behind && self.pieces.len() < PIECES_MAX
+        let behind = last && self.fragments.keys().next_back().is_some_and(|offset| *offset >= start);
+        !overlaps && !beyond && !behind && self.fragments.len() < FRAGMENTS_MAX
     }
 
     fn is_complete(&self) -> bool {
-        let received: usize = self.pieces.values().map(Vec::len).sum();
-        self.pieces.contains_key(&0) && self.length.is_some_and(|length| usize::from(length) == received)
+        let received: usize = self.fragments.values().map(Vec::len).sum();
+        self.fragments.contains_key(&0) && self.length.is_some_and(|length| usize::from(length) == received)
     }
 
     /// One packet again, as if it had never been split; its transport checksum is judged by whoever parses it.
     fn into_frame(self) -> Option<Vec<u8>> {
         let mut frame = self.header?;
         let header = frame.len() - ETHERNET_LEN;
-        for piece in self.pieces.values() {
+        for piece in self.fragments.values() {
             frame.extend_from_slice(piece);
         }
         let ip = &mut frame[ETHERNET_LEN..];
@@ -216,7 +218,7 @@ mod tests {
         (frame, pieces)
     }
 
-    fn add(reassembly: &mut Reassembly, piece: &[u8], now: Instant) -> Collected {
+    fn add(reassembly: &mut Reassembly, piece: &[u8], now: Instant) -> ReassemblyResult {
         let mut bytes = piece.to_vec();
         reassembly.add(LINK, &Frame::parse(&mut bytes, &Offload::NONE).unwrap(), now)
     }
@@ -236,12 +238,12 @@ mod tests {
             for (n, index) in order.iter().enumerate() {
                 collected.push(add(&mut reassembly, &pieces[*index], Instant::ZERO));
                 if n == again && n + 1 < order.len() {
-                    prop_assert_eq!(add(&mut reassembly, &pieces[*index], Instant::ZERO), Collected::Waiting);
+                    prop_assert_eq!(add(&mut reassembly, &pieces[*index], Instant::ZERO), ReassemblyResult::Incomplete);
                 }
             }
             let last = collected.pop();
-            prop_assert!(collected.iter().all(|collected| *collected == Collected::Waiting));
-            prop_assert_eq!(last, Some(Collected::Whole(whole)));
+            prop_assert!(collected.iter().all(|collected| *collected == ReassemblyResult::Incomplete));
+            prop_assert_eq!(last, Some(ReassemblyResult::Complete(whole)));
             prop_assert_eq!((reassembly.bytes, reassembly.datagrams.len()), (0, 0));
         }
     }
@@ -251,15 +253,15 @@ mod tests {
         let (_, pieces) = split(Family::V4, 4_000, 77);
         let (_, others) = split(Family::V4, 4_001, 77);
         let mut reassembly = Reassembly::default();
-        assert_eq!(add(&mut reassembly, &pieces[0], Instant::ZERO), Collected::Waiting);
+        assert_eq!(add(&mut reassembly, &pieces[0], Instant::ZERO), ReassemblyResult::Incomplete);
         let mut shifted = pieces[1].clone();
         shifted[21] -= 1;
         Ipv4Packet::new_unchecked(&mut shifted[14..]).fill_checksum();
-        assert_eq!(add(&mut reassembly, &shifted, Instant::ZERO), Collected::Refused);
+        assert_eq!(add(&mut reassembly, &shifted, Instant::ZERO), ReassemblyResult::Refused);
         assert_eq!((reassembly.bytes, reassembly.datagrams.len()), (0, 0));
 
         add(&mut reassembly, &pieces[2], Instant::ZERO);
-        assert_eq!(add(&mut reassembly, &others[2], Instant::ZERO), Collected::Refused, "two ends");
+        assert_eq!(add(&mut reassembly, &others[2], Instant::ZERO), ReassemblyResult::Refused, "two ends");
     }
 
     #[test]
@@ -267,7 +269,10 @@ mod tests {
         let mut reassembly = Reassembly::default();
         for id in 0..10_000 {
             let (_, pieces) = split(Family::V6, 1_400, id);
-            assert_eq!(add(&mut reassembly, &pieces[0], Instant::from_millis(u64::from(id))), Collected::Waiting);
+            assert_eq!(
+                add(&mut reassembly, &pieces[0], Instant::from_millis(u64::from(id))),
+                ReassemblyResult::Incomplete
+            );
             assert!(reassembly.datagrams.len() <= DATAGRAMS_MAX && reassembly.bytes <= BYTES_MAX);
         }
         let (_, pieces) = split(Family::V4, 1_500, 1);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::engine::controller::DeviceState;
-use crate::engine::controller::out::Notice;
+use crate::engine::controller::outbox::Notice;
 use crate::engine::controller::tests::config;
 use crate::id::DeviceId;
 use crate::time::Duration;
@@ -45,20 +45,20 @@ const OWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 const HOST: MacAddr = MacAddr([2, 0, 0, 0, 9, 9]);
 const START: Instant = Instant::from_millis(1_000);
 
-fn links() -> (Links, Out) {
-    (Links::new(Arc::new(config(TEXT)), RouteTable::default(), 42, START), Out::default())
+fn links() -> (Links, Outbox) {
+    (Links::new(Arc::new(config(TEXT)), RouteTable::default(), 42, START), Outbox::default())
 }
 
-fn set(links: &mut Links, up: bool, out: &mut Out) {
+fn set(links: &mut Links, up: bool, out: &mut Outbox) {
     let state = DeviceState { mac: OWN, mtu: 1500, up };
     links.handle_device(DeviceId(0), Some(state), START, out);
 }
 
-fn notices(out: &mut Out) -> Vec<Notice> {
+fn notices(out: &mut Outbox) -> Vec<Notice> {
     std::iter::from_fn(|| out.poll_notice()).collect()
 }
 
-fn sent(out: &mut Out) -> Vec<Transmit> {
+fn sent(out: &mut Outbox) -> Vec<Transmit> {
     std::iter::from_fn(|| out.poll_transmit()).collect()
 }
 
@@ -72,7 +72,7 @@ fn a_link_that_comes_and_goes_is_told_announced_and_published_at_once() {
 
     set(&mut links, true, &mut out);
     assert_eq!(notices(&mut out), [Notice::LinkUp(CLIENTS)]);
-    assert!(out.wants_snapshot() && out.take_hurry());
+    assert!(out.wants_snapshot() && out.take_urgency());
     let announced = Arp::parse(&sent(&mut out)[0].bytes).expect("the link announces its address");
     assert_eq!((IpAddr::V4(announced.sender), announced.sender_mac), (address(1), OWN));
 
@@ -88,13 +88,13 @@ fn a_link_that_comes_and_goes_is_told_announced_and_published_at_once() {
 fn the_next_hop_of_a_request_is_told_when_it_answers_and_when_it_does_not() {
     let (mut links, mut out) = links();
     set(&mut links, true, &mut out);
-    links.settle(START, &mut out);
+    links.run_neighbor_actions(START, &mut out);
     notices(&mut out);
     sent(&mut out);
 
     links.send_to((CLIENTS, address(7)), vec![0; 60], Some(70), START);
     links.send_to((CLIENTS, address(8)), vec![0; 60], Some(80), START);
-    links.settle(START, &mut out);
+    links.run_neighbor_actions(START, &mut out);
     let asked: Vec<Arp> = sent(&mut out).iter().filter_map(|frame| Arp::parse(&frame.bytes).ok()).collect();
     assert_eq!(asked.iter().map(|arp| IpAddr::V4(arp.target)).collect::<Vec<_>>(), [address(7), address(8)]);
     assert!(asked.iter().all(|arp| arp.operation == Operation::Request));
@@ -109,7 +109,7 @@ fn the_next_hop_of_a_request_is_told_when_it_answers_and_when_it_does_not() {
         original: None,
     };
     assert_eq!(links.handle_punt(answer, START, &mut out), None);
-    links.settle(START, &mut out);
+    links.run_neighbor_actions(START, &mut out);
     assert_eq!(notices(&mut out), [Notice::NextHopFound { request: 70, mac: HOST }, Notice::NeighborsChanged]);
     assert_eq!(sent(&mut out)[0].bytes[..6], HOST.0, "the frame has left");
 
@@ -117,7 +117,7 @@ fn the_next_hop_of_a_request_is_told_when_it_answers_and_when_it_does_not() {
     let mut told = Vec::new();
     while let Some(due) = links.poll_timeout().filter(|due| *due <= end) {
         links.handle_timeout(due, &mut out);
-        links.settle(due, &mut out);
+        links.run_neighbor_actions(due, &mut out);
         told.extend(notices(&mut out));
     }
     assert!(told.contains(&Notice::NextHopSilent { request: 80 }), "{told:?}");

@@ -2,7 +2,7 @@
 
 use super::super::UnknownName;
 use super::super::order::Order;
-use super::super::out::Out;
+use super::super::outbox::Outbox;
 use super::Paths;
 use crate::config::AdminState;
 use crate::engine::view::{OrderView, OverrideView};
@@ -22,28 +22,28 @@ impl Paths {
         name: &str,
         admin: Option<AdminState>,
         order: &Order,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> Result<(), UnknownName> {
-        for firewall in self.firewalls_known_as(group, name)? {
-            let before = self.commanded(firewall);
+        for firewall in self.find_firewalls(group, name)? {
+            let before = self.local_admin(firewall);
             self.overrides[firewall.index()] = admin.map(|admin| Override { admin, order: order.clone() });
-            let after = self.commanded(firewall);
+            let after = self.local_admin(firewall);
             self.liveness.set_admin(firewall, after);
-            self.tell_first(firewall);
-            self.judge = true;
+            self.advertise_first(firewall);
+            self.needs_evaluation = true;
             let subject = self.config.firewall_name(firewall);
             let (from, to) = (Some(admin_name(before)), Some(admin_name(after)));
-            out.change("admin", &subject, from, to, order.reason.as_deref(), order.by.as_deref());
+            out.report_change("admin", &subject, from, to, order.reason.as_deref(), order.by.as_deref());
         }
         Ok(())
     }
 
     /// What the engines on the far sides hold of the firewalls called `name` (in `group`, if given) that is stricter than
     /// what holds here: what an order here does not undo.
-    pub(in super::super) fn held_elsewhere(&self, group: Option<&str>, name: &str) -> Vec<OrderView> {
-        let firewalls = self.firewalls_called(group, name).into_iter();
+    pub(in super::super) fn stricter_orders_at_peers(&self, group: Option<&str>, name: &str) -> Vec<OrderView> {
+        let firewalls = self.firewalls_named(group, name).into_iter();
         let held = firewalls.flat_map(|firewall| {
-            let here = self.commanded(firewall);
+            let here = self.local_admin(firewall);
             let orders = self.orders_elsewhere(firewall);
             orders.into_iter().filter(move |order| order.admin.is_some_and(|admin| is_stricter(admin, here)))
         });
@@ -51,7 +51,7 @@ impl Paths {
     }
 
     /// The administrative state that this engine holds a firewall in: the override, else what the file says.
-    pub(super) fn commanded(&self, firewall: FirewallId) -> AdminState {
+    pub(super) fn local_admin(&self, firewall: FirewallId) -> AdminState {
         let file = self.config.firewalls[firewall.index()].admin;
         self.overrides[firewall.index()].as_ref().map_or(file, |commanded| commanded.admin)
     }
@@ -65,11 +65,11 @@ impl Paths {
             weight: None,
             reason: set.order.reason.clone(),
             by: set.order.by.clone(),
-            at: set.order.moment(),
+            at: set.order.rfc3339_time(),
         })
     }
 
-    fn firewalls_called(&self, group: Option<&str>, name: &str) -> Vec<FirewallId> {
+    fn firewalls_named(&self, group: Option<&str>, name: &str) -> Vec<FirewallId> {
         let matches = |firewall: &crate::config::Firewall| {
             let of = &self.config.groups[firewall.group.index()].name;
             firewall.name == name && group.is_none_or(|group| group == of)
@@ -79,8 +79,8 @@ impl Paths {
     }
 
     /// The firewalls called `name` (in `group`, if given); an error if there are none.
-    pub(super) fn firewalls_known_as(&self, group: Option<&str>, name: &str) -> Result<Vec<FirewallId>, UnknownName> {
-        let called = self.firewalls_called(group, name);
+    pub(super) fn find_firewalls(&self, group: Option<&str>, name: &str) -> Result<Vec<FirewallId>, UnknownName> {
+        let called = self.firewalls_named(group, name);
         if called.is_empty() { Err(self.unknown_firewall(group, name)) } else { Ok(called) }
     }
 

@@ -2,7 +2,7 @@
 
 use super::peers::PeerRecord;
 use super::probes::Path;
-use super::{Paths, judgement, probes};
+use super::{Paths, evaluation, probes};
 use crate::config::numbering::base_name;
 use crate::config::{Config, is_removed};
 use crate::health::prober::PathProber;
@@ -19,9 +19,9 @@ impl Paths {
                 self.overrides[id.index()] = set.take();
             }
         }
-        self.liveness.apply(judgement::settings(&self.config, &self.set_keys), now);
+        self.liveness.apply(evaluation::liveness_config(&self.config, &self.set_keys), now);
         for id in self.config.firewall_ids().collect::<Vec<_>>() {
-            self.liveness.set_admin(id, self.commanded(id));
+            self.liveness.set_admin(id, self.local_admin(id));
         }
         let is_there = |id: &FirewallId| !is_removed(&self.config.firewalls[id.index()].name);
         self.watches.retain(|(firewall, _), _| is_there(firewall));
@@ -65,7 +65,7 @@ impl Paths {
                 reason,
                 history,
                 excused_since,
-                told,
+                reported_health: told,
             } = path;
             if was != is {
                 monitor.reconfigure(is);
@@ -86,7 +86,7 @@ impl Paths {
                 reason,
                 history,
                 excused_since,
-                told,
+                reported_health: told,
             };
         }
     }

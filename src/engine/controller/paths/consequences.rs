@@ -18,7 +18,7 @@ impl Paths {
         name: &str,
         admin: Option<AdminState>,
     ) -> Result<Vec<Consequence>, UnknownName> {
-        let chosen = self.firewalls_known_as(group, name)?;
+        let chosen = self.find_firewalls(group, name)?;
         let mut consequences: Vec<Consequence> = Vec::new();
         for firewall in chosen {
             let admin = admin.unwrap_or(self.config.firewalls[firewall.index()].admin);
@@ -51,7 +51,7 @@ impl Paths {
                 format!("group {name} drops its flows, with {left} live and min-up {} now", group.min_up)
             }
         };
-        Some(Consequence { words, is_grave: true })
+        Some(Consequence { description: words, is_grave: true })
     }
 
     fn after_drain(&self, set: &PathSet, firewall: FirewallId) -> Option<Consequence> {
@@ -65,7 +65,7 @@ impl Paths {
         }
         let (name, group) = (self.config.firewall_name(firewall), self.group_name(set.group));
         let words = format!("new flows still go to {name}: no other firewall of group {group} takes any");
-        Some(Consequence { words, is_grave: false })
+        Some(Consequence { description: words, is_grave: false })
     }
 
     fn group_name(&self, group: GroupId) -> &str {

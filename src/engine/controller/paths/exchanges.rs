@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::super::UnknownName;
 use super::super::links::Links;
-use super::super::out::Out;
+use super::super::outbox::Outbox;
 use super::Paths;
 use crate::config::PathCheckKind;
 use crate::engine::route::FibEntry;
@@ -22,7 +22,7 @@ use crate::wire::tcp::Segment;
 use crate::wire::{Family, MacAddr};
 
 /// How long the engine waits for the answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most exchanges at once. An operator who asks for more is told to wait.
 const EXCHANGES_MAX: usize = 256;
 /// Why a ping failed whose frame never left.
@@ -64,7 +64,7 @@ impl Paths {
         firewall: FirewallId,
         links: &mut Links,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> Vec<u64> {
         let of_firewall = |index: &usize| self.paths[*index].key.firewall == firewall;
         let paths: Vec<usize> = (0..self.paths.len()).filter(of_firewall).collect();
@@ -78,16 +78,16 @@ impl Paths {
         firewall: Option<FirewallId>,
         links: &mut Links,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> Result<u64, UnknownName> {
         if self.exchanges.len() >= EXCHANGES_MAX {
             return Err(UnknownName("too many pings and probes at once: try again in a second".to_owned()));
         }
         let ident = self.random.next_u64() as u16;
         let (link, next_hop, through) = self.next_hop_to(address, link, firewall, ident, links)?;
-        let Some(source) = links.source(link, address) else {
+        let Some(source) = links.source_address(link, address) else {
             let name = &self.config.links[link.index()].name;
-            let family = super::judgement::family_name(Family::of(address));
+            let family = super::evaluation::family_name(Family::of(address));
             return Err(UnknownName(format!("link {name} has no {family} address to ping from")));
         };
         let check = ping_check();
@@ -101,7 +101,7 @@ impl Paths {
         let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.request == request) else {
             return Ok(request);
         };
-        let Some(bytes) = exchange.prober.launch(PING_DATA.to_vec(), Some((macs, pair)), 0, now) else {
+        let Some(bytes) = exchange.prober.send_probe(PING_DATA.to_vec(), Some((macs, pair)), 0, now) else {
             return Ok(request);
         };
         exchange.unsent = Some(format!("ICMP echo request {source} > {address}, next hop {next_hop}"));
@@ -123,7 +123,7 @@ impl Paths {
     }
 
     /// The next hop of a ping does not answer: the ping has failed.
-    pub(in super::super) fn handle_silent_next_hop(&mut self, request: u64, out: &mut Out) {
+    pub(in super::super) fn handle_silent_next_hop(&mut self, request: u64, out: &mut Outbox) {
         self.end_exchange(request, false, Some(NEXT_HOP_SILENT.to_owned()), None, out);
     }
 
@@ -132,9 +132,15 @@ impl Paths {
         sender: (Option<FirewallId>, IpAddr),
         echo: &Echo<'_>,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> bool {
-        self.exchange_answered(sender, now, "ICMP echo reply", |exchange| exchange.prober.answer_echo(echo, now), out)
+        self.complete_exchange(
+            sender,
+            now,
+            "ICMP echo reply",
+            |exchange| exchange.prober.handle_echo_reply(echo, now),
+            out,
+        )
     }
 
     pub(super) fn exchange_udp(
@@ -143,13 +149,13 @@ impl Paths {
         ports: (u16, u16),
         data: &[u8],
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> bool {
-        self.exchange_answered(
+        self.complete_exchange(
             (Some(firewall), from),
             now,
             "UDP answer",
-            |exchange| exchange.prober.answer_udp(ports.0, ports.1, data, now),
+            |exchange| exchange.prober.handle_udp(ports.0, ports.1, data, now),
             out,
         )
     }
@@ -161,16 +167,16 @@ impl Paths {
         back: (LinkId, MacPair, AddressPair),
         links: &mut Links,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> bool {
         let (link, macs, pair) = back;
         let mut frames = None;
         let mut refused = None;
-        let matched = self.exchange_answered(
+        let matched = self.complete_exchange(
             (Some(firewall), pair.destination()),
             now,
             "TCP SYN/ACK",
-            |exchange| match exchange.prober.answer_tcp(segment, macs, pair, now)? {
+            |exchange| match exchange.prober.handle_tcp(segment, macs, pair, now)? {
                 TcpAnswer::Connected { rtt, frames: closing } => {
                     frames = Some(closing);
                     Some(rtt)
@@ -193,7 +199,7 @@ impl Paths {
     }
 
     /// Takes an ICMP error if it is about an exchange, which has failed then.
-    pub(super) fn exchange_refused(&mut self, quoted: &Tuple, from: IpAddr, out: &mut Out) -> bool {
+    pub(super) fn exchange_icmp_error(&mut self, quoted: &Tuple, from: IpAddr, out: &mut Outbox) -> bool {
         let refused = self
             .exchanges
             .iter()
@@ -207,7 +213,7 @@ impl Paths {
     }
 
     /// Ends the exchanges that were not answered in time.
-    pub(super) fn end_exchanges(&mut self, now: Instant, out: &mut Out) {
+    pub(super) fn end_exchanges(&mut self, now: Instant, out: &mut Outbox) {
         let over = |exchange: &&Exchange| exchange.deadline <= now;
         let reason = |exchange: &Exchange| match exchange.unsent {
             Some(_) => NEXT_HOP_SILENT,
@@ -226,14 +232,14 @@ impl Paths {
         ok: bool,
         reason: Option<String>,
         rtt: Option<Duration>,
-        out: &mut Out,
+        out: &mut Outbox,
     ) {
         let Some(index) = self.exchanges.iter().position(|exchange| exchange.request == request) else { return };
         let Exchange { subject, steps, .. } = self.exchanges.remove(index);
         out.answer(request, exchange_view(&self.config.engine.name, subject, steps, (ok, reason, rtt)));
     }
 
-    fn start_probe(&mut self, index: usize, links: &mut Links, now: Instant, out: &mut Out) -> u64 {
+    fn start_probe(&mut self, index: usize, links: &mut Links, now: Instant, out: &mut Outbox) -> u64 {
         let key = self.paths[index].key;
         let (link, next_hop, destination) = {
             let path = &self.paths[index];
@@ -270,7 +276,7 @@ impl Paths {
             return request;
         };
         let what = format!("{} {} > {destination} to {}", kind_name(check.kind), way.1.source(), way.0.destination);
-        if let Some(frame) = exchange.prober.launch(payload, Some(way), random, now) {
+        if let Some(frame) = exchange.prober.send_probe(payload, Some(way), random, now) {
             exchange.note("sent", what, now);
             links.send(link, frame, out);
         }
@@ -284,7 +290,7 @@ impl Paths {
         ident: u16,
         check: &PathCheck,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> u64 {
         let request = out.new_request();
         if self.exchanges.len() >= EXCHANGES_MAX {
@@ -295,7 +301,7 @@ impl Paths {
             request,
             subject,
             started: now,
-            deadline: now + PATIENCE,
+            deadline: now + ANSWER_TIMEOUT,
             steps: Vec::new(),
             unsent: None,
             destination,
@@ -306,13 +312,13 @@ impl Paths {
         request
     }
 
-    fn exchange_answered(
+    fn complete_exchange(
         &mut self,
         (firewall, from): (Option<FirewallId>, IpAddr),
         now: Instant,
         what: &str,
         mut offer: impl FnMut(&mut Exchange) -> Option<Duration>,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> bool {
         let mut answered = None;
         for exchange in &mut self.exchanges {
@@ -343,7 +349,7 @@ impl Paths {
     ) -> Result<Route, UnknownName> {
         let family = Family::of(address);
         if let Some(id) = firewall {
-            return self.through(id, family);
+            return self.route_through(id, family);
         }
         if let Some(link) = link {
             if links.state(link).is_on_link(address) {
@@ -364,27 +370,27 @@ impl Paths {
                 let group = &self.groups[set.group.index()];
                 let end = |address| Endpoint { address, port: ident };
                 let link = group.members.first().map(|member| self.config.firewalls[member.id.index()].link);
-                let source = link.and_then(|link| links.source(link, address)).unwrap_or(address);
+                let source = link.and_then(|link| links.source_address(link, address)).unwrap_or(address);
                 let flow = FlowKey { protocol: protocol::icmp(family), source: end(source), destination: end(address) };
                 let preferred = preferred.filter(|id| {
                     group.members.iter().position(|member| member.id == *id).is_some_and(|slot| set.is_up(slot))
                 });
                 let chosen = preferred.or_else(|| {
-                    rendezvous::select(group, set.chosen_from(), group.hasher.flow(&flow))
+                    rendezvous::select(group, set.candidates(), group.hasher.flow_hash(&flow))
                         .map(|slot| group.members[slot].id)
                 });
                 let none = || UnknownName(format!("no firewall of {} is up toward {address}", group.name));
-                self.through(chosen.ok_or_else(none)?, family)
+                self.route_through(chosen.ok_or_else(none)?, family)
             }
             None => Err(UnknownName(format!("no route to {address}"))),
         }
     }
 
-    fn through(&self, id: FirewallId, family: Family) -> Result<Route, UnknownName> {
+    fn route_through(&self, id: FirewallId, family: Family) -> Result<Route, UnknownName> {
         let firewall = &self.config.firewalls[id.index()];
         let next_hop = firewall.addresses.iter().copied().find(|address| Family::of(*address) == family);
         let missing = || {
-            let family = super::judgement::family_name(family);
+            let family = super::evaluation::family_name(family);
             UnknownName(format!("firewall {} has no {family} address", self.config.firewall_name(id)))
         };
         Ok((firewall.link, next_hop.ok_or_else(missing)?, Some(id)))
@@ -411,8 +417,8 @@ pub(in super::super) fn exchange_view(
 fn ping_check() -> PathCheck {
     PathCheck {
         kind: PathCheckKind::Icmp,
-        interval: PATIENCE,
-        timeout: PATIENCE,
+        interval: ANSWER_TIMEOUT,
+        timeout: ANSWER_TIMEOUT,
         fall: 1,
         rise: 1,
         hold: Duration::ZERO,

@@ -20,9 +20,9 @@ pub(super) struct Notes {
     /// Its last probe said that it reads notes.
     is_reader: bool,
     /// By digest of the firewall's name: what it says of firewalls that it holds.
-    heard: BTreeMap<u64, Order>,
+    peer_orders: BTreeMap<u64, Order>,
     /// The first firewall of the next probe, by its number.
-    turn: usize,
+    next_firewall: usize,
 }
 
 impl Paths {
@@ -35,17 +35,17 @@ impl Paths {
         let held = self.liveness.advertise(path.peer, path.family).filter(|told| told.admin != AdminState::Ready);
         let mut held: Vec<FirewallId> = held.map(|told| told.firewall).collect();
         held.sort_unstable();
-        let first = held.partition_point(|firewall| firewall.index() < notes.turn);
+        let first = held.partition_point(|firewall| firewall.index() < notes.next_firewall);
         held.rotate_left(first);
-        let mut told: Vec<AdminNote> = held.iter().map(|firewall| self.note(*firewall)).collect();
+        let mut told: Vec<AdminNote> = held.iter().map(|firewall| self.admin_note(*firewall)).collect();
         told.truncate(Probe::notes_that_fit(&told));
         if let Some(last) = told.len().checked_sub(1) {
-            self.peers[path.peer.index()].notes.turn = held[last].index() + 1;
+            self.peers[path.peer.index()].notes.next_firewall = held[last].index() + 1;
         }
         told
     }
 
-    fn note(&self, firewall: FirewallId) -> AdminNote {
+    fn admin_note(&self, firewall: FirewallId) -> AdminNote {
         let order = self.overrides[firewall.index()].as_ref().map(|set| set.order.clone()).unwrap_or_default();
         let since_1970 = order.at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
         AdminNote {
@@ -57,24 +57,26 @@ impl Paths {
     }
 
     /// The next probes to every peer begin with this firewall, which was commanded just now.
-    pub(super) fn tell_first(&mut self, firewall: FirewallId) {
+    pub(super) fn advertise_first(&mut self, firewall: FirewallId) {
         for record in &mut self.peers {
-            record.notes.turn = firewall.index();
+            record.notes.next_firewall = firewall.index();
         }
     }
 
     /// Notes of a peer, and what it commands: a note is kept as long as its firewall is held there.
-    pub(super) fn notes_heard(&mut self, peer: PeerId, told: &[FirewallAdvertisement], probe: &Probe) {
+    pub(super) fn handle_notes(&mut self, peer: PeerId, told: &[FirewallAdvertisement], probe: &Probe) {
         let names = &self.name_digests;
         let notes = &mut self.peers[peer.index()].notes;
-        notes.is_reader = probe.reads_notes;
+        notes.is_reader = probe.supports_notes;
         for told in told {
             let name = names[told.firewall.index()];
             let note = probe.notes.iter().find(|note| note.name == name);
             match (told.admin, note) {
-                (AdminState::Ready, _) => drop(notes.heard.remove(&name)),
+                (AdminState::Ready, _) => drop(notes.peer_orders.remove(&name)),
                 (AdminState::Drain | AdminState::Maint, None) => {}
-                (AdminState::Drain | AdminState::Maint, Some(note)) => drop(notes.heard.insert(name, heard(note))),
+                (AdminState::Drain | AdminState::Maint, Some(note)) => {
+                    drop(notes.peer_orders.insert(name, order_of_note(note)))
+                }
             }
         }
     }
@@ -89,10 +91,10 @@ impl Paths {
 
     /// The orders at peers that hold a firewall, as they tell them.
     pub(super) fn orders_elsewhere(&self, firewall: FirewallId) -> Vec<OrderView> {
-        let told = self.liveness.told_admin(firewall);
+        let told = self.liveness.advertised_admin(firewall);
         let view = |(peer, admin)| {
-            let order = self.heard(peer, firewall).cloned().unwrap_or_default();
-            OrderView { admin: Some(admin), ..order.view(self.known_engine(peer)) }
+            let order = self.peer_order(peer, firewall).cloned().unwrap_or_default();
+            OrderView { admin: Some(admin), ..order.view(self.engine_name(peer)) }
         };
         told.into_iter().map(view).collect()
     }
@@ -102,13 +104,13 @@ impl Paths {
         let commanded = |origin: Option<PeerId>| match origin {
             None => self.overrides[firewall.index()]
                 .as_ref()
-                .map_or_else(|| "configured".to_owned(), |set| set.order.words(None)),
+                .map_or_else(|| "configured".to_owned(), |set| set.order.describe(None)),
             Some(peer) => {
-                let at = self.known_engine(peer);
-                match self.heard(peer, firewall) {
+                let at = self.engine_name(peer);
+                match self.peer_order(peer, firewall) {
                     Some(order) if order.is_unknown() => format!("configured at {at}"),
-                    Some(order) => order.words(Some(at)),
-                    None => Order::default().words(Some(at)),
+                    Some(order) => order.describe(Some(at)),
+                    None => Order::default().describe(Some(at)),
                 }
             }
         };
@@ -116,7 +118,7 @@ impl Paths {
             StateReason::Commanded => Some(commanded(None)),
             StateReason::CommandedAt(peer) => Some(commanded(Some(peer))),
             StateReason::Deadline(origin) => Some(format!("{}; drain-timeout has passed", commanded(origin))),
-            StateReason::Well
+            StateReason::Healthy
             | StateReason::Starting
             | StateReason::Link
             | StateReason::Probes(..)
@@ -124,19 +126,19 @@ impl Paths {
         }
     }
 
-    fn heard(&self, peer: PeerId, firewall: FirewallId) -> Option<&Order> {
-        self.peers[peer.index()].notes.heard.get(&self.name_digests[firewall.index()])
+    fn peer_order(&self, peer: PeerId, firewall: FirewallId) -> Option<&Order> {
+        self.peers[peer.index()].notes.peer_orders.get(&self.name_digests[firewall.index()])
     }
 
     /// What the engine on a far side calls itself, which is what `fwlb -e` knows it by; else what it is called here.
-    fn known_engine(&self, peer: PeerId) -> &str {
+    fn engine_name(&self, peer: PeerId) -> &str {
         let named = self.peers[peer.index()].engine.as_deref();
         named.unwrap_or(&self.config.peers[peer.index()].name)
     }
 }
 
 /// The order that a note of a peer tells.
-fn heard(note: &AdminNote) -> Order {
+fn order_of_note(note: &AdminNote) -> Order {
     let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(note.at));
     let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     // Beyond the year 9999 nobody writes a date.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use super::super::journal::Alarm;
-use super::super::out::Out;
+use super::super::outbox::Outbox;
 use super::super::tally::Tally;
 use super::Paths;
 use super::notes::Notes;
@@ -20,7 +20,7 @@ use crate::wire::probe::{FirewallReport, InvalidProbe, Probe, ReportedPathState,
 const EPOCHS_MAX: usize = 8;
 /// A peer is called different for an unauthentic probe only if it sent no authentic one for so long: anybody can send
 /// garbage in its name.
-const AUTHENTIC_LIFE: Duration = Duration::from_secs(1);
+const AUTHENTIC_LIFETIME: Duration = Duration::from_secs(1);
 const PROGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What is known of a peer.
@@ -29,11 +29,11 @@ pub(super) struct PeerRecord {
     pub(super) engine: Option<String>,
     pub(super) version: Option<String>,
     pub(super) digest: DigestState,
-    authentic: Option<Instant>,
+    last_authentic: Option<Instant>,
     epoch: Option<u64>,
-    earlier: VecDeque<u64>,
+    earlier_epochs: VecDeque<u64>,
     /// The highest sequence number of its probes over IPv4 and over IPv6.
-    newest: [u64; 2],
+    highest_sequences: [u64; 2],
     /// Why firewalls have their administrative states there, and what is told it of those here.
     pub(super) notes: Notes,
 }
@@ -52,25 +52,25 @@ pub(super) enum DigestState {
 
 impl PeerRecord {
     /// Whether a probe is newer than everything heard of this start of the peer, or of a newer start.
-    fn is_news(&mut self, probe: &Probe, family: Family) -> bool {
+    fn is_newer(&mut self, probe: &Probe, family: Family) -> bool {
         let newest = match family {
             Family::V4 => 0,
             Family::V6 => 1,
         };
         if self.epoch != Some(probe.epoch) {
-            if self.earlier.contains(&probe.epoch) {
+            if self.earlier_epochs.contains(&probe.epoch) {
                 return false;
             }
             if let Some(epoch) = self.epoch.replace(probe.epoch) {
-                if self.earlier.len() >= EPOCHS_MAX {
-                    self.earlier.pop_front();
+                if self.earlier_epochs.len() >= EPOCHS_MAX {
+                    self.earlier_epochs.pop_front();
                 }
-                self.earlier.push_back(epoch);
+                self.earlier_epochs.push_back(epoch);
             }
-            self.newest = [0; 2];
+            self.highest_sequences = [0; 2];
         }
-        let news = probe.sequence > self.newest[newest];
-        self.newest[newest] = self.newest[newest].max(probe.sequence);
+        let news = probe.sequence > self.highest_sequences[newest];
+        self.highest_sequences[newest] = self.highest_sequences[newest].max(probe.sequence);
         news
     }
 }
@@ -123,7 +123,7 @@ impl Paths {
                 PathState::Up => ReportedPathState::Up,
                 PathState::Down => ReportedPathState::Down,
             },
-            standing: match told.admin {
+            admin: match told.admin {
                 AdminState::Ready => WireAdminState::Ready,
                 AdminState::Drain => WireAdminState::Drain,
                 AdminState::Maint => WireAdminState::Maint,
@@ -138,7 +138,7 @@ impl Paths {
             version: PROGRAM_VERSION.to_owned(),
             group: group.name.clone(),
             firewalls: firewalls.collect(),
-            reads_notes: true,
+            supports_notes: true,
             notes,
         };
         let probe = Probe { nonce: self.random.next_u64(), ..probe };
@@ -147,13 +147,13 @@ impl Paths {
 
     /// A probe of a peer that came through `firewall` from `source`: it is answered in any case, and believed if it is
     /// authentic and new.
-    pub(super) fn probe_heard(
+    pub(super) fn handle_probe(
         &mut self,
         firewall: FirewallId,
         source: IpAddr,
         payload: &[u8],
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) {
         out.count(Tally::ProbesReceived);
         let group_id = self.config.firewalls[firewall.index()].group;
@@ -161,30 +161,38 @@ impl Paths {
         match Probe::decode(payload, |bytes| seed.digest(bytes)) {
             Ok(probe) => {
                 if let Some(peer) = self.sender(group_id, source, Some(&probe.engine)) {
-                    self.believe(group_id, peer, Family::of(source), &probe, now, out);
+                    self.apply_probe(group_id, peer, Family::of(source), &probe, now, out);
                 }
             }
             Err(InvalidProbe::Unauthentic) => {
                 out.count(Tally::ProbesUnauthentic);
                 let Some(peer) = self.sender(group_id, source, None) else { return };
-                let authentic = self.peers[peer.index()].authentic;
-                if authentic.is_none_or(|last| now.since(last) >= AUTHENTIC_LIFE) {
+                let authentic = self.peers[peer.index()].last_authentic;
+                if authentic.is_none_or(|last| now.since(last) >= AUTHENTIC_LIFETIME) {
                     self.set_digest(peer, DigestState::Differs, "its seed is another", now, out);
                 }
             }
-            Err(InvalidProbe::Foreign | InvalidProbe::Version(_) | InvalidProbe::Malformed) => {
+            Err(InvalidProbe::NotAProbe | InvalidProbe::Version(_) | InvalidProbe::Malformed) => {
                 out.count(Tally::ProbesUnauthentic);
             }
         }
     }
 
-    fn believe(&mut self, group: GroupId, peer: PeerId, family: Family, probe: &Probe, now: Instant, out: &mut Out) {
+    fn apply_probe(
+        &mut self,
+        group: GroupId,
+        peer: PeerId,
+        family: Family,
+        probe: &Probe,
+        now: Instant,
+        out: &mut Outbox,
+    ) {
         let record = &mut self.peers[peer.index()];
-        if !record.is_news(probe, family) {
+        if !record.is_newer(probe, family) {
             out.count(Tally::ProbesReplayed);
             return;
         }
-        record.authentic = Some(now);
+        record.last_authentic = Some(now);
         if record.engine.as_deref() != Some(&probe.engine) {
             record.engine = Some(probe.engine.clone());
         }
@@ -209,7 +217,7 @@ impl Paths {
                     ReportedPathState::Up => PathState::Up,
                     ReportedPathState::Down => PathState::Down,
                 };
-                let admin = match seen.standing {
+                let admin = match seen.admin {
                     WireAdminState::Ready => AdminState::Ready,
                     WireAdminState::Drain => AdminState::Drain,
                     WireAdminState::Maint => AdminState::Maint,
@@ -218,9 +226,9 @@ impl Paths {
             })
             .collect();
         // Before the state that they explain.
-        self.notes_heard(peer, &told, probe);
-        self.liveness.told(peer, family, &told, now);
-        self.judge = true;
+        self.handle_notes(peer, &told, probe);
+        self.liveness.handle_advertisement(peer, family, &told, now);
+        self.needs_evaluation = true;
     }
 
     /// Which peer sent a probe: by its address; behind a translating firewall by its name; else the only one there is.
@@ -231,19 +239,19 @@ impl Paths {
         };
         by(&|peer| peer.addresses.contains(&source))
             .or_else(|| by(&|peer| engine == Some(&peer.name)))
-            .or_else(|| by(&|peer| engine.is_some() && self.known_as(peer) == engine))
+            .or_else(|| by(&|peer| engine.is_some() && self.learned_engine_name(peer) == engine))
             .or(match peers.as_slice() {
                 [only] => Some(*only),
                 [] | [_, _, ..] => None,
             })
     }
 
-    fn known_as(&self, peer: &crate::config::Peer) -> Option<&str> {
+    fn learned_engine_name(&self, peer: &crate::config::Peer) -> Option<&str> {
         let index = self.config.peers.iter().position(|known| known == peer)?;
         self.peers[index].engine.as_deref()
     }
 
-    fn set_digest(&mut self, peer: PeerId, state: DigestState, reason: &str, now: Instant, out: &mut Out) {
+    fn set_digest(&mut self, peer: PeerId, state: DigestState, reason: &str, now: Instant, out: &mut Outbox) {
         let record = &mut self.peers[peer.index()];
         let before = std::mem::replace(&mut record.digest, state);
         if before == state {

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::super::links::Links;
-use super::super::out::Out;
+use super::super::outbox::Outbox;
 use super::super::tally::Tally;
 use super::Paths;
 use crate::config::{Config, PathCheckKind};
 use crate::engine::histogram::DurationHistogram;
-use crate::engine::view::CheckedView;
+use crate::engine::view::CheckLogView;
 use crate::health::history::{CheckHistory, CheckRecord, CheckResult};
 use crate::health::monitor::{HealthMonitor, HealthState, ProbeOutcome};
 use crate::health::prober::{PathProber, ProbeResult, TcpAnswer};
@@ -24,9 +24,9 @@ use crate::wire::icmp::Echo;
 use crate::wire::tcp::Segment;
 
 /// The number of unanswered questions after which a firewall counts as silent.
-const ASKS_UNTIL_SILENT: u8 = 3;
+const REQUESTS_UNTIL_SILENT: u8 = 3;
 /// The number of questions at the pace of the probes. After those a silent firewall is asked once a second.
-const EAGER_ASKS: u8 = 40;
+const FAST_REQUESTS: u8 = 40;
 
 /// One path, and what its probes have found.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ pub(in super::super) struct Path {
     /// Since when misses were excused and nothing was answered.
     pub(super) excused_since: Option<Instant>,
     /// The health that liveness was told last.
-    pub(super) told: Option<PathHealth>,
+    pub(super) reported_health: Option<PathHealth>,
 }
 
 /// A firewall that is asked by ARP or ND because probes through it fail.
@@ -54,19 +54,19 @@ pub(in super::super) struct Path {
 pub(super) struct NeighborWatch {
     /// When it answered last, or when it was first asked.
     since: Instant,
-    asked: u8,
+    requests: u8,
     pub(super) next: Instant,
 }
 
 /// Every (firewall, peer, family) that addresses are configured for, in that order.
-pub(super) fn keys(config: &Config) -> Vec<PathKey> {
+pub(super) fn path_keys(config: &Config) -> Vec<PathKey> {
     let mut keys = Vec::new();
     for group in &config.groups {
         for &firewall in &group.firewalls {
             for &peer in &group.peers {
                 for family in [Family::V4, Family::V6] {
                     let key = PathKey { firewall, peer, family };
-                    if ends(config, key).is_some() {
+                    if path_endpoints(config, key).is_some() {
                         keys.push(key);
                     }
                 }
@@ -77,7 +77,7 @@ pub(super) fn keys(config: &Config) -> Vec<PathKey> {
 }
 
 /// Next hop and destination of a path, where both are configured and the link has an address to send from.
-fn ends(config: &Config, key: PathKey) -> Option<(IpAddr, IpAddr)> {
+fn path_endpoints(config: &Config, key: PathKey) -> Option<(IpAddr, IpAddr)> {
     let firewall = &config.firewalls[key.firewall.index()];
     let of_family = |addresses: &[IpAddr]| addresses.iter().copied().find(|address| Family::of(*address) == key.family);
     let next_hop = of_family(&firewall.addresses)?;
@@ -90,12 +90,12 @@ fn ends(config: &Config, key: PathKey) -> Option<(IpAddr, IpAddr)> {
 
 /// The paths at rest; their first probes are spread over one interval.
 pub(super) fn paths(config: &Config, random: &mut SplitMix64, now: Instant) -> Vec<Path> {
-    let keys = keys(config);
+    let keys = path_keys(config);
     let count = u32::try_from(keys.len()).unwrap_or(u32::MAX).max(1);
     let paths = keys.into_iter().zip(0..).filter_map(|(key, index): (PathKey, u32)| {
         let firewall = &config.firewalls[key.firewall.index()];
         let check = &config.groups[firewall.group.index()].check;
-        let (next_hop, destination) = ends(config, key)?;
+        let (next_hop, destination) = path_endpoints(config, key)?;
         let first = now + check.interval / count * index;
         Some(Path {
             key,
@@ -109,7 +109,7 @@ pub(super) fn paths(config: &Config, random: &mut SplitMix64, now: Instant) -> V
             reason: Some("no verdict yet".to_owned()),
             history: CheckHistory::default(),
             excused_since: None,
-            told: None,
+            reported_health: None,
         })
     });
     paths.collect()
@@ -117,9 +117,9 @@ pub(super) fn paths(config: &Config, random: &mut SplitMix64, now: Instant) -> V
 
 impl Paths {
     /// Sends the probes that are due, and judges those that have ended.
-    pub(super) fn run_probes(&mut self, links: &mut Links, now: Instant, out: &mut Out) {
+    pub(super) fn run_probes(&mut self, links: &mut Links, now: Instant, out: &mut Outbox) {
         for index in 0..self.paths.len() {
-            self.settle_probes(index, links, now, out);
+            self.finish_probes(index, links, now, out);
             if self.paths[index].prober.is_due(now) {
                 self.launch_probe(index, links, now, out);
             }
@@ -133,40 +133,40 @@ impl Paths {
         for path in &mut self.paths {
             let group = self.config.firewalls[path.key.firewall.index()].group;
             let check = &self.config.groups[group.index()].check;
-            if lag < check.interval || !path.prober.is_asking() {
+            if lag < check.interval || !path.prober.has_probes_in_flight() {
                 continue;
             }
             let since = *path.excused_since.get_or_insert(now);
             if now.since(since) < check.interval * u32::from(check.fall) {
                 path.prober.excuse();
                 if let Some(watch) = self.watches.get_mut(&(path.key.firewall, path.key.family)) {
-                    (watch.since, watch.asked) = (now, 0);
+                    (watch.since, watch.requests) = (now, 0);
                 }
             }
         }
     }
 
     /// A link is down, and every path over it with it.
-    pub(in super::super) fn handle_link_down(&mut self, link: LinkId, links: &Links, now: Instant, out: &mut Out) {
+    pub(in super::super) fn handle_link_down(&mut self, link: LinkId, links: &Links, now: Instant, out: &mut Outbox) {
         for index in 0..self.paths.len() {
             let path = &mut self.paths[index];
             if path.link == link {
                 let before = path.monitor.state();
-                if let Some(after) = path.monitor.fail(now) {
+                if let Some(after) = path.monitor.force_down(now) {
                     self.path_changed(index, before, after, links, out);
                 }
             }
         }
-        self.note_link(link, true);
+        self.report_link(link, true);
     }
 
     /// Tells liveness whether the engine's own link to its firewalls is down.
-    pub(super) fn note_link(&mut self, link: LinkId, is_down: bool) {
+    pub(super) fn report_link(&mut self, link: LinkId, is_down: bool) {
         let here = self.config.firewalls.iter().enumerate().filter(|(_, firewall)| firewall.link == link);
         for (firewall, _) in here {
-            self.liveness.link(firewall.into(), is_down);
+            self.liveness.handle_link_state(firewall.into(), is_down);
         }
-        self.judge = true;
+        self.needs_evaluation = true;
     }
 
     /// Asks the firewalls whose paths fail by ARP or ND, and tells liveness which of them do not answer.
@@ -180,12 +180,12 @@ impl Paths {
             self.watches.remove(&key);
             let link = self.config.firewalls[key.0.index()].link;
             if links.state(link).up {
-                self.liveness.neighbor(key.0, key.1, true);
-                self.judge = true;
+                self.liveness.handle_neighbor_state(key.0, key.1, true);
+                self.needs_evaluation = true;
             }
         }
         for (key, neighbor) in failing {
-            let watch = self.watches.entry(key).or_insert(NeighborWatch { since: now, asked: 0, next: now });
+            let watch = self.watches.entry(key).or_insert(NeighborWatch { since: now, requests: 0, next: now });
             if watch.next <= now {
                 self.watch_neighbor(key, neighbor, links, now);
             }
@@ -204,18 +204,18 @@ impl Paths {
         let answered = links.neighbors().answered(neighbor);
         let Some(watch) = self.watches.get_mut(&key) else { return };
         if let Some(answered) = answered.filter(|answered| *answered > watch.since) {
-            (watch.since, watch.asked) = (answered, 0);
-            self.liveness.neighbor(key.0, key.1, true);
-            self.judge = true;
-        } else if watch.asked >= ASKS_UNTIL_SILENT && now.since(watch.since) >= check.timeout {
-            self.liveness.neighbor(key.0, key.1, false);
-            self.judge = true;
+            (watch.since, watch.requests) = (answered, 0);
+            self.liveness.handle_neighbor_state(key.0, key.1, true);
+            self.needs_evaluation = true;
+        } else if watch.requests >= REQUESTS_UNTIL_SILENT && now.since(watch.since) >= check.timeout {
+            self.liveness.handle_neighbor_state(key.0, key.1, false);
+            self.needs_evaluation = true;
         }
-        watch.asked = watch.asked.saturating_add(1);
-        watch.next = now + if watch.asked < EAGER_ASKS { check.interval } else { Duration::from_secs(1) };
+        watch.requests = watch.requests.saturating_add(1);
+        watch.next = now + if watch.requests < FAST_REQUESTS { check.interval } else { Duration::from_secs(1) };
         // In turns to the known station and to everybody, who may have taken the address over.
-        let everybody = watch.asked.is_multiple_of(2);
-        links.ask_for(neighbor, everybody);
+        let everybody = watch.requests.is_multiple_of(2);
+        links.request_neighbor(neighbor, everybody);
     }
 
     /// Takes an echo reply that came through a firewall, if it answers a probe.
@@ -225,9 +225,9 @@ impl Paths {
         echo: &Echo<'_>,
         links: &Links,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> bool {
-        self.answered(sender, links, now, |path| path.prober.answer_echo(echo, now), out)
+        self.match_answer(sender, links, now, |path| path.prober.handle_echo_reply(echo, now), out)
     }
 
     /// Takes a datagram that came through a firewall, if it answers a probe.
@@ -238,9 +238,9 @@ impl Paths {
         data: &[u8],
         links: &Links,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> bool {
-        self.answered(sender, links, now, |path| path.prober.answer_udp(ports.0, ports.1, data, now), out)
+        self.match_answer(sender, links, now, |path| path.prober.handle_udp(ports.0, ports.1, data, now), out)
     }
 
     /// Takes a segment that came through a firewall, if it answers a probe; `back` has the link and addresses of an answer.
@@ -251,15 +251,15 @@ impl Paths {
         back: (LinkId, MacPair, AddressPair),
         links: &mut Links,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> bool {
         let (link, macs, pair) = back;
         let mut frames = None;
-        let matched = self.answered(
+        let matched = self.match_answer(
             (firewall, pair.destination()),
             links,
             now,
-            |path| match path.prober.answer_tcp(segment, macs, pair, now)? {
+            |path| match path.prober.handle_tcp(segment, macs, pair, now)? {
                 TcpAnswer::Connected { rtt, frames: closing } => {
                     frames = Some(closing);
                     Some(rtt)
@@ -278,13 +278,13 @@ impl Paths {
     }
 
     /// Offers an answer to every path through `firewall` to `from`: whoever it belongs to takes it.
-    fn answered(
+    fn match_answer(
         &mut self,
         (firewall, from): (FirewallId, IpAddr),
         links: &Links,
         now: Instant,
         mut offer: impl FnMut(&mut Path) -> Option<Duration>,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> bool {
         for index in 0..self.paths.len() {
             let path = &mut self.paths[index];
@@ -294,32 +294,32 @@ impl Paths {
             if let Some(rtt) = offer(path) {
                 path.rtt = Some(rtt);
                 path.rtts.observe(rtt);
-                self.settle_probes(index, links, now, out);
+                self.finish_probes(index, links, now, out);
                 return true;
             }
         }
         false
     }
 
-    fn launch_probe(&mut self, index: usize, links: &mut Links, now: Instant, out: &mut Out) {
+    fn launch_probe(&mut self, index: usize, links: &mut Links, now: Instant, out: &mut Outbox) {
         let payload = self.probe_payload(self.paths[index].key);
         let random = self.random.next_u64();
         let path = &self.paths[index];
         let (link, way) = (path.link, links.addresses_to(path.link, path.next_hop, path.destination));
         let path = &mut self.paths[index];
-        if let Some(frame) = path.prober.launch(payload, way, random, now) {
+        if let Some(frame) = path.prober.send_probe(payload, way, random, now) {
             out.count(Tally::ProbesSent);
             links.send(link, frame, out);
         }
     }
 
-    fn settle_probes(&mut self, index: usize, links: &Links, now: Instant, out: &mut Out) {
-        while let Some(settled) = self.paths[index].prober.settle(now) {
+    fn finish_probes(&mut self, index: usize, links: &Links, now: Instant, out: &mut Outbox) {
+        while let Some(settled) = self.paths[index].prober.poll_result(now) {
             let outcome = match settled {
-                ProbeResult::Counts(outcome) => outcome,
+                ProbeResult::Counted(outcome) => outcome,
                 ProbeResult::Excused => {
                     out.count(Tally::ProbesExcused);
-                    self.keep_probe(index, CheckResult::Excused, links, now, out);
+                    self.record_result(index, CheckResult::Excused, links, now, out);
                     continue;
                 }
             };
@@ -331,15 +331,15 @@ impl Paths {
             let path = &mut self.paths[index];
             // An answer that was under way while its link went does not bring the path back.
             if !links.state(path.link).up {
-                self.keep_probe(index, CheckResult::Skipped, links, now, out);
+                self.record_result(index, CheckResult::Skipped, links, now, out);
                 continue;
             }
             if outcome == ProbeOutcome::Success {
                 path.excused_since = None;
             }
             let before = path.monitor.state();
-            let changed = path.monitor.observe(outcome, now);
-            self.keep_probe(index, result, links, now, out);
+            let changed = path.monitor.record_outcome(outcome, now);
+            self.record_result(index, result, links, now, out);
             if let Some(after) = changed {
                 self.path_changed(index, before, after, links, out);
             }
@@ -347,20 +347,20 @@ impl Paths {
     }
 
     /// Keeps the result of a probe, and tells it where that is asked for.
-    fn keep_probe(&mut self, index: usize, result: CheckResult, links: &Links, now: Instant, out: &mut Out) {
+    fn record_result(&mut self, index: usize, result: CheckResult, links: &Links, now: Instant, out: &mut Outbox) {
         let words = match result {
             CheckResult::Passed => "",
-            CheckResult::Failed | CheckResult::Excused => self.missed_words(index, links),
+            CheckResult::Failed | CheckResult::Excused => self.missed_reason(index, links),
             CheckResult::Skipped => "the link is down",
         };
         let path = &mut self.paths[index];
         let (state, passed) = (path.monitor.state(), result == CheckResult::Passed);
         let took = path.rtt.filter(|_| passed);
-        path.history.fold(CheckRecord { at: now, result, words: words.to_owned(), took, state, times: 1 });
+        path.history.push_or_merge(CheckRecord { at: now, result, detail: words.to_owned(), took, state, count: 1 });
         if result == CheckResult::Skipped || !self.config.log.checks {
             return;
         }
-        out.checked(CheckedView {
+        out.report_check(CheckLogView {
             subject: self.path_subject(self.paths[index].key),
             result: result.name(),
             state: path_state(state),
@@ -370,7 +370,7 @@ impl Paths {
     }
 
     /// What is known of an answer that did not come.
-    fn missed_words(&self, index: usize, links: &Links) -> &'static str {
+    fn missed_reason(&self, index: usize, links: &Links) -> &'static str {
         let path = &self.paths[index];
         match links.neighbors().mac((path.link, path.next_hop)) {
             Some(_) => "no answer",
@@ -384,20 +384,20 @@ impl Paths {
         before: HealthState,
         after: HealthState,
         links: &Links,
-        out: &mut Out,
+        out: &mut Outbox,
     ) {
         let path = &self.paths[index];
         let subject = self.path_subject(path.key);
         let reason = self.path_reason(path, links);
         self.paths[index].reason = (after != HealthState::Up).then(|| reason.clone());
-        out.change("path", &subject, Some(path_state(before)), Some(path_state(after)), Some(&reason), None);
+        out.report_change("path", &subject, Some(path_state(before)), Some(path_state(after)), Some(&reason), None);
     }
 
     fn path_reason(&self, path: &Path, links: &Links) -> String {
         let group = self.config.firewalls[path.key.firewall.index()].group;
         let check = &self.config.groups[group.index()].check;
         if path.monitor.state() != HealthState::Up
-            && let Some(why) = links.why_down(path.link)
+            && let Some(why) = links.down_reason(path.link)
         {
             return why;
         }

@@ -34,7 +34,7 @@ pub(super) fn groups(config: &Config) -> Vec<FirewallGroup> {
 
 impl Paths {
     /// Writes groups, firewalls, peers and live sets into a snapshot that has none.
-    pub(in super::super) fn fill(&self, snapshot: &mut Snapshot) {
+    pub(in super::super) fn fill_snapshot(&self, snapshot: &mut Snapshot) {
         snapshot.groups = self.groups.clone();
         snapshot.path_sets = self.liveness.sets().to_vec();
         snapshot.set_keys = self.set_keys.clone();

@@ -5,8 +5,8 @@
 
 use std::net::IpAddr;
 
-use super::super::links::{Arrival, Links, Message};
-use super::super::out::Out;
+use super::super::links::{Links, PacketContent, ReceivedPacket};
+use super::super::outbox::Outbox;
 use super::super::tally::Tally;
 use super::Paths;
 use crate::config::PathCheckKind;
@@ -19,40 +19,42 @@ use crate::wire::probe;
 use crate::wire::tcp::{self, Segment};
 
 /// Receive window of the other end of TCP probes: more than a probe's payload.
-const WINDOW: u16 = 8192;
+const RECEIVE_WINDOW: u16 = 8192;
 
 impl Paths {
     /// Takes a packet to the engine if it belongs to a probe or to a ping, and answers true then.
-    pub(in super::super) fn handle_arrival(
+    pub(in super::super) fn handle_packet(
         &mut self,
-        arrival: &Arrival<'_>,
+        arrival: &ReceivedPacket<'_>,
         links: &mut Links,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> bool {
         match arrival.message {
-            Message::Error { quoted, .. } => self.exchange_refused(&quoted, arrival.pair.source(), out),
-            Message::Echo(echo) => match echo.kind {
-                EchoKind::Request => self.echo_probe_heard(arrival, &echo, links, now, out),
+            PacketContent::Error { quoted, .. } => self.exchange_icmp_error(&quoted, arrival.pair.source(), out),
+            PacketContent::Echo(echo) => match echo.kind {
+                EchoKind::Request => self.handle_echo_probe(arrival, &echo, links, now, out),
                 EchoKind::Reply => {
                     let source = arrival.pair.source();
                     arrival.firewall.is_some_and(|firewall| self.probe_echo((firewall, source), &echo, links, now, out))
                         || self.exchange_echo((arrival.firewall, source), &echo, now, out)
                 }
             },
-            Message::Udp { source, port, data } => self.datagram_heard(arrival, (source, port), data, links, now, out),
-            Message::Tcp(segment) => self.segment_heard(arrival, &segment, links, now, out),
-            Message::Other => false,
+            PacketContent::Udp { source, port, data } => {
+                self.handle_datagram(arrival, (source, port), data, links, now, out)
+            }
+            PacketContent::Tcp(segment) => self.handle_segment(arrival, &segment, links, now, out),
+            PacketContent::Other => false,
         }
     }
 
-    fn echo_probe_heard(
+    fn handle_echo_probe(
         &mut self,
-        arrival: &Arrival<'_>,
+        arrival: &ReceivedPacket<'_>,
         echo: &Echo<'_>,
         links: &mut Links,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> bool {
         if !probe::is_probe(echo.data) {
             return false;
@@ -62,21 +64,21 @@ impl Paths {
         match arrival.firewall {
             None => out.count(Tally::UnknownFirewall),
             Some(firewall) => {
-                self.probe_heard(firewall, arrival.pair.source(), echo.data, now, out);
+                self.handle_probe(firewall, arrival.pair.source(), echo.data, now, out);
                 links.answer_echo(arrival, echo, out);
             }
         }
         true
     }
 
-    fn datagram_heard(
+    fn handle_datagram(
         &mut self,
-        arrival: &Arrival<'_>,
+        arrival: &ReceivedPacket<'_>,
         ports: (u16, u16),
         data: &[u8],
         links: &mut Links,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> bool {
         let is_probe = probe::is_probe(data);
         let Some(firewall) = arrival.prober() else {
@@ -95,8 +97,8 @@ impl Paths {
         let (source, port) = ports;
         let checked = self.check_kind(firewall);
         if is_probe && checked == (PathCheckKind::Udp { port }) && source != port {
-            self.probe_heard(firewall, peer, data, now, out);
-            let reply = emit::udp(arrival.back(), arrival.pair.reversed(), port, source, data);
+            self.handle_probe(firewall, peer, data, now, out);
+            let reply = emit::udp(arrival.reply_macs(), arrival.pair.reversed(), port, source, data);
             links.send(arrival.link, reply, out);
             return true;
         }
@@ -108,16 +110,16 @@ impl Paths {
         is_late
     }
 
-    fn segment_heard(
+    fn handle_segment(
         &mut self,
-        arrival: &Arrival<'_>,
+        arrival: &ReceivedPacket<'_>,
         segment: &Segment<'_>,
         links: &mut Links,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> bool {
         let Some(firewall) = arrival.prober() else { return false };
-        let back = (arrival.link, arrival.back(), arrival.pair.reversed());
+        let back = (arrival.link, arrival.reply_macs(), arrival.pair.reversed());
         if self.probe_tcp(firewall, segment, back, links, now, out)
             || self.exchange_tcp(firewall, segment, back, links, now, out)
         {
@@ -125,21 +127,21 @@ impl Paths {
         }
         let is_probe = self.check_kind(firewall) == (PathCheckKind::Tcp { port: segment.destination_port });
         if is_probe {
-            self.tcp_probe_heard(firewall, arrival, segment, links, now, out);
+            self.handle_tcp_probe(firewall, arrival, segment, links, now, out);
         }
         is_probe
     }
 
     /// The other end of a TCP probe, without state: a SYN is accepted, data is read if it is an authentic probe, the rest is
     /// the prober's business.
-    fn tcp_probe_heard(
+    fn handle_tcp_probe(
         &mut self,
         firewall: FirewallId,
-        arrival: &Arrival<'_>,
+        arrival: &ReceivedPacket<'_>,
         segment: &Segment<'_>,
         links: &mut Links,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) {
         let kind = tcp_flags::SYN | tcp_flags::ACK | tcp_flags::RST | tcp_flags::FIN;
         if segment.flags & kind == tcp_flags::SYN {
@@ -149,13 +151,13 @@ impl Paths {
                 sequence: self.initial_sequence(firewall, arrival.pair, segment),
                 acknowledgement: segment.sequence.wrapping_add(1),
                 flags: tcp_flags::SYN | tcp_flags::ACK,
-                window: WINDOW,
+                window: RECEIVE_WINDOW,
                 payload: &[],
             };
-            let frame = tcp::segment(arrival.back(), arrival.pair.reversed(), &accept);
+            let frame = tcp::segment(arrival.reply_macs(), arrival.pair.reversed(), &accept);
             links.send(arrival.link, frame, out);
         } else if probe::is_probe(segment.payload) {
-            self.probe_heard(firewall, arrival.pair.source(), segment.payload, now, out);
+            self.handle_probe(firewall, arrival.pair.source(), segment.payload, now, out);
         } else {
             out.count(Tally::Ignored);
         }

@@ -6,7 +6,7 @@
 //! compare with: sessions to a dead server, or of a flood, are answered through no firewall.
 
 use super::super::journal::Alarm;
-use super::super::out::Out;
+use super::super::outbox::Outbox;
 use super::Paths;
 use crate::engine::Counters;
 use crate::id::FirewallId;
@@ -14,7 +14,7 @@ use crate::path::liveness::FirewallState;
 use crate::time::{Duration, Instant};
 
 /// Sessions are compared that began within this time.
-const WINDOW: Duration = Duration::from_secs(60);
+const COMPARISON_WINDOW: Duration = Duration::from_secs(60);
 /// So many answers have to be missing: by chance alone that happens once in e^20 windows.
 const EXPECTED_MIN: f64 = 20.0;
 /// The alarm is raised where less than this part of the expected answers came,
@@ -28,17 +28,17 @@ const CLEAR_MIN: u64 = 5;
 pub(super) struct Returns {
     since: Option<Instant>,
     /// By firewall.
-    begin: Vec<Passed>,
+    begin: Vec<SessionCounts>,
 }
 
 /// Sessions of a firewall.
 #[derive(Debug, Clone, Copy, Default)]
-struct Passed {
+struct SessionCounts {
     new: u64,
     answered: u64,
 }
 
-impl Passed {
+impl SessionCounts {
     fn of(counters: &Counters, id: usize) -> Self {
         let firewall = counters.firewalls.get(id).copied().unwrap_or_default();
         Self { new: firewall.new_sessions, answered: firewall.answered_sessions }
@@ -57,13 +57,13 @@ impl Passed {
 impl Paths {
     /// Looks whether sessions are answered through every firewall that is up, and raises or clears the alarm `one_way` of each.
     /// `counters` are those of all workers. To be called about once a second.
-    pub(in super::super) fn watch_returns(&mut self, counters: &Counters, now: Instant, out: &mut Out) {
-        let all = (0..self.config.firewalls.len()).map(|id| Passed::of(counters, id));
+    pub(in super::super) fn watch_returns(&mut self, counters: &Counters, now: Instant, out: &mut Outbox) {
+        let all = (0..self.config.firewalls.len()).map(|id| SessionCounts::of(counters, id));
         let since = *self.returns.since.get_or_insert(now);
         let begin = &self.returns.begin;
-        let passed: Vec<Passed> =
+        let passed: Vec<SessionCounts> =
             all.clone().enumerate().map(|(id, one)| one.since(begin.get(id).copied().unwrap_or(one))).collect();
-        if begin.is_empty() || now.since(since) >= WINDOW {
+        if begin.is_empty() || now.since(since) >= COMPARISON_WINDOW {
             (self.returns.begin, self.returns.since) = (all.collect(), Some(now));
         }
         for id in self.config.firewall_ids().collect::<Vec<_>>() {
@@ -71,11 +71,11 @@ impl Paths {
         }
     }
 
-    fn compare(&self, id: FirewallId, passed: &[Passed], within: Duration, now: Instant, out: &mut Out) {
+    fn compare(&self, id: FirewallId, passed: &[SessionCounts], within: Duration, now: Instant, out: &mut Outbox) {
         let own = passed[id.index()];
         let group = &self.config.groups[self.config.firewalls[id.index()].group.index()];
         let others = group.firewalls.iter().filter(|other| **other != id).map(|other| passed[other.index()]);
-        let others = others.fold(Passed::default(), Passed::and);
+        let others = others.fold(SessionCounts::default(), SessionCounts::and);
         let expected = match others.new {
             0 => 0.0,
             new => own.new as f64 * others.answered as f64 / new as f64,

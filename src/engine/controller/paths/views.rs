@@ -4,7 +4,7 @@ use super::super::journal::millis;
 use super::super::links::Links;
 use super::super::views::joined;
 use super::Paths;
-use super::judgement::{family_name, firewall_state, peer_state};
+use super::evaluation::{family_name, firewall_state, peer_state};
 use super::peers::DigestState;
 use super::probes::path_state;
 use crate::engine::{Counters, view};
@@ -14,7 +14,7 @@ use crate::path::liveness::{FirewallState, PeerState, StateReason};
 use crate::time::{Duration, Instant};
 
 /// Why a firewall that is up and came back takes no new sessions, or takes them all the same.
-fn held(left: Duration, takes_new: bool) -> String {
+fn hold_reason(left: Duration, takes_new: bool) -> String {
     let seconds = left.as_millis().div_ceil(1000);
     match takes_new {
         false => format!("hold, {seconds} s left: new sessions go to other firewalls"),
@@ -34,7 +34,7 @@ impl Paths {
         let status = self.liveness.firewall(id);
         let state = status.map_or(FirewallState::Down, |status| status.state);
         let hold = self.liveness.is_held(id).then(|| self.hold_left(id, now)).flatten();
-        let takes_new = self.liveness.takes_new(id);
+        let takes_new = self.liveness.accepts_new_flows(id);
         let traffic = counters.firewalls.get(id.index()).copied().unwrap_or_default();
         view::FirewallView {
             engine: self.config.engine.name.clone(),
@@ -52,7 +52,7 @@ impl Paths {
             packets: traffic.packets,
             bytes: traffic.bytes,
             since_ms: status.map_or(0, |status| millis(now.since(status.since))),
-            reason: self.firewall_words(id, hold.map(|left| held(left, takes_new)), links),
+            reason: self.firewall_description(id, hold.map(|left| hold_reason(left, takes_new)), links),
             hold_ms: hold.map(millis),
             new_flows: takes_new,
             orders: self.orders_of(id),
@@ -63,8 +63,8 @@ impl Paths {
     /// `link fw is down`, if it is and that is the reason, also of a verdict that never came.
     fn link_reason(&self, link: LinkId, reason: StateReason, links: &Links) -> Option<String> {
         match reason {
-            StateReason::Starting | StateReason::Link => links.why_down(link),
-            StateReason::Well
+            StateReason::Starting | StateReason::Link => links.down_reason(link),
+            StateReason::Healthy
             | StateReason::Probes(..)
             | StateReason::Objection(..)
             | StateReason::Commanded
@@ -74,13 +74,13 @@ impl Paths {
     }
 
     /// Why a firewall is as it is, and what was ordered of it besides.
-    fn firewall_words(&self, id: FirewallId, hold: Option<String>, links: &Links) -> Option<String> {
+    fn firewall_description(&self, id: FirewallId, hold: Option<String>, links: &Links) -> Option<String> {
         let reason = self.liveness.firewall(id).map(|status| status.reason);
         let is_told =
             matches!(reason, Some(StateReason::Commanded | StateReason::CommandedAt(_) | StateReason::Deadline(_)));
         let orders = if is_told { Vec::new() } else { self.orders_of(id) };
         let link = self.config.firewalls[id.index()].link;
-        let orders = orders.iter().map(|order| order.told_by(&self.config.engine.name));
+        let orders = orders.iter().map(|order| order.describe_for(&self.config.engine.name));
         joined(
             reason
                 .and_then(|reason| self.link_reason(link, reason, links).or_else(|| self.firewall_reason(id, reason)))
@@ -105,7 +105,7 @@ impl Paths {
             rtt_us: path.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
             since_ms: millis(now.since(path.monitor.since())),
             reason: match path.monitor.state() {
-                HealthState::Starting => links.why_down(path.link).or_else(|| path.reason.clone()),
+                HealthState::Starting => links.down_reason(path.link).or_else(|| path.reason.clone()),
                 HealthState::Up | HealthState::Down => path.reason.clone(),
             },
         });

@@ -257,7 +257,7 @@ fn probes_for_own_addresses_and_duplicate_address_detection_are_answered() {
     assert_eq!(station(only(&sent)), HOST);
 
     let own: Ipv6Addr = "2001:db8:1::1".parse().unwrap();
-    let sent = engine.neighbor(CLIENTS, ndp::detection(HOST, own));
+    let sent = engine.neighbor(CLIENTS, ndp::duplicate_address_probe(HOST, own));
     assert_eq!(icmp_v6(only(&sent)), (own, ndp::ALL_NODES, 136, 0));
 }
 
@@ -361,11 +361,14 @@ fn the_snapshot_says_what_forwarders_need() {
     assert_eq!(snapshot.link_of(DeviceId(0), 100), Some(CLIENTS));
     assert_eq!(snapshot.link_of(DeviceId(1), 0), Some(FIREWALLS));
     let link = &snapshot.links[CLIENTS.index()];
-    assert_eq!((link.mac, link.mtu, link.up, link.firewalls, link.learn_all), (CLIENTS_MAC, 1500, true, false, None));
-    assert!(snapshot.links[FIREWALLS.index()].firewalls);
+    assert_eq!(
+        (link.mac, link.mtu, link.up, link.has_firewalls, link.sole_firewall),
+        (CLIENTS_MAC, 1500, true, false, None)
+    );
+    assert!(snapshot.links[FIREWALLS.index()].has_firewalls);
     assert_eq!(snapshot.firewall_at(FIREWALLS, firewall), Some(FirewallId(0)));
-    assert_eq!(snapshot.local.get(&OWN.into()), Some(&CLIENTS));
-    assert_eq!(snapshot.local.get(&ndp::link_local(FIREWALLS_MAC).into()), Some(&FIREWALLS));
+    assert_eq!(snapshot.own_addresses.get(&OWN.into()), Some(&CLIENTS));
+    assert_eq!(snapshot.own_addresses.get(&ndp::link_local(FIREWALLS_MAC).into()), Some(&FIREWALLS));
     let lookup = |address: &str| snapshot.routes.lookup(address.parse().unwrap());
     assert_eq!(lookup("198.51.100.7"), Some(FibEntry::Connected(CLIENTS)));
     let gateway = NextHop { link: CLIENTS, address: "198.51.100.254".parse().unwrap() };

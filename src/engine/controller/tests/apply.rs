@@ -50,9 +50,9 @@ fn apply(sandwich: &mut Sandwich, file: &str, in_use: Option<&InUse>) {
 
 /// For each firewall of the file its name, whether it is up toward every peer, and its falls.
 fn standing(snapshot: &Snapshot, config: &Config) -> Vec<(String, bool, u32)> {
-    let set = &snapshot.path_sets[snapshot.every_peer(config.firewalls[0].group, Family::V4).unwrap().index()];
+    let set = &snapshot.path_sets[snapshot.all_peers_path_set(config.firewalls[0].group, Family::V4).unwrap().index()];
     let members = snapshot.groups[set.group.index()].members.iter().enumerate();
-    members.map(|(slot, member)| (member.name.clone(), set.is_up(slot), set.falls(slot))).collect()
+    members.map(|(slot, member)| (member.name.clone(), set.is_up(slot), set.failure_count(slot))).collect()
 }
 
 #[test]
@@ -144,12 +144,12 @@ fn a_number_that_another_firewall_gets_is_told_to_the_workers() {
     apply(&mut sandwich, &with(&[(1, 1), (3, 1), (4, 1)], ""), Some(&InUse::default()));
     let snapshot = sandwich.engines[OUTER].snapshot();
     assert_eq!((snapshot.firewalls[1].name.as_str(), snapshot.generation), ("fw4", 2));
-    assert_eq!(snapshot.renewed.firewalls.get(&FirewallId(1)), Some(&2));
+    assert_eq!(snapshot.reused_ids.firewalls.get(&FirewallId(1)), Some(&2));
 
     let mut counters = Counters::default();
     counters.firewall(FirewallId(0)).packets = 5;
     counters.firewall(FirewallId(1)).packets = 7;
-    counters.follow_renewals(snapshot.generation, &snapshot.renewed);
+    counters.reset_reused_ids(snapshot.generation, &snapshot.reused_ids);
     assert_eq!((counters.firewalls[0].packets, counters.firewalls[1].packets), (5, 0));
 }
 
@@ -223,10 +223,10 @@ fn servers_keep_health_turn_stickiness_and_overrides_from_a_to_b_to_a() {
         destination: crate::flow::Endpoint { address: farm::VIP.into(), port: 80 },
     };
     let now = farm.now;
-    let chosen = |service: &Service, n: u8| service.choose(&client(n), now).map(|server| server.name.clone());
+    let chosen = |service: &Service, n: u8| service.choose_server(&client(n), now).map(|server| server.name.clone());
     let service = |farm: &Farm| farm.controller.snapshot().services.all()[0].clone();
     let first = chosen(&service(&farm), 1);
-    let ahead = |farm: &Farm| service(farm).foresee(&client(200), now).map(|server| server.name.clone());
+    let ahead = |farm: &Farm| service(farm).preview_server(&client(200), now).map(|server| server.name.clone());
     let next = ahead(&farm);
     let since = |farm: &Farm| farm.controller.services(&Counters::default(), farm.now)[0].servers.clone();
     let before = since(&farm);
@@ -252,14 +252,14 @@ fn a_removed_server_has_fallen_and_its_service_remembers_it_for_its_sessions() {
     b.servers[0].weight = 2;
     let mut farm = Farm::new(a);
     farm.wait(Duration::from_secs(3));
-    let falls = farm.controller.snapshot().services.all()[0].servers[1].falls;
+    let falls = farm.controller.snapshot().services.all()[0].servers[1].failure_counts;
 
     farm.controller.apply(b, None, farm.now).unwrap();
 
     let snapshot = farm.controller.snapshot();
     let service = &snapshot.services.all()[0];
     let (_, removed) = snapshot.services.server(service.id, crate::id::ServerId(1)).expect("sessions know it");
-    assert!(removed.is_removed && removed.up == [false; 2] && removed.falls[0] == falls[0] + 1);
+    assert!(removed.is_removed && removed.up == [false; 2] && removed.failure_counts[0] == falls[0] + 1);
     assert_eq!(farm.controller.services(&Counters::default(), farm.now)[0].servers.len(), 1, "it is not shown");
 }
 

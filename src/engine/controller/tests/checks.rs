@@ -309,7 +309,7 @@ fn a_tunnelled_check_asks_for_the_vips_inside_packets_to_the_server_of_whatever_
 fn an_operators_check_tells_every_frame() {
     let mut farm = Farm::new(web(1, check(ServiceCheckKind::Tcp)));
     farm.wait_ms(100);
-    let id = farm.controller.server_called("web", "s1").unwrap();
+    let id = farm.controller.find_server("web", "s1").unwrap();
 
     let requests = farm.controller.probe_server(id, farm.now);
     farm.wait_ms(100);

@@ -20,7 +20,7 @@ use crate::id::{DeviceId, LinkId, ServerId, ServiceId};
 use crate::time::{Duration, Instant};
 use crate::wire::arp::{Arp, Operation};
 use crate::wire::emit::{self, AddressPair, MacPair};
-use crate::wire::frame::{Frame, Payload, protocol, tcp_flags};
+use crate::wire::frame::{Frame, FrameKind, protocol, tcp_flags};
 use crate::wire::icmp::{Echo, EchoKind};
 use crate::wire::offload::Offload;
 use crate::wire::tcp::{self, Segment};
@@ -289,7 +289,7 @@ impl Farm {
                 match event {
                     Event::Publish(_) => {}
                     Event::Change(change) => self.events.push(change),
-                    Event::Checked(_) => {}
+                    Event::CheckEnded(_) => {}
                     Event::Exchange { request, result } => self.exchanges.push((request, result)),
                 }
             }
@@ -319,12 +319,12 @@ impl Farm {
             return;
         }
         let frame = Frame::parse(&mut bytes, &Offload::NONE).expect("the engine sends legal frames");
-        if frame.payload() != Payload::Ip || frame.is_to_group() {
+        if frame.kind() != FrameKind::Ip || frame.is_multicast_or_broadcast() {
             return;
         }
         if matches!(frame.protocol(), protocol::IPV4 | protocol::IPV6) {
             self.outer.push((frame.source(), frame.destination()));
-            let mut inner = tunnel::as_frame(frame.transport_bytes()).expect("an IP packet is inside");
+            let mut inner = tunnel::with_ethernet_header(frame.transport_bytes()).expect("an IP packet is inside");
             inner[..12].copy_from_slice(&frame.bytes()[..12]);
             self.deliver(inner);
             return;

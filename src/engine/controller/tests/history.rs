@@ -49,7 +49,7 @@ fn falls_failures_and_time_down_are_counted_of_server_check_and_service() {
     farm.wait_ms(2_500);
     let view = farm.view();
     assert_eq!((view.falls, view.downtime_ms, view.servers[0].falls), (0, 0, 0), "starting is no fall");
-    assert_eq!(view.servers[0].checks[0].last.as_ref().map(|last| last.words()).as_deref(), Some("connected"));
+    assert_eq!(view.servers[0].checks[0].last.as_ref().map(|last| last.describe()).as_deref(), Some("connected"));
 
     farm.behave(0, Behaviour::Refuses);
     farm.wait_ms(4_000);
@@ -58,7 +58,7 @@ fn falls_failures_and_time_down_are_counted_of_server_check_and_service() {
     assert_eq!((view.state.as_str(), view.falls, server.falls, check.falls, check.failures), ("down", 1, 1, 1, 4));
     assert_eq!((view.since_ms, view.downtime_ms), (server.since_ms, server.downtime_ms));
     assert!((2_000..3_000).contains(&view.downtime_ms), "{view:?}");
-    assert_eq!(check.last.as_ref().map(|last| last.words()).as_deref(), Some("failed: connection refused"));
+    assert_eq!(check.last.as_ref().map(|last| last.describe()).as_deref(), Some("failed: connection refused"));
 
     farm.behave(0, Behaviour::Answers(Vec::new()));
     farm.wait_ms(5_000);

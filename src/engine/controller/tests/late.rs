@@ -14,7 +14,7 @@ fn one_in_a_hundred_frames_lost_each_way_takes_nothing_down_in_ten_minutes() {
     assert!(sandwich.counter(OUTER, "probes_missed") > 500);
     for engine in [OUTER, INNER] {
         for set in &sandwich.engines[engine].snapshot().path_sets {
-            assert_eq!(set.falls, [0, 0]);
+            assert_eq!(set.failure_counts, [0, 0]);
         }
     }
 }
@@ -31,7 +31,7 @@ fn an_engine_that_stops_for_five_seconds_blames_nobody_and_sends_no_burst() {
 
     assert!(sandwich.counter(OUTER, "probes_sent") - before <= 4, "one a path");
     sandwich.run(3 * SECOND);
-    assert_eq!(every_peer(&sandwich, OUTER).falls, [0, 0]);
+    assert_eq!(every_peer(&sandwich, OUTER).failure_counts, [0, 0]);
     assert!(sandwich.changes(OUTER, "path", "perimeter/fw1 to inner ipv4").len() <= 1, "only its start");
     assert_eq!(sandwich.peer(OUTER).state, "up");
 }
@@ -60,7 +60,7 @@ fn misses_do_not_count_while_punts_are_refused() {
         run_with_punt_loss(&mut sandwich, Duration::from_millis(200));
     }
     for engine in [OUTER, INNER] {
-        assert_eq!(every_peer(&sandwich, engine).falls, [0, 0]);
+        assert_eq!(every_peer(&sandwich, engine).failure_counts, [0, 0]);
         assert!(sandwich.counter(engine, "probes_excused") > 50);
     }
 }
@@ -98,7 +98,7 @@ fn an_engine_that_stands_still_again_and_again_blames_nobody_and_finds_the_dead(
             44.. => Some([1, 0]),
             _ => None,
         };
-        let falls = every_peer(&sandwich, OUTER).falls;
+        let falls = every_peer(&sandwich, OUTER).failure_counts;
         assert!(expected.is_none_or(|expected| falls == expected), "turn {turn}: {falls:?}");
     }
 }

@@ -29,8 +29,8 @@ fn refuse(farm: &Farm, server: usize, clients: u8, times: usize) {
     let observed = snapshot.services.all()[0].servers[server].state.observed(Family::V4);
     for client in 0..clients {
         for _ in 0..times {
-            observed.opened([198, 51, 100, client].into(), farm.now);
-            observed.refused();
+            observed.record_opened([198, 51, 100, client].into(), farm.now);
+            observed.record_refused();
         }
     }
 }
@@ -48,7 +48,7 @@ fn a_server_that_refuses_clients_is_out_within_a_second_until_a_check_passes() {
     farm.wait_ms(200);
 
     assert_eq!(farm.up(), [false, true]);
-    let falls = farm.snapshot().services.all()[0].servers[0].falls;
+    let falls = farm.snapshot().services.all()[0].servers[0].failure_counts;
     assert_eq!(falls, [0, 0], "its sessions are not ended on the word of clients");
     let view = farm.view();
     let reason = "5 connections of clients in a row were refused; it takes no new sessions until a check passes";
@@ -102,7 +102,7 @@ fn a_server_that_leaves_clients_without_an_answer_is_out_within_a_second() {
         snapshot.services.all()[0].servers[0]
             .state
             .observed(Family::V4)
-            .opened([198, 51, 100, client].into(), farm.now);
+            .record_opened([198, 51, 100, client].into(), farm.now);
     }
     farm.wait_ms(450);
     assert_eq!(farm.up(), [true, true]);

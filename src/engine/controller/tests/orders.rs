@@ -32,20 +32,20 @@ fn why_by_whom_and_when_is_told_on_both_sides_and_who_still_holds_a_firewall() {
     // What is set to ready here stays held, and by whom is known.
     let now = sandwich.now;
     sandwich.engines[INNER].set_admin(None, "fw1", None, &Order::default(), now).unwrap();
-    let held = sandwich.engines[INNER].held_elsewhere(None, "fw1");
+    let held = sandwich.engines[INNER].stricter_orders_at_peers(None, "fw1");
     assert_eq!(
-        held.iter().map(view::OrderView::words).collect::<Vec<_>>(),
+        held.iter().map(view::OrderView::describe).collect::<Vec<_>>(),
         [format!("set at outer {here}: \"upgrade\"")]
     );
     assert_eq!(sandwich.firewall(INNER, 0).orders, held);
-    assert!(sandwich.engines[OUTER].held_elsewhere(None, "fw1").is_empty(), "it is held here");
+    assert!(sandwich.engines[OUTER].stricter_orders_at_peers(None, "fw1").is_empty(), "it is held here");
 
     let now = sandwich.now;
     for name in ["fw1", "fw2"] {
         sandwich.engines[OUTER].set_admin(None, name, None, &Order::default(), now).unwrap();
     }
     sandwich.run(Duration::from_millis(300));
-    assert!(sandwich.engines[INNER].held_elsewhere(None, "fw1").is_empty());
+    assert!(sandwich.engines[INNER].stricter_orders_at_peers(None, "fw1").is_empty());
     assert!([0, 1].iter().all(|firewall| sandwich.firewall(INNER, *firewall).orders.is_empty()));
 }
 
@@ -70,7 +70,7 @@ fn what_an_order_leaves_nobody_for_is_known_before_it_is_given() {
     let mut sandwich = started(2);
     let words = |sandwich: &Sandwich, name: &str, admin| {
         let found = sandwich.engines[OUTER].consequences_for_firewall(None, name, Some(admin)).unwrap();
-        found.into_iter().map(|one| (one.words, one.is_grave)).collect::<Vec<_>>()
+        found.into_iter().map(|one| (one.description, one.is_grave)).collect::<Vec<_>>()
     };
     assert_eq!(words(&sandwich, "fw1", AdminState::Maint), []);
     assert_eq!(words(&sandwich, "fw1", AdminState::Drain), []);
@@ -97,5 +97,5 @@ fn fewer_than_min_up_is_as_grave_as_none() {
     let sandwich = up(Sandwich::with(2, "min-up = 2", ""));
     let found = sandwich.engines[OUTER].consequences_for_firewall(None, "fw1", Some(AdminState::Maint)).unwrap();
     assert_eq!((found.len(), found[0].is_grave), (1, true));
-    assert_eq!(found[0].words, "group perimeter drops its flows, with 1 live and min-up 2 now");
+    assert_eq!(found[0].description, "group perimeter drops its flows, with 1 live and min-up 2 now");
 }

@@ -57,7 +57,7 @@ fn a_dead_firewall_is_out_on_both_sides_within_350_ms_and_the_others_do_not_fall
         sandwich.run(SECOND);
         for engine in [OUTER, INNER] {
             let set = every_peer(&sandwich, engine);
-            assert_eq!((set.up, set.falls.as_slice()), (0b110, &[1, 0, 0][..]));
+            assert_eq!((set.up, set.failure_counts.as_slice()), (0b110, &[1, 0, 0][..]));
         }
     }
 }
@@ -146,7 +146,7 @@ fn an_engine_that_loses_its_only_link_keeps_every_session_where_it_was() {
     let mut sandwich = started(2);
     sandwich.set_device(OUTER, false);
     let set = every_peer(&sandwich, OUTER);
-    assert_eq!((set.up, set.falls.as_slice()), (0, &[0, 0][..]));
+    assert_eq!((set.up, set.failure_counts.as_slice()), (0, &[0, 0][..]));
     assert_eq!(sandwich.peer(OUTER).state, "lost");
     assert_eq!(sandwich.peer(OUTER).reason.as_deref(), Some("the engine's own link to it is down"));
     sandwich.run(2 * SECOND);
@@ -157,7 +157,7 @@ fn an_engine_that_loses_its_only_link_keeps_every_session_where_it_was() {
 
     for engine in [OUTER, INNER] {
         let set = every_peer(&sandwich, engine);
-        assert_eq!((set.up, set.falls.as_slice()), (0b11, &[0, 0][..]));
+        assert_eq!((set.up, set.failure_counts.as_slice()), (0b11, &[0, 0][..]));
         assert_eq!(sandwich.peer(engine).state, "up");
         assert!(sandwich.alarms(engine).is_empty(), "{:?}", sandwich.alarms(engine));
     }

@@ -16,7 +16,7 @@ fn a_lost_peer_is_told_from_dead_firewalls_and_the_live_set_is_kept() {
         assert_eq!(sandwich.peer(engine).state, "lost");
         assert_eq!(sandwich.alarms(engine), ["peer_lost"]);
         let set = every_peer(&sandwich, engine);
-        assert_eq!((set.up, set.falls.as_slice()), (0b111, &[0, 0, 0][..]));
+        assert_eq!((set.up, set.failure_counts.as_slice()), (0b111, &[0, 0, 0][..]));
     }
 
     sandwich.cut([true; 2]);
@@ -24,7 +24,7 @@ fn a_lost_peer_is_told_from_dead_firewalls_and_the_live_set_is_kept() {
     for engine in [OUTER, INNER] {
         assert_eq!(sandwich.peer(engine).state, "up");
         assert!(sandwich.alarms(engine).is_empty());
-        assert_eq!(every_peer(&sandwich, engine).falls, [0, 0, 0]);
+        assert_eq!(every_peer(&sandwich, engine).failure_counts, [0, 0, 0]);
     }
 }
 
@@ -42,7 +42,7 @@ fn a_lost_peer_is_lost_again_and_not_down_when_its_firewalls_answer_again() {
     sandwich.run(2 * SECOND);
 
     let set = every_peer(&sandwich, OUTER);
-    assert_eq!((set.up, set.selectable, set.falls.as_slice()), (0b11, 0b11, &[1, 1][..]));
+    assert_eq!((set.up, set.selectable, set.failure_counts.as_slice()), (0b11, 0b11, &[1, 1][..]));
     assert_eq!((sandwich.peer(OUTER).state.as_str(), sandwich.alarms(OUTER)), ("lost", vec!["peer_lost".to_owned()]));
     sandwich.cut([true; 2]);
     sandwich.run(3 * SECOND);
@@ -158,7 +158,7 @@ fn a_restarted_engine_takes_nothing_down_at_its_peer() {
     let same = text(OUTER, 2, "a secret of both", "", "", "5-tuple");
     sandwich.restart(OUTER, &same, 12);
     sandwich.run(3 * SECOND);
-    assert_eq!(every_peer(&sandwich, INNER).falls, [0, 0]);
+    assert_eq!(every_peer(&sandwich, INNER).failure_counts, [0, 0]);
     assert_eq!((every_peer(&sandwich, OUTER).up, every_peer(&sandwich, INNER).up), (0b11, 0b11));
     assert_eq!(sandwich.counter(INNER, "probes_replayed"), 0);
 }

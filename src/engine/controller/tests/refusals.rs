@@ -15,7 +15,7 @@ fn who_is_refused_is_an_alarm_until_nobody_is_for_half_a_minute() {
         let alarms = sandwich.engines[OUTER].alarms(now).into_iter().filter(|alarm| alarm.kind == "source_refused");
         alarms.map(|alarm| (alarm.subject, alarm.reason)).collect::<Vec<_>>()
     };
-    let refusal = Refusal { why: OverLimit::Share, source, sessions: 57_344 };
+    let refusal = Refusal { reason: OverLimit::Share, source, sessions: 57_344 };
     let told = tell(&mut sandwich, vec![refusal]);
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].0, "source_share");

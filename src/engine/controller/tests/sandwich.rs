@@ -245,7 +245,7 @@ impl Sandwich {
                     self.epochs[engine] = snapshot.epoch;
                 }
                 Event::Change(change) => self.events.push((self.now, engine, change)),
-                Event::Checked(_) => {}
+                Event::CheckEnded(_) => {}
                 Event::Exchange { request, result } => self.exchanges.push((request, result)),
             }
         }

@@ -21,7 +21,7 @@ fn live(servers: usize) -> Farm {
 }
 
 fn falls(farm: &Farm, server: usize) -> u32 {
-    farm.snapshot().services.all()[0].servers[server].falls[0]
+    farm.snapshot().services.all()[0].servers[server].failure_counts[0]
 }
 
 fn order() -> Order {
@@ -73,7 +73,7 @@ fn a_drain_takes_no_new_sessions_and_falls_when_its_time_is_over() {
     set(&mut farm, "s1", ServerChange::Admin(Some(AdminState::Drain)));
     let snapshot = farm.snapshot();
     let server = &snapshot.services.all()[0].servers[0];
-    assert!(server.is_up(Family::V4) && !server.takes_new);
+    assert!(server.is_up(Family::V4) && !server.accepts_new_sessions);
 
     farm.wait_ms(29_999);
     assert_eq!((farm.up(), falls(&farm, 0)), (vec![true, true], 0));
@@ -94,7 +94,7 @@ fn a_service_in_maintenance_ends_all_its_servers() {
         (view.state.as_str(), view.servers[0].reason.as_deref()),
         ("maint", Some("service web set by anna: \"test\""))
     );
-    assert!(!farm.snapshot().services.all()[0].takes_new);
+    assert!(!farm.snapshot().services.all()[0].accepts_new_sessions);
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn the_last_server_that_takes_new_sessions_is_known() {
     farm.wait_ms(1_000);
     let words = |farm: &Farm, name: &str, change| {
         let found = farm.controller.consequences_for_server("web", name, change).unwrap();
-        found.into_iter().map(|one| (one.words, one.is_grave)).collect::<Vec<_>>()
+        found.into_iter().map(|one| (one.description, one.is_grave)).collect::<Vec<_>>()
     };
     let (drain, maint) = (ServerChange::Admin(Some(AdminState::Drain)), ServerChange::Admin(Some(AdminState::Maint)));
     assert_eq!(words(&farm, "s1", maint), []);
@@ -236,8 +236,8 @@ fn a_vip_in_the_links_subnet_is_answered_by_arp_and_nd_and_announced() {
     assert!(matches!(advertised, ndp::Ndp::Advertisement { target, .. } if target == vip6), "{advertised:?}");
 
     assert!(farm.announced.contains(&VIP), "a link that comes up tells of it");
-    assert!(!farm.snapshot().local.contains(&VIP.into()));
-    assert!(farm.snapshot().vips.contains(&VIP.into()));
+    assert!(!farm.snapshot().own_addresses.contains(&VIP.into()));
+    assert!(farm.snapshot().service_addresses.contains(&VIP.into()));
 }
 
 #[test]
@@ -264,7 +264,9 @@ fn an_address_that_stands_for_clients_is_answered_by_arp_and_has_no_open_port() 
     let answers = |sender| sent.iter().any(|sent| Arp::parse(&sent.bytes).is_ok_and(|arp| arp.sender == sender));
     assert!(answers(own));
 
-    assert!(farm.snapshot().vips.contains(&own.into()) && !farm.snapshot().local.contains(&own.into()));
+    assert!(
+        farm.snapshot().service_addresses.contains(&own.into()) && !farm.snapshot().own_addresses.contains(&own.into())
+    );
     let mut sent = farm.ask(syn_to(own.into(), 40_000));
     let frame = Frame::parse(&mut sent[0].bytes, &Offload::NONE).unwrap();
     assert_eq!((frame.source(), frame.tcp().unwrap().flags), (own.into(), tcp_flags::RST | tcp_flags::ACK));

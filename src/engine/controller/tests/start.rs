@@ -17,7 +17,7 @@ fn set_link(farm: &mut Farm, up: bool) {
 }
 
 fn falls(farm: &Farm) -> Vec<u32> {
-    farm.snapshot().services.all()[0].servers.iter().map(|server| server.falls[0]).collect()
+    farm.snapshot().services.all()[0].servers.iter().map(|server| server.failure_counts[0]).collect()
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn servers_that_were_up_a_moment_ago_are_up_at_once() {
     let mut before = Farm::new(patient(3));
     before.behave(1, Behaviour::Refuses);
     before.wait_ms(1_000);
-    let known = before.controller.known_servers();
+    let known = before.controller.persisted_servers();
     let names: Vec<_> = known.iter().map(|known| (known.server.as_str(), known.family.as_str(), known.port)).collect();
     assert_eq!(names, [("web/s1", "ipv4", 8080), ("web/s3", "ipv4", 8080)]);
 
@@ -94,14 +94,14 @@ fn servers_that_were_up_a_moment_ago_are_up_at_once() {
     moved.servers[2].addresses = vec![address(7)];
     let mut farm = Farm::new(moved);
     farm.behave(0, Behaviour::Silent);
-    assert_eq!(farm.controller.take_over(&known, farm.now), 1, "s3 is at another address");
+    assert_eq!(farm.controller.assume_up(&known, farm.now), 1, "s3 is at another address");
     assert_eq!(farm.up(), [true, false, false, false]);
     let snapshot = farm.snapshot();
     assert!(snapshot.services.all()[0].servers[0].is_up(Family::V4));
 
     farm.wait(Duration::from_millis(1_600));
     assert_eq!(farm.up(), [true, true, true, true], "one that was up before falls as any");
-    assert_eq!(farm.controller.take_over(&known, farm.now), 0, "checks know better");
+    assert_eq!(farm.controller.assume_up(&known, farm.now), 0, "checks know better");
     farm.wait_ms(1_500);
     assert_eq!((farm.up(), falls(&farm)), (vec![false, true, true, true], vec![1, 0, 0, 0]));
 }
@@ -110,11 +110,11 @@ fn servers_that_were_up_a_moment_ago_are_up_at_once() {
 fn the_number_of_verdicts_tells_that_what_is_known_has_changed() {
     let mut farm = Farm::new(patient(1));
     farm.wait_ms(500);
-    let (verdicts, known) = (farm.controller.verdict_number(), farm.controller.known_servers());
+    let (verdicts, known) = (farm.controller.persisted_servers_version(), farm.controller.persisted_servers());
     farm.wait_ms(5_000);
-    assert_eq!((farm.controller.verdict_number(), farm.controller.known_servers()), (verdicts, known));
+    assert_eq!((farm.controller.persisted_servers_version(), farm.controller.persisted_servers()), (verdicts, known));
 
     farm.behave(0, Behaviour::Refuses);
     farm.wait_ms(5_000);
-    assert!(farm.controller.verdict_number() > verdicts && farm.controller.known_servers().is_empty());
+    assert!(farm.controller.persisted_servers_version() > verdicts && farm.controller.persisted_servers().is_empty());
 }

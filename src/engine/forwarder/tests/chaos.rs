@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::lab::{At, Lab, nets};
+use super::bench::{ArrivesAt, ForwarderBench, nets};
 use super::packets::{Frame, ack, echo, fragments, icmp_error, syn, udp};
 use crate::engine::testbed::Side;
 use crate::engine::verdict::Verdict;
@@ -66,7 +66,7 @@ proptest! {
         frames in vec((vec(any::<u8>(), 0..200), 0u16..4, offload()), 1..40),
     ) {
         // The test forwarder asserts conservation when it is dropped.
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         for (bytes, device, offload) in frames {
             lab.put(0, DeviceId(device), Frame { bytes, vlan: None, offload });
         }
@@ -79,7 +79,7 @@ proptest! {
         mtu in prop_oneof![Just(1500u16), Just(576), Just(68), Just(30)],
         resolved in any::<bool>(),
     ) {
-        let mut lab = Lab::with(Side::Outer, 3, 2, 24);
+        let mut lab = ForwarderBench::with(Side::Outer, 3, 2, 24);
         lab.snapshot.groups[0].on_failure =
             [OnFailure::Reselect, OnFailure::Reset, OnFailure::Keep, OnFailure::Drop][policy];
         for link in &mut lab.snapshot.links {
@@ -90,8 +90,8 @@ proptest! {
         }
         for (frame, at, event, wait) in steps {
             let at = match at {
-                0 | 1 => At::Near,
-                firewall => At::Firewall(u16::from(firewall) - 2),
+                0 | 1 => ArrivesAt::Near,
+                firewall => ArrivesAt::Firewall(u16::from(firewall) - 2),
             };
             match event {
                 0..=2 => lab.set_up(event.into(), false),

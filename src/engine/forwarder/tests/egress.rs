@@ -5,7 +5,7 @@ use pnet_packet::ethernet::EthernetPacket;
 use pnet_packet::ipv4::Ipv4Packet;
 use pnet_packet::udp::{self as pnet_udp, UdpPacket};
 
-use super::lab::{At, Lab, nets, v4, v6};
+use super::bench::{ArrivesAt, ForwarderBench, nets, v4, v6};
 use super::packets::{Frame, read, syn, tcp_with, udp};
 use crate::engine::testbed::{self, Side, engine_mac, host_mac};
 use crate::engine::verdict::{DropReason, IcmpError, PuntReason, Verdict};
@@ -17,10 +17,10 @@ use crate::wire::vlan::VlanTag;
 #[test]
 fn only_hardware_addresses_and_ttl_change_on_the_way() {
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         let sent = tcp_with(net.client, net.server, ACK, 1, 2, b"payload").dont_fragment();
 
-        let left = lab.deliver(At::Near, sent.clone());
+        let left = lab.deliver(ArrivesAt::Near, sent.clone());
 
         let mut expected = sent.clone().ttl(63).bytes;
         expected[..12].copy_from_slice(&left.bytes[..12]);
@@ -31,36 +31,36 @@ fn only_hardware_addresses_and_ttl_change_on_the_way() {
 #[test]
 fn padding_stays_behind() {
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         let mut frame = syn(net.client, net.server);
         let length = frame.bytes.len();
         frame.bytes.extend([0xee; 40]);
 
-        assert_eq!(lab.deliver(At::Near, frame).bytes.len(), length);
+        assert_eq!(lab.deliver(ArrivesAt::Near, frame).bytes.len(), length);
     }
 }
 
 #[test]
 fn the_egress_tag_is_that_of_the_link_with_the_priority_of_the_packet() {
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         lab.snapshot.devices[0].tagged = vec![(10, LinkId(0))];
         lab.snapshot.links[0].vlan = Some(10);
         lab.snapshot.links[1].vlan = Some(20);
         let tagged = Frame { vlan: Some(VlanTag { tpid: 0x8100, tci: 0x600a }), ..syn(net.client, net.server) };
 
-        assert_eq!(lab.deliver(At::Near, tagged).vlan, Some(VlanTag { tpid: 0x8100, tci: 0x6014 }));
+        assert_eq!(lab.deliver(ArrivesAt::Near, tagged).vlan, Some(VlanTag { tpid: 0x8100, tci: 0x6014 }));
     }
 }
 
 #[test]
 fn a_packet_that_leaves_by_the_link_it_came_by_is_a_hairpin() {
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         let mut other = net.client;
         other.set_ip(net.router);
 
-        let answer = lab.deliver(At::Near, syn(net.client, other));
+        let answer = lab.deliver(ArrivesAt::Near, syn(net.client, other));
 
         assert_eq!(answer.verdict, Verdict::Hairpin(LinkId(0)));
         assert_eq!(read(&answer.bytes).destination_mac, host_mac(Side::Outer));
@@ -72,11 +72,11 @@ fn a_packet_that_leaves_by_the_link_it_came_by_is_a_hairpin() {
 #[test]
 fn an_unresolved_neighbour_is_waited_for_with_the_finished_frame() {
     for net in nets() {
-        let mut lab = Lab::inner(2);
+        let mut lab = ForwarderBench::inner(2);
         lab.snapshot.neighbors.remove(&(LinkId(1), net.server.ip()));
         lab.snapshot.links[1].vlan = Some(30);
 
-        let answer = lab.deliver(At::Firewall(0), syn(net.client, net.server));
+        let answer = lab.deliver(ArrivesAt::Firewall(0), syn(net.client, net.server));
 
         assert_eq!(answer.verdict, Verdict::Punted);
         lab.assert_moved([("received", 1), ("punted", 1), ("sessions_created", 1), ("pin_learned", 1)]);
@@ -92,10 +92,10 @@ fn an_unresolved_neighbour_is_waited_for_with_the_finished_frame() {
 #[test]
 fn a_link_without_carrier_takes_nothing() {
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         lab.snapshot.links[1].up = false;
 
-        let answer = lab.deliver(At::Near, syn(net.client, net.server));
+        let answer = lab.deliver(ArrivesAt::Near, syn(net.client, net.server));
 
         assert_eq!(answer.verdict, Verdict::Dropped(DropReason::LinkDown));
         assert_eq!(lab.counters().drops_for(DropReason::LinkDown), 1);
@@ -105,11 +105,11 @@ fn a_link_without_carrier_takes_nothing() {
 #[test]
 fn what_does_not_fit_and_must_not_be_cut_is_dropped_and_told_the_mtu() {
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         lab.snapshot.links[1].mtu = 1400;
         let frame = udp(net.client, net.server, 1400).dont_fragment();
 
-        let answer = lab.deliver(At::Near, frame.clone());
+        let answer = lab.deliver(ArrivesAt::Near, frame.clone());
 
         assert_eq!(answer.verdict, Verdict::Dropped(DropReason::TooBig));
         assert_eq!(answer.bytes[12..], frame.bytes[12..]);
@@ -122,7 +122,7 @@ fn what_does_not_fit_and_must_not_be_cut_is_dropped_and_told_the_mtu() {
 #[test]
 fn ipv4_without_df_is_cut_and_its_pieces_are_the_datagram() {
     let net = v4();
-    let mut lab = Lab::outer(2);
+    let mut lab = ForwarderBench::outer(2);
     lab.snapshot.links[1].mtu = 600;
     lab.snapshot.links[1].vlan = Some(20);
     let mut frame = udp(net.client, net.server, 1400);
@@ -132,7 +132,7 @@ fn ipv4_without_df_is_cut_and_its_pieces_are_the_datagram() {
     frame.bytes[40..42].copy_from_slice(&pseudo.to_be_bytes());
     frame.offload = Offload { partial: Some(PartialChecksum { start: 34, offset: 6 }), ..Offload::NONE };
 
-    let answer = lab.deliver(At::Near, frame);
+    let answer = lab.deliver(ArrivesAt::Near, frame);
 
     assert_eq!(answer.verdict, Verdict::Replaced);
     lab.assert_moved([("received", 1), ("forwarded", 1), ("sessions_created", 1), ("pin_hashed", 1)]);
@@ -156,11 +156,11 @@ fn ipv4_without_df_is_cut_and_its_pieces_are_the_datagram() {
 #[test]
 fn pieces_wait_for_an_unresolved_neighbour_one_by_one() {
     let net = v4();
-    let mut lab = Lab::inner(2);
+    let mut lab = ForwarderBench::inner(2);
     lab.snapshot.links[1].mtu = 600;
     lab.snapshot.neighbors.remove(&(LinkId(1), net.server.ip()));
 
-    let answer = lab.deliver(At::Firewall(0), udp(net.client, net.server, 1400));
+    let answer = lab.deliver(ArrivesAt::Firewall(0), udp(net.client, net.server, 1400));
 
     assert_eq!(answer.verdict, Verdict::Punted);
     lab.assert_moved([("received", 1), ("punted", 1), ("sessions_created", 1), ("pin_learned", 1)]);
@@ -171,11 +171,11 @@ fn pieces_wait_for_an_unresolved_neighbour_one_by_one() {
 #[test]
 fn pieces_without_room_in_the_queue_are_a_counted_drop() {
     let net = v4();
-    let mut lab = Lab::outer(2);
+    let mut lab = ForwarderBench::outer(2);
     lab.snapshot.links[1].mtu = 68;
     let mut dropped = 0;
     while dropped == 0 {
-        match lab.deliver(At::Near, udp(net.client, net.server, 1400)).verdict {
+        match lab.deliver(ArrivesAt::Near, udp(net.client, net.server, 1400)).verdict {
             Verdict::Replaced => {}
             Verdict::Dropped(DropReason::TransmitQueueFull) => dropped += 1,
             other => panic!("{other:?}"),
@@ -183,11 +183,11 @@ fn pieces_without_room_in_the_queue_are_a_counted_drop() {
     }
     let waiting = lab.transmits().len();
     assert!(waiting <= crate::engine::Forwarder::TRANSMITS_MAX && waiting > 4000, "{waiting}");
-    assert_eq!(lab.deliver(At::Near, udp(net.client, net.server, 1400)).verdict, Verdict::Replaced);
+    assert_eq!(lab.deliver(ArrivesAt::Near, udp(net.client, net.server, 1400)).verdict, Verdict::Replaced);
 }
 
 /// A GSO frame with 20,000 bytes of payload in segments of `size`.
-fn super_frame(net: super::lab::Net, kind: GsoKind, size: u16) -> Frame {
+fn super_frame(net: super::bench::Net, kind: GsoKind, size: u16) -> Frame {
     let mut frame = match kind {
         GsoKind::Tcp4 | GsoKind::Tcp6 => tcp_with(net.client, net.server, ACK, 1, 2, &[7; 20_000]),
         GsoKind::UdpSegments | GsoKind::UdpFragments => udp(net.client, net.server, 20_000),
@@ -211,13 +211,13 @@ fn a_super_frame_is_judged_by_its_segments() {
         let tcp = if net.client.is_ipv4() { GsoKind::Tcp4 } else { GsoKind::Tcp6 };
         let header = if net.client.is_ipv4() { 20 } else { 40 };
         for (kind, headers) in [(tcp, header + 20), (GsoKind::UdpSegments, header + 8)] {
-            let mut lab = Lab::outer(2);
+            let mut lab = ForwarderBench::outer(2);
             let fits = super_frame(net, kind, 1500 - headers).dont_fragment();
-            let answer = lab.deliver(At::Near, fits.clone());
+            let answer = lab.deliver(ArrivesAt::Near, fits.clone());
             assert_eq!((answer.verdict, answer.offload), (Verdict::Forward(LinkId(1)), fits.offload));
 
             let exceeds = super_frame(net, kind, 1501 - headers).dont_fragment();
-            let answer = lab.deliver(At::Near, exceeds);
+            let answer = lab.deliver(ArrivesAt::Near, exceeds);
             assert_eq!(answer.verdict, Verdict::Dropped(DropReason::TooBig), "{kind:?}");
             assert_eq!(lab.punts.taken[0].reason, PuntReason::IcmpError(IcmpError::TooBig { mtu: 1500 }));
         }
@@ -227,10 +227,10 @@ fn a_super_frame_is_judged_by_its_segments() {
 #[test]
 fn tcp_segments_without_df_are_made_smaller() {
     let net = v4();
-    let mut lab = Lab::outer(2);
+    let mut lab = ForwarderBench::outer(2);
     lab.snapshot.links[1].mtu = 1400;
 
-    let answer = lab.deliver(At::Near, super_frame(net, GsoKind::Tcp4, 1460));
+    let answer = lab.deliver(ArrivesAt::Near, super_frame(net, GsoKind::Tcp4, 1460));
 
     assert_eq!(answer.verdict, Verdict::Forward(LinkId(1)));
     assert_eq!(answer.offload.gso.map(|gso| gso.size), Some(1360));
@@ -238,17 +238,17 @@ fn tcp_segments_without_df_are_made_smaller() {
 
 #[test]
 fn a_datagram_left_to_be_fragmented_by_the_device_is_cut_here_if_its_fragments_do_not_fit() {
-    let mut lab = Lab::outer(2);
-    let answer = lab.deliver(At::Near, super_frame(v4(), GsoKind::UdpFragments, 1480));
+    let mut lab = ForwarderBench::outer(2);
+    let answer = lab.deliver(ArrivesAt::Near, super_frame(v4(), GsoKind::UdpFragments, 1480));
     assert_eq!(answer.verdict, Verdict::Forward(LinkId(1)));
 
     lab.snapshot.links[1].mtu = 1400;
-    let answer = lab.deliver(At::Near, super_frame(v4(), GsoKind::UdpFragments, 1480));
+    let answer = lab.deliver(ArrivesAt::Near, super_frame(v4(), GsoKind::UdpFragments, 1480));
     assert_eq!(answer.verdict, Verdict::Replaced);
     assert!(lab.transmits().iter().all(|piece| piece.bytes.len() <= 1414));
 
-    let mut lab = Lab::outer(2);
+    let mut lab = ForwarderBench::outer(2);
     lab.snapshot.links[1].mtu = 1400;
-    let answer = lab.deliver(At::Near, super_frame(v6(), GsoKind::UdpFragments, 1448));
+    let answer = lab.deliver(ArrivesAt::Near, super_frame(v6(), GsoKind::UdpFragments, 1448));
     assert_eq!(answer.verdict, Verdict::Dropped(DropReason::TooBig));
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::lab::{Answer, At, Lab};
+use super::bench::{ArrivesAt, ForwarderBench, FrameResult};
 use super::packets::{self, Frame, ack, echo, ip, syn, syn_ack, udp};
 use super::services::{Web, farms};
 use crate::engine::Verdict;
@@ -77,7 +77,7 @@ fn talk(index: u16, dice: &mut Dice) -> Talk {
     }
 }
 
-fn ask(lab: &Lab, flow: &FlowKey) -> ExplainView {
+fn ask(lab: &ForwarderBench, flow: &FlowKey) -> ExplainView {
     explain("engine", &lab.snapshot, &lab.table, flow, None, lab.now)
 }
 
@@ -88,7 +88,7 @@ fn flow_of(bytes: &[u8]) -> FlowKey {
 
 /// Asserts that the packet left as `explain` said: link, next hop, addresses and ports.
 #[track_caller]
-fn assert_did(lab: &Lab, told: &ExplainView, did: &Answer) {
+fn assert_did(lab: &ForwarderBench, told: &ExplainView, did: &FrameResult) {
     let (Verdict::Forward(link) | Verdict::Hairpin(link)) = did.verdict else { panic!("{did:?}, told {told:#?}") };
     let egress = told.egress.as_ref().unwrap_or_else(|| panic!("{told:#?}"));
     assert_eq!(told.drop, None);
@@ -96,13 +96,13 @@ fn assert_did(lab: &Lab, told: &ExplainView, did: &Answer) {
     let station = MacAddr(did.bytes[..6].try_into().unwrap());
     assert_eq!(egress.mac, Some(station.to_string()), "{told:#?}");
     let leaves_as = told.translation.as_ref().unwrap_or(&told.flow);
-    assert_eq!(*leaves_as, text::show(&flow_of(&did.bytes)), "{told:#?}");
+    assert_eq!(*leaves_as, text::format(&flow_of(&did.bytes)), "{told:#?}");
 }
 
 #[test]
 fn a_thousand_flows_do_what_was_explained_on_both_engines_before_and_after() {
     let mut dice = Dice(20_260_917);
-    let mut outer = Lab::with(Side::Outer, 3, 1, 2048);
+    let mut outer = ForwarderBench::with(Side::Outer, 3, 1, 2048);
     let mut inner = Web::new(&[3, 2, 1]);
     let mut taken = [0; 3];
     let mut served = 0;
@@ -111,7 +111,7 @@ fn a_thousand_flows_do_what_was_explained_on_both_engines_before_and_after() {
 
         let told = ask(&outer, &flow);
         assert_eq!((told.decided_by.as_str(), told.session.is_none()), ("hash", true), "{told:#?}");
-        let did = outer.deliver(At::Near, request.clone());
+        let did = outer.deliver(ArrivesAt::Near, request.clone());
         assert_did(&outer, &told, &did);
         let firewall = outer.firewall_of(&did).unwrap();
         taken[usize::from(firewall)] += 1;
@@ -124,7 +124,7 @@ fn a_thousand_flows_do_what_was_explained_on_both_engines_before_and_after() {
         // The peer engine expects the packet from the same firewall, although nobody told it.
         let told = ask(&inner.lab, &flow);
         assert_eq!((&told.from, &told.firewall), (&place, &name), "{told:#?}");
-        let did = inner.lab.deliver(At::Firewall(firewall), request);
+        let did = inner.lab.deliver(ArrivesAt::Firewall(firewall), request);
         assert_did(&inner.lab, &told, &did);
         served += u32::from(told.server.is_some());
         let again = ask(&inner.lab, &flow);
@@ -134,7 +134,7 @@ fn a_thousand_flows_do_what_was_explained_on_both_engines_before_and_after() {
         // The way back: from the server, then from the firewall.
         let seen = flow_of(&did.bytes).reversed();
         let told = ask(&inner.lab, &seen);
-        let did = inner.lab.deliver(At::Near, reply(&seen));
+        let did = inner.lab.deliver(ArrivesAt::Near, reply(&seen));
         assert_did(&inner.lab, &told, &did);
         assert_eq!(
             (told.decided_by.as_str(), &told.firewall, inner.lab.firewall_of(&did)),
@@ -144,7 +144,7 @@ fn a_thousand_flows_do_what_was_explained_on_both_engines_before_and_after() {
         assert_eq!(back, flow.reversed());
         let told = ask(&outer, &back);
         assert_eq!((&told.from, told.decided_by.as_str()), (&place, "session"));
-        let did = outer.deliver(At::Firewall(firewall), reply(&back));
+        let did = outer.deliver(ArrivesAt::Firewall(firewall), reply(&back));
         assert_did(&outer, &told, &did);
     }
     assert!(taken.iter().all(|flows| *flows > 250), "{taken:?}");
@@ -156,7 +156,7 @@ fn what_would_happen_if_the_firewall_died_is_what_happens_when_it_dies() {
     let mut dice = Dice(1);
     for index in 0..100 {
         let Talk { flow, request, .. } = talk(index, &mut dice);
-        let mut lab = Lab::outer(3);
+        let mut lab = ForwarderBench::outer(3);
         let before = ask(&lab, &flow);
         let [foreseen] = before.what_if.as_slice() else { panic!("{before:#?}") };
         assert_eq!((foreseen.kind.as_str(), foreseen.session.as_deref()), ("firewall", None));
@@ -171,7 +171,7 @@ fn what_would_happen_if_the_firewall_died_is_what_happens_when_it_dies() {
         assert_eq!((live.session.as_deref(), live.on_failure.as_str()), (Some("moves"), "reselect"));
         assert_eq!((&live.firewall, &foreseen.firewall), (&next, &next));
     }
-    let mut lab = Lab::outer(1);
+    let mut lab = ForwarderBench::outer(1);
     let flow = text::parse("udp 198.51.100.7:1 203.0.113.80:2").unwrap();
     assert_eq!(ask(&lab, &flow).what_if[0].drop.as_deref(), Some("drop_no_path_up"));
     lab.set_up(0, false);
@@ -189,15 +189,15 @@ fn what_on_failure_does_to_a_session_is_foreseen() {
         (OnFailure::Drop, "dropped"),
         (OnFailure::Reset, "reset"),
     ] {
-        let mut lab = Lab::outer(3);
+        let mut lab = ForwarderBench::outer(3);
         lab.snapshot.groups[0].on_failure = on_failure;
         let firewall = lab.send(syn(client, server));
-        lab.deliver(At::Firewall(firewall), syn_ack(server, client));
+        lab.deliver(ArrivesAt::Firewall(firewall), syn_ack(server, client));
         lab.send(ack(client, server));
 
         let foreseen = ask(&lab, &flow).what_if.remove(0);
         lab.set_up(firewall, false);
-        let did = lab.deliver(At::Near, ack(client, server));
+        let did = lab.deliver(ArrivesAt::Near, ack(client, server));
 
         assert_eq!((foreseen.session.as_deref(), foreseen.on_failure.as_str()), (Some(session), on_failure.name()));
         let taken = lab.firewall_of(&did).map(|number| format!("fw{}", number + 1));
@@ -215,8 +215,8 @@ fn what_would_happen_if_the_server_died_is_what_happens_when_it_dies() {
         let mut web = Web::new(&[1, 1]);
         let [tcp, udp_flow] =
             ["tcp", "udp"].map(|protocol| text::parse(&format!("{protocol} {} {}", farm.client, farm.vip)).unwrap());
-        web.lab.deliver(At::Firewall(0), syn(farm.client, farm.vip));
-        web.lab.deliver(At::Firewall(0), udp(farm.client, farm.vip, 10));
+        web.lab.deliver(ArrivesAt::Firewall(0), syn(farm.client, farm.vip));
+        web.lab.deliver(ArrivesAt::Firewall(0), udp(farm.client, farm.vip, 10));
         let of = |web: &Web, flow| ask(&web.lab, flow).what_if.into_iter().find(|one| one.kind == "server").unwrap();
         let (reset, moved) = (of(&web, &tcp), of(&web, &udp_flow));
         assert_eq!((reset.name.as_str(), reset.session.as_deref()), ("web/s1", Some("reset")));
@@ -224,11 +224,11 @@ fn what_would_happen_if_the_server_died_is_what_happens_when_it_dies() {
         assert_eq!((reset.server.as_deref(), moved.server.as_deref()), (Some("s2"), Some("s1")));
 
         web.fell(1);
-        let did = web.lab.deliver(At::Firewall(0), udp(farm.client, farm.vip, 10));
+        let did = web.lab.deliver(ArrivesAt::Firewall(0), udp(farm.client, farm.vip, 10));
         assert_eq!(packets::read(&did.bytes).destination, farm.server(0).ip());
         web.change(|service| service.servers[1].up = [true, true]);
         web.fell(0);
-        let did = web.lab.deliver(At::Firewall(0), ack(farm.client, farm.vip));
+        let did = web.lab.deliver(ArrivesAt::Firewall(0), ack(farm.client, farm.vip));
         // The search may have ended the session before the packet, which then belongs to none.
         assert!(matches!(did.verdict, Verdict::Dropped(_) | Verdict::Punted), "{did:?}");
         assert!(!web.lab.transmits().is_empty(), "both ends are told");

@@ -1,6 +1,6 @@
 //! Firewalls that fail, tables that are full, workers that share sessions.
 
-use super::lab::{At, Lab, Net, nets};
+use super::bench::{ArrivesAt, ForwarderBench, Net, nets};
 use super::packets::{ack, fin, fin_back, read, rst, rst_back, syn, syn_ack, tcp_with, udp};
 use crate::engine::testbed::{Side, host_mac};
 use crate::engine::verdict::{DropReason, Verdict};
@@ -10,20 +10,20 @@ use crate::path::{AdminState, OnFailure};
 use crate::time::Duration;
 
 /// An engine with an established connection through a firewall.
-fn established(side: Side, net: &Net, on_failure: OnFailure) -> (Lab, u16) {
-    let mut lab = Lab::new(side, 3);
+fn established(side: Side, net: &Net, on_failure: OnFailure) -> (ForwarderBench, u16) {
+    let mut lab = ForwarderBench::new(side, 3);
     lab.snapshot.groups[0].on_failure = on_failure;
     let firewall = match side {
         Side::Outer => {
             let firewall = lab.send(syn(net.client, net.server));
-            lab.deliver(At::Firewall(firewall), syn_ack(net.server, net.client));
+            lab.deliver(ArrivesAt::Firewall(firewall), syn_ack(net.server, net.client));
             assert_eq!(lab.send(tcp_with(net.client, net.server, 0x18, 1000, 2000, b"hello")), firewall);
             firewall
         }
         Side::Inner => {
-            lab.deliver(At::Firewall(1), syn(net.client, net.server));
+            lab.deliver(ArrivesAt::Firewall(1), syn(net.client, net.server));
             assert_eq!(lab.send(syn_ack(net.server, net.client)), 1);
-            lab.deliver(At::Firewall(1), tcp_with(net.client, net.server, 0x18, 1000, 2000, b"hello"));
+            lab.deliver(ArrivesAt::Firewall(1), tcp_with(net.client, net.server, 0x18, 1000, 2000, b"hello"));
             1
         }
     };
@@ -43,7 +43,7 @@ fn sessions_of_a_dead_firewall_are_reselected_once_and_do_not_return() {
         assert_eq!(counters.pin_changes(crate::path::pinning::PinChange::Reselected), 1);
         assert_eq!(counters.firewalls[usize::from(dead)].sessions, 0);
         assert_eq!(counters.firewalls[usize::from(taken)].sessions, 1);
-        lab.deliver(At::Firewall(taken), ack(net.server, net.client));
+        lab.deliver(ArrivesAt::Firewall(taken), ack(net.server, net.client));
         lab.set_up(dead, true);
         assert_eq!(lab.send(ack(net.client, net.server)), taken);
     }
@@ -89,7 +89,7 @@ fn a_packet_that_comes_before_the_sweep_is_answered_at_once() {
         lab.set_up(dead, false);
         lab.snapshot.epoch -= 1;
 
-        let answer = lab.deliver(At::Near, ack(net.client, net.server));
+        let answer = lab.deliver(ArrivesAt::Near, ack(net.client, net.server));
 
         assert_eq!(answer.verdict, Verdict::Dropped(DropReason::FirewallFailed));
         assert_eq!(lab.transmits().len(), 1);
@@ -100,14 +100,14 @@ fn a_packet_that_comes_before_the_sweep_is_answered_at_once() {
 #[test]
 fn the_sweep_goes_in_bounded_steps_and_reaches_every_session() {
     let [net, _] = nets();
-    let mut lab = Lab::with(Side::Outer, 1, 1, 5000);
+    let mut lab = ForwarderBench::with(Side::Outer, 1, 1, 5000);
     lab.snapshot.groups[0].on_failure = OnFailure::Reset;
     lab.wait(Duration::ZERO);
     for port in 1..=1000 {
         let mut client = net.client;
         client.set_port(port);
         lab.send(ack(client, net.server));
-        lab.deliver(At::Firewall(0), ack(net.server, client));
+        lab.deliver(ArrivesAt::Firewall(0), ack(net.server, client));
     }
     lab.set_up(0, false);
 
@@ -125,7 +125,7 @@ fn the_sweep_goes_in_bounded_steps_and_reaches_every_session() {
 #[test]
 fn a_half_open_connection_is_not_reset_but_tried_again() {
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         lab.snapshot.groups[0].on_failure = OnFailure::Reset;
         let dead = lab.send(syn(net.client, net.server));
         lab.set_up(dead, false);
@@ -140,10 +140,10 @@ fn a_half_open_connection_is_not_reset_but_tried_again() {
 #[test]
 fn reset_reselects_what_is_not_tcp() {
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         lab.snapshot.groups[0].on_failure = OnFailure::Reset;
         let dead = lab.send(udp(net.client, net.server, 10));
-        lab.deliver(At::Firewall(dead), udp(net.server, net.client, 10));
+        lab.deliver(ArrivesAt::Firewall(dead), udp(net.server, net.client, 10));
         lab.set_up(dead, false);
         lab.wait(Duration::from_millis(10));
 
@@ -158,7 +158,7 @@ fn drop_drops_a_session_until_a_syn_opens_it_anew() {
         let (mut lab, dead) = established(Side::Outer, &net, OnFailure::Drop);
         lab.set_up(dead, false);
         for _ in 0..3 {
-            let answer = lab.deliver(At::Near, ack(net.client, net.server));
+            let answer = lab.deliver(ArrivesAt::Near, ack(net.client, net.server));
             assert_eq!(answer.verdict, Verdict::Dropped(DropReason::FirewallFailed));
             lab.wait(Duration::from_secs(1));
         }
@@ -199,7 +199,7 @@ fn a_drain_deadline_and_maintenance_act_as_a_fall() {
 #[test]
 fn idle_sessions_are_forgotten() {
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         lab.send(udp(net.client, net.server, 10));
         lab.wait(Duration::from_secs(60));
         assert_eq!(lab.sessions().len(), 1);
@@ -217,7 +217,7 @@ fn the_end_of_a_session_is_told_with_its_reason() {
     let end_by = |frames: &[super::packets::Frame]| {
         let (mut lab, firewall) = established(Side::Outer, &net, OnFailure::Reselect);
         for frame in frames {
-            lab.deliver(At::Firewall(firewall), frame.clone());
+            lab.deliver(ArrivesAt::Firewall(firewall), frame.clone());
         }
         lab.wait(Duration::from_secs(3 * 3600));
         lab.told.reasons()
@@ -225,7 +225,7 @@ fn the_end_of_a_session_is_told_with_its_reason() {
     let client_is_done = || {
         let (mut lab, firewall) = established(Side::Outer, &net, OnFailure::Reselect);
         lab.send(fin(net.client, net.server));
-        lab.deliver(At::Firewall(firewall), fin_back(net.server, net.client));
+        lab.deliver(ArrivesAt::Firewall(firewall), fin_back(net.server, net.client));
         lab.wait(Duration::from_secs(300));
         lab.told.reasons()
     };
@@ -249,8 +249,8 @@ fn the_end_of_a_session_is_told_with_its_reason() {
 #[test]
 fn a_full_table_forwards_by_hash_and_stays_symmetric() {
     for net in nets() {
-        let mut outer = Lab::with(Side::Outer, 4, 1, 16);
-        let mut inner = Lab::inner(4);
+        let mut outer = ForwarderBench::with(Side::Outer, 4, 1, 16);
+        let mut inner = ForwarderBench::inner(4);
         let client = |port| {
             let mut client = net.client;
             client.set_port(port);
@@ -259,7 +259,7 @@ fn a_full_table_forwards_by_hash_and_stays_symmetric() {
         // Established sessions, which are not evicted for new sessions that the hash serves as well.
         for port in 1..=16 {
             let firewall = outer.send(udp(client(port), net.server, 10));
-            outer.deliver(At::Firewall(firewall), udp(net.server, client(port), 10));
+            outer.deliver(ArrivesAt::Firewall(firewall), udp(net.server, client(port), 10));
         }
         for port in 100..200 {
             let firewall = outer.send(udp(client(port), net.server, 10));
@@ -274,7 +274,7 @@ fn a_full_table_forwards_by_hash_and_stays_symmetric() {
 #[test]
 fn a_learned_flow_off_its_hash_takes_the_place_of_a_harmless_session() {
     for net in nets() {
-        let mut lab = Lab::with(Side::Inner, 4, 1, 16);
+        let mut lab = ForwarderBench::with(Side::Inner, 4, 1, 16);
         let client = |port| {
             let mut client = net.client;
             client.set_port(port);
@@ -282,13 +282,13 @@ fn a_learned_flow_off_its_hash_takes_the_place_of_a_harmless_session() {
         };
         for port in 1..=16 {
             let hashed = lab.send(udp(net.server, client(port), 10));
-            lab.deliver(At::Firewall(hashed), udp(client(port), net.server, 10));
+            lab.deliver(ArrivesAt::Firewall(hashed), udp(client(port), net.server, 10));
         }
         assert_eq!(lab.table.len(), 16);
 
-        let hashed = Lab::inner(4).send(udp(net.server, client(99), 10));
+        let hashed = ForwarderBench::inner(4).send(udp(net.server, client(99), 10));
         let other = (hashed + 1) % 4;
-        lab.deliver(At::Firewall(other), udp(client(99), net.server, 10));
+        lab.deliver(ArrivesAt::Firewall(other), udp(client(99), net.server, 10));
 
         assert_eq!(lab.send(udp(net.server, client(99), 10)), other);
         let counters = lab.counters();
@@ -299,7 +299,7 @@ fn a_learned_flow_off_its_hash_takes_the_place_of_a_harmless_session() {
 #[test]
 fn a_flood_of_half_open_sessions_breaks_no_established_one() {
     for net in nets() {
-        let mut lab = Lab::with(Side::Outer, 4, 1, 64);
+        let mut lab = ForwarderBench::with(Side::Outer, 4, 1, 64);
         let client = |port| {
             let mut client = net.client;
             client.set_port(port);
@@ -309,9 +309,9 @@ fn a_flood_of_half_open_sessions_breaks_no_established_one() {
             .map(|port| {
                 let firewall = lab.send(syn(client(port), net.server));
                 let other = (firewall + 1) % 4;
-                lab.deliver(At::Firewall(other), syn_ack(net.server, client(port)));
+                lab.deliver(ArrivesAt::Firewall(other), syn_ack(net.server, client(port)));
                 lab.send(ack(client(port), net.server));
-                lab.deliver(At::Firewall(other), ack(net.server, client(port)));
+                lab.deliver(ArrivesAt::Firewall(other), ack(net.server, client(port)));
                 other
             })
             .collect();
@@ -327,17 +327,17 @@ fn a_flood_of_half_open_sessions_breaks_no_established_one() {
 #[test]
 fn two_workers_share_sessions() {
     for net in nets() {
-        let mut lab = Lab::with(Side::Inner, 4, 2, 64);
-        lab.deliver_to(0, At::Firewall(3), syn(net.client, net.server));
+        let mut lab = ForwarderBench::with(Side::Inner, 4, 2, 64);
+        lab.deliver_to(0, ArrivesAt::Firewall(3), syn(net.client, net.server));
 
-        let reply = lab.deliver_to(1, At::Near, syn_ack(net.server, net.client));
+        let reply = lab.deliver_to(1, ArrivesAt::Near, syn_ack(net.server, net.client));
         assert_eq!(lab.firewall_of(&reply), Some(3));
         // The other worker moves the session: only the sum of the gauge is right.
-        let other = lab.deliver_to(1, At::Firewall(2), ack(net.client, net.server));
+        let other = lab.deliver_to(1, ArrivesAt::Firewall(2), ack(net.client, net.server));
         assert_eq!(other.verdict, Verdict::Forward(LinkId(1)));
         lab.set_up(3, false);
-        lab.deliver_to(1, At::Firewall(2), ack(net.client, net.server));
-        let reply = lab.deliver_to(0, At::Near, ack(net.server, net.client));
+        lab.deliver_to(1, ArrivesAt::Firewall(2), ack(net.client, net.server));
+        let reply = lab.deliver_to(0, ArrivesAt::Near, ack(net.server, net.client));
         assert_eq!(lab.firewall_of(&reply), Some(2));
         assert_eq!(lab.counters().sessions_created, 1);
     }
@@ -346,13 +346,13 @@ fn two_workers_share_sessions() {
 #[test]
 fn two_workers_at_once_open_one_session_and_lose_nothing() {
     let [net, _] = nets();
-    let mut lab = Lab::with(Side::Outer, 4, 2, 4096);
+    let mut lab = ForwarderBench::with(Side::Outer, 4, 2, 4096);
     let snapshot = lab.snapshot.clone();
     let now = lab.now;
     std::thread::scope(|scope| {
         for (forwarder, _) in &mut lab.workers {
             scope.spawn(|| {
-                let mut punts = crate::engine::testbed::Punts::default();
+                let mut punts = crate::engine::testbed::PuntList::default();
                 for port in 1..2000u16 {
                     let mut client = net.client;
                     client.set_port(port);

@@ -1,6 +1,6 @@
 //! Frames that are dropped or punted before their flow is looked at.
 
-use super::lab::{At, Lab, nets, v4, v6};
+use super::bench::{ArrivesAt, ForwarderBench, nets, v4, v6};
 use super::packets::{Frame, ack, echo, icmp_error, ip, read, syn, tcp_with, udp};
 use crate::engine::testbed::{self, Side, engine_mac, firewall_mac, host_mac};
 use crate::engine::verdict::{DropReason, IcmpError, PuntReason, Verdict};
@@ -10,8 +10,8 @@ use crate::wire::vlan::{TPID_SERVICE, VlanTag};
 
 /// Delivers a frame from the near side and expects this drop, with the bytes unchanged.
 #[track_caller]
-fn refused(lab: &mut Lab, frame: Frame, reason: DropReason) {
-    let answer = lab.deliver(At::Near, frame.clone());
+fn refused(lab: &mut ForwarderBench, frame: Frame, reason: DropReason) {
+    let answer = lab.deliver(ArrivesAt::Near, frame.clone());
     assert_eq!(answer.verdict, Verdict::Dropped(reason));
     assert_eq!(answer.bytes[12..], frame.bytes[12..], "a dropped frame was edited");
     lab.assert_moved([("received", 1), (reason.name(), 1)]);
@@ -52,13 +52,13 @@ fn malformed_frames_have_each_their_reason() {
         (bad_icmp, DropReason::IcmpChecksum),
     ];
     for (frame, reason) in cases {
-        refused(&mut Lab::outer(2), frame, reason);
+        refused(&mut ForwarderBench::outer(2), frame, reason);
     }
 }
 
 #[test]
 fn a_frame_shorter_than_an_ethernet_header_is_counted() {
-    let mut lab = Lab::outer(2);
+    let mut lab = ForwarderBench::outer(2);
 
     for length in 0..14 {
         let answer = lab.put(0, DeviceId(0), Frame::new(vec![2; length]));
@@ -70,7 +70,7 @@ fn a_frame_shorter_than_an_ethernet_header_is_counted() {
 
 #[test]
 fn a_frame_that_the_receiver_judged_keeps_its_verdict_and_is_counted() {
-    let mut lab = Lab::outer(2);
+    let mut lab = ForwarderBench::outer(2);
     let mut bytes = syn(v4().client, v4().server).bytes;
     let mut batch = crate::engine::Batch::new();
     let truncated = Verdict::Dropped(DropReason::Truncated);
@@ -100,7 +100,7 @@ fn stations_that_are_none_of_ours_are_refused() {
         (host_mac(Side::Outer), MacAddr::BROADCAST, DropReason::Multicast),
     ];
     for (source, destination, reason) in cases {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         let mut frame = syn(net.client, net.server);
         frame.address(source, destination);
 
@@ -117,13 +117,16 @@ fn what_is_not_ip_is_arp_or_refused() {
         bytes[12..14].copy_from_slice(&ethertype);
         Frame::new(bytes)
     };
-    refused(&mut Lab::outer(2), frame([0x00, 0x26]), DropReason::LinkControl);
-    refused(&mut Lab::outer(2), frame([0x81, 0x00]), DropReason::EtherType);
-    refused(&mut Lab::outer(2), frame([0x88, 0xcc]), DropReason::EtherType);
+    refused(&mut ForwarderBench::outer(2), frame([0x00, 0x26]), DropReason::LinkControl);
+    refused(&mut ForwarderBench::outer(2), frame([0x81, 0x00]), DropReason::EtherType);
+    refused(&mut ForwarderBench::outer(2), frame([0x88, 0xcc]), DropReason::EtherType);
 
-    let mut lab = Lab::outer(2);
-    assert_eq!(lab.deliver(At::Near, frame([0x08, 0x06])).verdict, Verdict::Punted);
-    assert_eq!(lab.deliver(At::Stranger(MacAddr([2, 1, 1, 1, 1, 1])), frame([0x08, 0x06])).verdict, Verdict::Punted);
+    let mut lab = ForwarderBench::outer(2);
+    assert_eq!(lab.deliver(ArrivesAt::Near, frame([0x08, 0x06])).verdict, Verdict::Punted);
+    assert_eq!(
+        lab.deliver(ArrivesAt::Stranger(MacAddr([2, 1, 1, 1, 1, 1])), frame([0x08, 0x06])).verdict,
+        Verdict::Punted
+    );
     lab.assert_moved([("received", 2), ("punted", 2)]);
     assert!(lab.punts.taken.iter().all(|punt| punt.reason == PuntReason::Neighbor));
     assert_eq!(lab.punts.taken[0].link, LinkId(0));
@@ -162,12 +165,12 @@ fn addresses_that_may_not_travel_are_refused_before_a_session_is_made() {
     ];
     for (source, destination, reason) in cases {
         let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
-        refused(&mut Lab::outer(2), ip(source, destination, 99, &[1; 16]), reason);
+        refused(&mut ForwarderBench::outer(2), ip(source, destination, 99, &[1; 16]), reason);
     }
     for net in [v4, v6] {
-        refused(&mut Lab::outer(2), syn(net.server, net.server), DropReason::Land);
+        refused(&mut ForwarderBench::outer(2), syn(net.server, net.server), DropReason::Land);
     }
-    refused(&mut Lab::outer(2), ip(own(0).0, own(0).0, 99, &[1; 16]), DropReason::Land);
+    refused(&mut ForwarderBench::outer(2), ip(own(0).0, own(0).0, 99, &[1; 16]), DropReason::Land);
 }
 
 #[test]
@@ -175,15 +178,15 @@ fn one_address_with_two_ports_is_no_land_attack() {
     for net in nets() {
         let mut other = net.server;
         other.set_port(81);
-        Lab::outer(2).send(syn(net.server, other));
+        ForwarderBench::outer(2).send(syn(net.server, other));
     }
 }
 
 #[test]
 fn a_stranger_among_the_firewalls_is_heard_only_by_the_engine_itself() {
-    let stranger = At::Stranger(MacAddr([2, 1, 1, 1, 1, 1]));
+    let stranger = ArrivesAt::Stranger(MacAddr([2, 1, 1, 1, 1, 1]));
     for net in nets() {
-        let mut lab = Lab::inner(2);
+        let mut lab = ForwarderBench::inner(2);
         let local = testbed::engine_addresses(Side::Inner)[1];
         let local = if net.client.is_ipv4() { local.0 } else { local.1 };
 
@@ -201,11 +204,11 @@ fn a_stranger_among_the_firewalls_is_heard_only_by_the_engine_itself() {
 #[test]
 fn every_local_address_is_reached_from_every_side() {
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         let addresses = testbed::engine_addresses(Side::Outer);
         for (v4, v6) in addresses {
             let local = if net.client.is_ipv4() { v4 } else { v6 };
-            for at in [At::Near, At::Firewall(1)] {
+            for at in [ArrivesAt::Near, ArrivesAt::Firewall(1)] {
                 let answer = lab.deliver(at, echo(net.client.ip(), local, false, 7).ttl(1));
                 assert_eq!(answer.verdict, Verdict::Punted);
             }
@@ -226,7 +229,7 @@ fn neighbour_discovery_and_listener_reports_go_to_the_controller_and_never_beyon
         message[2..4].copy_from_slice(&sum.to_be_bytes());
         ip(source, destination, 58, &message)
     };
-    let mut lab = Lab::outer(2);
+    let mut lab = ForwarderBench::outer(2);
     // A duplicate address detection, a solicitation, an advertisement, a redirect and a report.
     for (source, destination, kind) in [
         ("::", "ff02::1:ff00:1", 135),
@@ -235,17 +238,21 @@ fn neighbour_discovery_and_listener_reports_go_to_the_controller_and_never_beyon
         ("fe80::7", "2001:db8:1::1", 137),
         ("fe80::7", "ff02::16", 143),
     ] {
-        assert_eq!(lab.deliver(At::Near, discovery(source, destination, kind)).verdict, Verdict::Punted, "{kind}");
+        assert_eq!(
+            lab.deliver(ArrivesAt::Near, discovery(source, destination, kind)).verdict,
+            Verdict::Punted,
+            "{kind}"
+        );
     }
     lab.assert_moved([("received", 5), ("punted", 5)]);
     assert!(lab.punts.taken.iter().all(|punt| punt.reason == PuntReason::Neighbor));
-    refused(&mut Lab::outer(2), discovery("fe80::7", "2001:db8:113::50", 135), DropReason::LinkLocal);
+    refused(&mut ForwarderBench::outer(2), discovery("fe80::7", "2001:db8:113::50", 135), DropReason::LinkLocal);
 }
 
 #[test]
 fn vlans_are_kept_apart() {
     let net = v4();
-    let mut lab = Lab::outer(2);
+    let mut lab = ForwarderBench::outer(2);
     lab.snapshot.devices[0].untagged = None;
     lab.snapshot.devices[0].tagged = vec![(10, LinkId(0))];
     lab.snapshot.links[0].vlan = Some(10);
@@ -258,7 +265,7 @@ fn vlans_are_kept_apart() {
         (Some(VlanTag::new(10)), Verdict::Forward(LinkId(1))),
     ] {
         let frame = Frame { vlan: tag, ..syn(net.client, net.server) };
-        assert_eq!(lab.deliver(At::Near, frame).verdict, verdict, "{tag:?}");
+        assert_eq!(lab.deliver(ArrivesAt::Near, frame).verdict, verdict, "{tag:?}");
     }
     lab.assert_moved([
         ("received", 6),
@@ -273,10 +280,10 @@ fn vlans_are_kept_apart() {
 #[test]
 fn a_priority_tag_is_untagged() {
     let net = v4();
-    let mut lab = Lab::outer(2);
+    let mut lab = ForwarderBench::outer(2);
     let frame = Frame { vlan: Some(VlanTag { tpid: 0x8100, tci: 0xa000 }), ..syn(net.client, net.server) };
 
-    let answer = lab.deliver(At::Near, frame);
+    let answer = lab.deliver(ArrivesAt::Near, frame);
 
     assert_eq!((answer.verdict, answer.vlan), (Verdict::Forward(LinkId(1)), None));
 }
@@ -285,7 +292,7 @@ fn a_priority_tag_is_untagged() {
 fn an_expired_ttl_is_dropped_told_and_leaves_no_session() {
     for net in nets() {
         for ttl in [0, 1] {
-            let mut lab = Lab::outer(2);
+            let mut lab = ForwarderBench::outer(2);
             let frame = syn(net.client, net.server).ttl(ttl);
 
             refused(&mut lab, frame.clone(), DropReason::TtlExpired);
@@ -300,7 +307,7 @@ fn an_expired_ttl_is_dropped_told_and_leaves_no_session() {
 #[test]
 fn the_copy_for_an_icmp_error_is_bounded() {
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
 
         refused(&mut lab, udp(net.client, net.server, 1400).ttl(1), DropReason::TtlExpired);
 
@@ -311,15 +318,15 @@ fn the_copy_for_an_icmp_error_is_bounded() {
 #[test]
 fn a_full_queue_drops_a_punt_but_not_the_verdict_about_an_error() {
     let net = v4();
-    let mut lab = Lab::outer(2);
+    let mut lab = ForwarderBench::outer(2);
     lab.punts.capacity = 0;
     let local = testbed::engine_addresses(Side::Outer)[0].0;
 
-    let ping = lab.deliver(At::Near, echo(net.client.ip(), local, false, 7));
+    let ping = lab.deliver(ArrivesAt::Near, echo(net.client.ip(), local, false, 7));
     assert_eq!(ping.verdict, Verdict::Dropped(DropReason::PuntQueueFull));
     lab.assert_moved([("received", 1), ("drop_punt_queue_full", 1)]);
 
-    let expired = lab.deliver(At::Near, syn(net.client, net.server).ttl(1));
+    let expired = lab.deliver(ArrivesAt::Near, syn(net.client, net.server).ttl(1));
     assert_eq!(expired.verdict, Verdict::Dropped(DropReason::TtlExpired));
     lab.assert_moved([("received", 1), ("drop_ttl_expired", 1), ("punt_drop_icmp_error", 1)]);
 }
@@ -327,7 +334,7 @@ fn a_full_queue_drops_a_punt_but_not_the_verdict_about_an_error() {
 #[test]
 fn a_destination_without_route_is_dropped_and_told() {
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         lab.snapshot.routes = Default::default();
 
         refused(&mut lab, syn(net.client, net.server), DropReason::NoRoute);
@@ -339,13 +346,13 @@ fn a_destination_without_route_is_dropped_and_told() {
 #[test]
 fn an_icmp_error_to_another_than_the_quoted_sender_is_dropped() {
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         lab.send(syn(net.client, net.server));
         lab.assert_moved([("received", 1), ("forwarded", 1), ("sessions_created", 1), ("pin_hashed", 1)]);
 
         // The error is about the client's packet, but addressed to the router.
         let error = icmp_error(net.client.ip(), net.router, &syn(net.client, net.server));
-        assert_eq!(lab.deliver(At::Near, error).verdict, Verdict::Dropped(DropReason::IcmpMismatch));
+        assert_eq!(lab.deliver(ArrivesAt::Near, error).verdict, Verdict::Dropped(DropReason::IcmpMismatch));
 
         lab.assert_moved([("received", 1), ("drop_icmp_mismatch", 1)]);
     }
@@ -354,11 +361,11 @@ fn an_icmp_error_to_another_than_the_quoted_sender_is_dropped() {
 #[test]
 fn learn_by_link_takes_every_station_for_the_firewall() {
     let net = v6();
-    let mut lab = Lab::inner(2);
-    lab.snapshot.learn.clear();
-    lab.snapshot.links[0].learn_all = Some(crate::id::FirewallId(1));
+    let mut lab = ForwarderBench::inner(2);
+    lab.snapshot.firewall_macs.clear();
+    lab.snapshot.links[0].sole_firewall = Some(crate::id::FirewallId(1));
 
-    lab.deliver(At::Stranger(MacAddr([2, 1, 1, 1, 1, 1])), syn(net.client, net.server));
+    lab.deliver(ArrivesAt::Stranger(MacAddr([2, 1, 1, 1, 1, 1])), syn(net.client, net.server));
 
     lab.assert_moved([("received", 1), ("forwarded", 1), ("sessions_created", 1), ("pin_learned", 1)]);
     assert_eq!(lab.send(ack(net.server, net.client)), 1);
@@ -367,7 +374,7 @@ fn learn_by_link_takes_every_station_for_the_firewall() {
 #[test]
 fn a_firewall_that_changes_its_hardware_address_keeps_its_sessions() {
     let net = v4();
-    let mut lab = Lab::outer(2);
+    let mut lab = ForwarderBench::outer(2);
     let firewall = lab.send(syn(net.client, net.server));
     let moved = MacAddr([2, 7, 7, 7, 7, 7]);
     let old = firewall_mac(Side::Outer, firewall);
@@ -375,7 +382,7 @@ fn a_firewall_that_changes_its_hardware_address_keeps_its_sessions() {
         *mac = moved;
     }
 
-    let answer = lab.deliver(At::Near, tcp_with(net.client, net.server, 0x10, 1, 1, b"x"));
+    let answer = lab.deliver(ArrivesAt::Near, tcp_with(net.client, net.server, 0x10, 1, 1, b"x"));
 
     assert_eq!(read(&answer.bytes).destination_mac, moved);
     lab.assert_moved([("received", 2), ("forwarded", 2), ("sessions_created", 1), ("pin_hashed", 1)]);

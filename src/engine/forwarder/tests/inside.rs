@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use super::lab::{At, Lab, Net, nets, v4};
+use super::bench::{ArrivesAt, ForwarderBench, Net, nets, v4};
 use super::packets::{Frame, ip, read, tcp_with};
 use crate::engine::DropReason;
 use crate::engine::Verdict;
@@ -50,10 +50,10 @@ fn unpacked(transmits: &[Transmit]) -> Vec<u8> {
 fn the_bulk_of_a_tunnel_leaves_as_the_packets_that_it_stands_for() {
     for net in nets() {
         for payload in [1, 500, 1348, 1349, 60_000] {
-            let mut lab = Lab::outer(2);
+            let mut lab = ForwarderBench::outer(2);
             for round in 0..3 {
                 // A small frame would fit the MTU as it is; the second one belongs to a known session.
-                let answer = lab.deliver(At::Near, vxlan(net, payload));
+                let answer = lab.deliver(ArrivesAt::Near, vxlan(net, payload));
                 assert_eq!(answer.verdict, Verdict::Replaced, "{payload} bytes, round {round}");
                 let sent = lab.transmits();
                 assert_eq!(sent.len(), payload.div_ceil(INNER_MSS.into()));
@@ -66,18 +66,18 @@ fn the_bulk_of_a_tunnel_leaves_as_the_packets_that_it_stands_for() {
 
 #[test]
 fn segments_of_a_tunnel_that_do_not_fit_are_cut_or_refused_as_any_packet() {
-    let mut lab = Lab::outer(2);
+    let mut lab = ForwarderBench::outer(2);
     lab.snapshot.links[1].mtu = 1400;
-    let answer = lab.deliver(At::Near, vxlan(v4(), 20_000));
+    let answer = lab.deliver(ArrivesAt::Near, vxlan(v4(), 20_000));
     assert_eq!(answer.verdict, Verdict::Replaced);
     let sent = lab.transmits();
     assert!(sent.len() > 20 && sent.iter().all(|piece| piece.bytes.len() <= 1414));
     assert!(sent.iter().any(|piece| piece.bytes[20] & 0x20 != 0), "more fragments");
 
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         lab.snapshot.links[1].mtu = 1400;
-        let answer = lab.deliver(At::Near, vxlan(net, 20_000).dont_fragment());
+        let answer = lab.deliver(ArrivesAt::Near, vxlan(net, 20_000).dont_fragment());
         assert_eq!(answer.verdict, Verdict::Dropped(DropReason::TooBig));
         assert_eq!(lab.punts.taken[0].reason, PuntReason::IcmpError(IcmpError::TooBig { mtu: 1400 }));
     }
@@ -86,10 +86,10 @@ fn segments_of_a_tunnel_that_do_not_fit_are_cut_or_refused_as_any_packet() {
 #[test]
 fn segments_of_a_tunnel_wait_for_a_neighbour_one_by_one() {
     let net = v4();
-    let mut lab = Lab::inner(2);
+    let mut lab = ForwarderBench::inner(2);
     lab.snapshot.neighbors.remove(&(LinkId(1), net.server.ip()));
 
-    let answer = lab.deliver(At::Firewall(0), vxlan(net, 5 * 1348));
+    let answer = lab.deliver(ArrivesAt::Firewall(0), vxlan(net, 5 * 1348));
 
     assert_eq!(answer.verdict, Verdict::Punted);
     assert_eq!(lab.punts.taken.len(), 5);
@@ -99,13 +99,13 @@ fn segments_of_a_tunnel_wait_for_a_neighbour_one_by_one() {
 #[test]
 fn what_cannot_be_segmented_has_its_reason() {
     let net = v4();
-    let mut lab = Lab::outer(2);
+    let mut lab = ForwarderBench::outer(2);
     let mut frame = vxlan(net, 20_000);
     // A TCP header at the end, after headers that are not understood.
     let inner_length = 14 + 20 + 8 + VXLAN_LEN + 14 + 2;
     frame.bytes[inner_length] ^= 1;
 
-    let answer = lab.deliver(At::Near, frame);
+    let answer = lab.deliver(ArrivesAt::Near, frame);
 
     assert_eq!(answer.verdict, Verdict::Dropped(DropReason::NotSegmentable));
     assert_eq!(lab.counters().drops[DropReason::NotSegmentable.index()], 1);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::lab::{At, Lab, nets};
+use super::bench::{ArrivesAt, ForwarderBench, nets};
 use super::packets::{ack, read, rst, syn, syn_ack, udp};
 use super::services::{Web, farms};
 use crate::engine::forwarder::KillOrder;
@@ -12,14 +12,14 @@ use crate::id::{LinkId, ServiceId};
 use crate::time::Duration;
 
 /// Gives the order to every worker, and lets them work until it is done.
-fn kill(lab: &mut Lab, selection: SessionMatcher, reset: bool) -> (u64, u64) {
+fn kill(lab: &mut ForwarderBench, selection: SessionMatcher, reset: bool) -> (u64, u64) {
     let order = give(lab, selection, reset);
     lab.wait(Duration::from_millis(10));
     assert!(order.is_done());
     order.counts()
 }
 
-fn give(lab: &mut Lab, selection: SessionMatcher, reset: bool) -> Arc<KillOrder> {
+fn give(lab: &mut ForwarderBench, selection: SessionMatcher, reset: bool) -> Arc<KillOrder> {
     let order = Arc::new(KillOrder::new(selection, reset, lab.workers.len(), lab.now));
     lab.workers.iter_mut().for_each(|(worker, _)| worker.kill(Arc::clone(&order)));
     order
@@ -28,10 +28,10 @@ fn give(lab: &mut Lab, selection: SessionMatcher, reset: bool) -> Arc<KillOrder>
 #[test]
 fn sessions_that_are_meant_end_and_no_others() {
     for net in nets() {
-        let mut lab = Lab::with(Side::Outer, 3, 2, 1024);
+        let mut lab = ForwarderBench::with(Side::Outer, 3, 2, 1024);
         for port in 0..40 {
             let client = std::net::SocketAddr::new(net.client.ip(), 40_000 + port);
-            lab.deliver_to(usize::from(port % 2), At::Near, syn(client, net.server));
+            lab.deliver_to(usize::from(port % 2), ArrivesAt::Near, syn(client, net.server));
         }
         let of_one = SessionMatcher { ports: vec![40_007], ..SessionMatcher::default() };
 
@@ -48,7 +48,7 @@ fn sessions_that_are_meant_end_and_no_others() {
 #[test]
 fn what_is_opened_after_the_order_lives_and_a_killed_flow_may_come_again() {
     for net in nets() {
-        let mut lab = Lab::outer(3);
+        let mut lab = ForwarderBench::outer(3);
         let firewall = lab.send(udp(net.client, net.server, 10));
         let order = give(&mut lab, SessionMatcher::default(), false);
         lab.now += Duration::from_millis(1);
@@ -68,17 +68,17 @@ fn what_is_opened_after_the_order_lives_and_a_killed_flow_may_come_again() {
 fn each_engine_tells_the_end_on_its_side_and_sends_nothing_through_a_firewall() {
     for net in nets() {
         for (side, end, far) in [(Side::Outer, net.client, net.server), (Side::Inner, net.server, net.client)] {
-            let mut lab = Lab::new(side, 3);
+            let mut lab = ForwarderBench::new(side, 3);
             let (near, firewall) = match side {
                 Side::Outer => {
                     let firewall = lab.send(syn(net.client, net.server));
-                    lab.deliver(At::Firewall(firewall), syn_ack(net.server, net.client));
-                    (At::Near, At::Firewall(firewall))
+                    lab.deliver(ArrivesAt::Firewall(firewall), syn_ack(net.server, net.client));
+                    (ArrivesAt::Near, ArrivesAt::Firewall(firewall))
                 }
                 Side::Inner => {
-                    lab.deliver(At::Firewall(1), syn(net.client, net.server));
+                    lab.deliver(ArrivesAt::Firewall(1), syn(net.client, net.server));
                     lab.send(syn_ack(net.server, net.client));
-                    (At::Firewall(1), At::Near)
+                    (ArrivesAt::Firewall(1), ArrivesAt::Near)
                 }
             };
             lab.deliver(near, ack(net.client, net.server));
@@ -100,9 +100,9 @@ fn each_engine_tells_the_end_on_its_side_and_sends_nothing_through_a_firewall() 
 fn of_a_session_that_a_service_placed_both_ends_are_told_and_the_server_is_free() {
     for farm in farms() {
         let mut web = Web::new(&[1]);
-        web.lab.deliver(At::Firewall(1), syn(farm.client, farm.vip));
-        web.lab.deliver(At::Near, syn_ack(farm.server, farm.client));
-        web.lab.deliver(At::Firewall(1), ack(farm.client, farm.vip));
+        web.lab.deliver(ArrivesAt::Firewall(1), syn(farm.client, farm.vip));
+        web.lab.deliver(ArrivesAt::Near, syn_ack(farm.server, farm.client));
+        web.lab.deliver(ArrivesAt::Firewall(1), ack(farm.client, farm.vip));
         assert_eq!(web.active(0), 1);
         let others = SessionMatcher { service: Some(ServiceId(7)), ..SessionMatcher::default() };
         let at_vip = SessionMatcher { destination: Some(farm.vip.ip().into()), ..SessionMatcher::default() };
@@ -118,7 +118,7 @@ fn of_a_session_that_a_service_placed_both_ends_are_told_and_the_server_is_free(
         assert_eq!((server.source, server.destination), (farm.client.ip(), farm.server.ip()));
         assert_eq!(web.active(0), 0);
         // A packet in the middle of an unknown connection does not open one at a server.
-        let answer = web.lab.deliver(At::Firewall(1), ack(farm.client, farm.vip));
+        let answer = web.lab.deliver(ArrivesAt::Firewall(1), ack(farm.client, farm.vip));
         assert!(!matches!(answer.verdict, Verdict::Forward(_)), "{answer:?}");
     }
 }
@@ -126,11 +126,11 @@ fn of_a_session_that_a_service_placed_both_ends_are_told_and_the_server_is_free(
 #[test]
 fn who_was_reset_already_and_who_is_no_tcp_is_told_nothing() {
     for net in nets() {
-        let mut lab = Lab::outer(3);
+        let mut lab = ForwarderBench::outer(3);
         let firewall = lab.send(syn(net.client, net.server));
-        lab.deliver(At::Firewall(firewall), syn_ack(net.server, net.client));
-        lab.deliver(At::Near, ack(net.client, net.server));
-        lab.deliver(At::Near, rst(net.client, net.server));
+        lab.deliver(ArrivesAt::Firewall(firewall), syn_ack(net.server, net.client));
+        lab.deliver(ArrivesAt::Near, ack(net.client, net.server));
+        lab.deliver(ArrivesAt::Near, rst(net.client, net.server));
         lab.send(udp(net.client, net.server, 10));
         lab.transmits();
 
@@ -143,11 +143,11 @@ fn who_was_reset_already_and_who_is_no_tcp_is_told_nothing() {
 #[test]
 fn the_work_is_done_in_bounded_steps_whatever_waits_to_be_sent() {
     let net = nets()[0];
-    let mut lab = Lab::with(Side::Outer, 3, 1, 10_000);
+    let mut lab = ForwarderBench::with(Side::Outer, 3, 1, 10_000);
     for port in 0..6000 {
         let client = std::net::SocketAddr::new(net.client.ip(), 10_000 + port);
         let firewall = lab.send(syn(client, net.server));
-        lab.deliver(At::Firewall(firewall), syn_ack(net.server, client));
+        lab.deliver(ArrivesAt::Firewall(firewall), syn_ack(net.server, client));
     }
     let order = give(&mut lab, SessionMatcher::default(), true);
     let mut steps = 0;

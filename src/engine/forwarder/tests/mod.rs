@@ -1,26 +1,26 @@
 //! Tests of the forwarder, frame by frame.
 
+mod bench;
 mod chaos;
 mod egress;
 mod explained;
 mod failure;
-mod fair;
+mod fast_path;
 mod fragments;
+mod frame_tracing;
 mod ingress;
 mod inside;
 mod kill;
-mod lab;
 mod load;
 mod packets;
 mod pins;
-mod police;
+mod punt_policer;
 mod services;
-mod steady;
+mod source_limits;
 mod strays;
 mod tunnel;
-mod watched;
 
-use lab::{At, Lab, nets};
+use bench::{ArrivesAt, ForwarderBench, nets};
 use packets::{read, syn, syn_ack};
 
 use crate::engine::Verdict;
@@ -30,9 +30,9 @@ use crate::id::LinkId;
 #[test]
 fn a_new_flow_takes_the_firewall_of_its_hash_and_keeps_it() {
     for net in nets() {
-        let mut lab = Lab::outer(3);
+        let mut lab = ForwarderBench::outer(3);
 
-        let first = lab.deliver(At::Near, syn(net.client, net.server));
+        let first = lab.deliver(ArrivesAt::Near, syn(net.client, net.server));
 
         assert_eq!(first.verdict, Verdict::Forward(LinkId(1)));
         let firewall = lab.firewall_of(&first).unwrap();
@@ -42,13 +42,13 @@ fn a_new_flow_takes_the_firewall_of_its_hash_and_keeps_it() {
         assert_eq!((sent.source, sent.destination, sent.ttl), (net.client.ip(), net.server.ip(), 63));
         assert_eq!((sent.source_mac, &sent.payload), (engine_mac(Side::Outer, 1), &original.payload));
 
-        let reply = lab.deliver(At::Firewall(firewall), syn_ack(net.server, net.client));
+        let reply = lab.deliver(ArrivesAt::Firewall(firewall), syn_ack(net.server, net.client));
 
         assert_eq!(reply.verdict, Verdict::Forward(LinkId(0)));
         assert_eq!(read(&reply.bytes).destination_mac, host_mac(Side::Outer));
         lab.assert_moved([("received", 1), ("forwarded", 1)]);
         assert_eq!(lab.send(packets::ack(net.client, net.server)), firewall);
-        lab.deliver(At::Firewall(firewall), syn_ack(net.server, net.client));
+        lab.deliver(ArrivesAt::Firewall(firewall), syn_ack(net.server, net.client));
         let passed = lab.counters().firewalls[usize::from(firewall)];
         assert_eq!((passed.new_sessions, passed.answered_sessions), (1, 1), "answered once, whatever follows");
     }
@@ -58,16 +58,16 @@ fn a_new_flow_takes_the_firewall_of_its_hash_and_keeps_it() {
 fn the_reply_returns_through_the_firewall_that_brought_the_request() {
     for net in nets() {
         for firewall in 0..3 {
-            let mut lab = Lab::inner(3);
+            let mut lab = ForwarderBench::inner(3);
 
-            lab.deliver(At::Firewall(firewall), syn(net.client, net.server));
+            lab.deliver(ArrivesAt::Firewall(firewall), syn(net.client, net.server));
             lab.assert_moved([("received", 1), ("forwarded", 1), ("sessions_created", 1), ("pin_learned", 1)]);
 
             assert_eq!(lab.send(syn_ack(net.server, net.client)), firewall);
             lab.assert_moved([("received", 1), ("forwarded", 1)]);
-            let answered = |lab: &Lab| lab.counters().firewalls[usize::from(firewall)].answered_sessions;
+            let answered = |lab: &ForwarderBench| lab.counters().firewalls[usize::from(firewall)].answered_sessions;
             assert_eq!(answered(&lab), 0, "whether the answer passes the firewall is not known yet");
-            lab.deliver(At::Firewall(firewall), packets::ack(net.client, net.server));
+            lab.deliver(ArrivesAt::Firewall(firewall), packets::ack(net.client, net.server));
             assert_eq!(answered(&lab), 1);
         }
     }

@@ -5,7 +5,7 @@ mod icmp_errors;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
-use super::lab::{At, Lab, nets, v4};
+use super::bench::{ArrivesAt, ForwarderBench, nets, v4};
 use super::packets::{Frame, ack, echo, icmp_error, ip, read, rst, syn, syn_ack, tcp, tcp_with, udp};
 use crate::engine::route::{FibEntry, NextHop};
 use crate::engine::testbed::{self, Side, host_mac, peer_set};
@@ -24,7 +24,7 @@ fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
 #[test]
 fn outer_and_inner_agree_on_every_protocol_in_both_directions() {
     for net in nets() {
-        let (mut outer, mut inner) = (Lab::outer(5), Lab::inner(5));
+        let (mut outer, mut inner) = (ForwarderBench::outer(5), ForwarderBench::inner(5));
         for protocol in 0..=255u8 {
             // A payload that is valid where it is looked into: ports 0x1111, a fully covered UDP-Lite datagram; where
             // IPv6 expects an extension header, its next header is ESP.
@@ -46,7 +46,7 @@ fn outer_and_inner_agree_on_every_protocol_in_both_directions() {
             let there = finished(ip(net.client.ip(), net.server.ip(), protocol, &payload));
             let back = finished(ip(net.server.ip(), net.client.ip(), protocol, &payload));
 
-            let (there, back) = (outer.deliver(At::Near, there), inner.deliver(At::Near, back));
+            let (there, back) = (outer.deliver(ArrivesAt::Near, there), inner.deliver(ArrivesAt::Near, back));
 
             let taken = outer.firewall_of(&there);
             assert!(taken.is_some(), "protocol {protocol}: {:?}", there.verdict);
@@ -73,7 +73,7 @@ fn finished(mut frame: Frame) -> Frame {
 #[test]
 fn a_thousand_flows_are_symmetric_and_use_every_firewall() {
     for net in nets() {
-        let (mut outer, mut inner) = (Lab::outer(4), Lab::inner(4));
+        let (mut outer, mut inner) = (ForwarderBench::outer(4), ForwarderBench::inner(4));
         let mut taken = [0; 4];
         for port in 1000..1500 {
             let client = with_port(net.client, port);
@@ -88,7 +88,7 @@ fn a_thousand_flows_are_symmetric_and_use_every_firewall() {
 #[test]
 fn one_ping_takes_one_way_and_two_pings_may_take_two() {
     for net in nets() {
-        let (mut outer, mut inner) = (Lab::outer(4), Lab::inner(4));
+        let (mut outer, mut inner) = (ForwarderBench::outer(4), ForwarderBench::inner(4));
         let mut used = HashSet::new();
         for identifier in 0..40 {
             let request = outer.send(echo(net.client.ip(), net.server.ip(), false, identifier));
@@ -104,7 +104,7 @@ fn one_ping_takes_one_way_and_two_pings_may_take_two() {
 fn the_hash_takes_what_its_mode_names() {
     for net in nets() {
         let firewalls = |mode, frames: &[Frame]| {
-            let mut lab = Lab::outer(8);
+            let mut lab = ForwarderBench::outer(8);
             lab.snapshot.groups[0].hasher = FlowHasher::new(Seed::from_text("modes"), mode);
             frames.iter().map(|frame| lab.send(frame.clone())).collect::<HashSet<_>>()
         };
@@ -144,7 +144,7 @@ fn neighbour(address: SocketAddr, host: u8) -> SocketAddr {
 #[test]
 fn source_on_one_side_meets_destination_on_the_other() {
     for net in nets() {
-        let (mut outer, mut inner) = (Lab::outer(6), Lab::inner(6));
+        let (mut outer, mut inner) = (ForwarderBench::outer(6), ForwarderBench::inner(6));
         outer.snapshot.groups[0].hasher = FlowHasher::new(Seed::from_text("modes"), HashMode::Source);
         inner.snapshot.groups[0].hasher = FlowHasher::new(Seed::from_text("modes"), HashMode::Destination);
         for host in 2..50 {
@@ -157,9 +157,9 @@ fn source_on_one_side_meets_destination_on_the_other() {
 #[test]
 fn a_session_stays_when_a_firewall_comes_or_goes_that_is_not_its_own() {
     for net in nets() {
-        let mut lab = Lab::outer(3);
+        let mut lab = ForwarderBench::outer(3);
         let firewall = lab.send(syn(net.client, net.server));
-        lab.deliver(At::Firewall(firewall), syn_ack(net.server, net.client));
+        lab.deliver(ArrivesAt::Firewall(firewall), syn_ack(net.server, net.client));
         for other in (0..3).filter(|other| *other != firewall) {
             lab.set_up(other, false);
             assert_eq!(lab.send(ack(net.client, net.server)), firewall);
@@ -172,11 +172,11 @@ fn a_session_stays_when_a_firewall_comes_or_goes_that_is_not_its_own() {
 #[test]
 fn an_unconfirmed_flow_adopts_the_firewall_that_answers() {
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         let hashed = lab.send(syn(net.client, net.server));
         let other = 1 - hashed;
 
-        lab.deliver(At::Firewall(other), syn_ack(net.server, net.client));
+        lab.deliver(ArrivesAt::Firewall(other), syn_ack(net.server, net.client));
 
         lab.assert_moved([
             ("received", 2),
@@ -198,25 +198,25 @@ fn an_unconfirmed_flow_adopts_the_firewall_that_answers() {
 #[test]
 fn a_route_back_into_the_group_it_came_from_is_a_loop_and_leaves_no_trace() {
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         let other = with_port(neighbour(net.server, 81), 80);
 
-        let answer = lab.deliver(At::Firewall(0), syn(net.server, other));
+        let answer = lab.deliver(ArrivesAt::Firewall(0), syn(net.server, other));
         assert_eq!(answer.verdict, Verdict::Dropped(DropReason::GroupLoop));
         lab.assert_moved([("received", 1), ("drop_group_loop", 1)]);
 
         // Even with a session whose destination is behind the group: this is a forged packet from there.
         lab.send(syn(net.client, net.server));
         let before = lab.sessions();
-        let forged = lab.deliver(At::Firewall(0), ack(net.client, net.server));
+        let forged = lab.deliver(ArrivesAt::Firewall(0), ack(net.client, net.server));
         assert_eq!(forged.verdict, Verdict::Dropped(DropReason::GroupLoop));
         assert_eq!(lab.sessions(), before);
     }
 }
 
 /// The outer engine with a second group, "dmz" (firewall 2, on a link of its own), before 192.0.2.0/24.
-fn two_groups() -> Lab {
-    let mut lab = Lab::outer(2);
+fn two_groups() -> ForwarderBench {
+    let mut lab = ForwarderBench::outer(2);
     let snapshot = &mut lab.snapshot;
     let dmz = LinkId(2);
     let mac = testbed::firewall_mac(Side::Inner, 77);
@@ -245,7 +245,7 @@ fn two_groups() -> Lab {
         snapshot.neighbors.insert((dmz, address), mac);
     }
     snapshot.firewalls.push(firewall);
-    snapshot.learn.insert((dmz, mac), FirewallId(2));
+    snapshot.firewall_macs.insert((dmz, mac), FirewallId(2));
     for (family, prefix) in [(Family::V4, "192.0.2.0/24"), (Family::V6, "2001:db8:ffff::/64")] {
         let set = PathSetId::from(snapshot.path_sets.len());
         snapshot.path_sets.push(PathSet {
@@ -255,7 +255,7 @@ fn two_groups() -> Lab {
             up: 1,
             selectable: 1,
             starting: 0,
-            falls: vec![0],
+            failure_counts: vec![0],
         });
         snapshot.routes.insert(prefix.parse().unwrap(), FibEntry::Group { set, preferred: None, bypass: None });
     }
@@ -268,7 +268,7 @@ fn from_one_group_into_another_pins_in_both() {
         let mut lab = two_groups();
         let dmz = SocketAddr::new(net.router, 80);
 
-        let there = lab.deliver(At::Firewall(1), syn(net.server, dmz));
+        let there = lab.deliver(ArrivesAt::Firewall(1), syn(net.server, dmz));
 
         assert_eq!(there.verdict, Verdict::Forward(LinkId(2)));
         lab.assert_moved([
@@ -294,9 +294,9 @@ fn from_one_group_into_another_pins_in_both() {
 fn a_flow_is_learned_into_the_set_of_the_route_back_or_else_toward_every_peer() {
     for net in nets() {
         let family = Family::of(net.client.ip());
-        let mut lab = Lab::outer(2);
-        lab.deliver(At::Firewall(0), syn(net.server, net.client));
-        lab.deliver(At::Firewall(0), syn(SocketAddr::new(net.router, 80), net.client));
+        let mut lab = ForwarderBench::outer(2);
+        lab.deliver(ArrivesAt::Firewall(0), syn(net.server, net.client));
+        lab.deliver(ArrivesAt::Firewall(0), syn(SocketAddr::new(net.router, 80), net.client));
 
         let set =
             |session: &crate::session::Session| session.toward_low.or(session.toward_high).map(|pin| pin.set).unwrap();
@@ -310,7 +310,7 @@ fn a_flow_is_learned_into_the_set_of_the_route_back_or_else_toward_every_peer() 
 #[test]
 fn the_firewall_that_a_route_prefers_takes_new_flows_while_it_is_up() {
     for net in nets() {
-        let mut lab = Lab::outer(3);
+        let mut lab = ForwarderBench::outer(3);
         let prefix = ipnet::IpNet::new(net.server.ip(), if net.server.is_ipv4() { 32 } else { 128 }).unwrap();
         let set = peer_set(Family::of(net.server.ip()));
         let target = FibEntry::Group { set, preferred: Some(FirewallId(2)), bypass: None };
@@ -325,10 +325,10 @@ fn the_firewall_that_a_route_prefers_takes_new_flows_while_it_is_up() {
 #[test]
 fn a_spare_takes_over_for_a_dead_firewall_only() {
     for net in nets() {
-        let mut lab = Lab::outer(3);
+        let mut lab = ForwarderBench::outer(3);
         lab.snapshot.groups[0].members[2].spare = true;
         let mut ports = 1..;
-        let mut round = |lab: &mut Lab| -> HashSet<u16> {
+        let mut round = |lab: &mut ForwarderBench| -> HashSet<u16> {
             ports.by_ref().take(60).map(|port| lab.send(udp(with_port(net.client, port), net.server, 1))).collect()
         };
 
@@ -343,7 +343,7 @@ fn a_spare_takes_over_for_a_dead_firewall_only() {
 #[test]
 fn a_draining_firewall_keeps_its_flows_and_takes_no_new_ones() {
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         let firewall = lab.send(syn(net.client, net.server));
         for set in &mut lab.snapshot.path_sets {
             set.selectable &= !(1 << firewall);
@@ -357,13 +357,13 @@ fn a_draining_firewall_keeps_its_flows_and_takes_no_new_ones() {
 #[test]
 fn without_a_firewall_packets_are_dropped_for_that_reason() {
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         let first = lab.send(syn(net.client, net.server));
         lab.snapshot.groups[0].min_up = 2;
         lab.set_up(1 - first, false);
-        let closed = |lab: &mut Lab, reason: DropReason| {
+        let closed = |lab: &mut ForwarderBench, reason: DropReason| {
             for frame in [ack(net.client, net.server), syn(with_port(net.client, 1), net.server)] {
-                assert_eq!(lab.deliver(At::Near, frame).verdict, Verdict::Dropped(reason));
+                assert_eq!(lab.deliver(ArrivesAt::Near, frame).verdict, Verdict::Dropped(reason));
             }
         };
         // Packets of live sessions are dropped, too: it fails closed.
@@ -377,7 +377,7 @@ fn without_a_firewall_packets_are_dropped_for_that_reason() {
 #[test]
 fn below_the_minimum_bypass_leads_past_the_firewalls() {
     for net in nets() {
-        let mut lab = Lab::outer(2);
+        let mut lab = ForwarderBench::outer(2);
         let family = Family::of(net.client.ip());
         let round = NextHop { link: LinkId(0), address: neighbour(net.client, 99).ip() };
         let prefix = ipnet::IpNet::new(net.server.ip(), if net.server.is_ipv4() { 32 } else { 128 }).unwrap();
@@ -390,7 +390,7 @@ fn below_the_minimum_bypass_leads_past_the_firewalls() {
         // One live firewall is enough.
         lab.send(ack(net.client, net.server));
         lab.set_up(1, false);
-        let answer = lab.deliver(At::Near, ack(net.client, net.server));
+        let answer = lab.deliver(ArrivesAt::Near, ack(net.client, net.server));
         assert_eq!(answer.verdict, Verdict::Hairpin(LinkId(0)));
         assert_eq!(read(&answer.bytes).destination_mac, host_mac(Side::Outer));
 
@@ -402,14 +402,14 @@ fn below_the_minimum_bypass_leads_past_the_firewalls() {
 #[test]
 fn a_firewall_that_is_starting_is_learned_and_keeps_what_it_brought() {
     for net in nets() {
-        let mut lab = Lab::inner(2);
+        let mut lab = ForwarderBench::inner(2);
         for set in &mut lab.snapshot.path_sets {
             (set.up, set.selectable, set.starting) = (0, 0, 0b11);
         }
 
-        lab.deliver(At::Firewall(1), syn(net.client, net.server));
+        lab.deliver(ArrivesAt::Firewall(1), syn(net.client, net.server));
         assert_eq!(lab.send(syn_ack(net.server, net.client)), 1);
-        let new = lab.deliver(At::Near, syn(with_port(net.server, 5), net.client));
+        let new = lab.deliver(ArrivesAt::Near, syn(with_port(net.server, 5), net.client));
         assert_eq!(new.verdict, Verdict::Dropped(DropReason::NoPathUp));
     }
 }
@@ -417,7 +417,7 @@ fn a_firewall_that_is_starting_is_learned_and_keeps_what_it_brought() {
 #[test]
 fn odd_tcp_segments_follow_the_hash_or_the_session_and_open_none() {
     for net in nets() {
-        let mut lab = Lab::outer(4);
+        let mut lab = ForwarderBench::outer(4);
         let odd = [0x00, 0x01, 0x03, 0x06, 0x07, 0x29, 0x3f, 0x04, 0x14];
         let mut hashed = HashSet::new();
         for flags in odd {
@@ -426,7 +426,7 @@ fn odd_tcp_segments_follow_the_hash_or_the_session_and_open_none() {
         lab.assert_moved([("received", odd.len() as u64), ("forwarded", odd.len() as u64)]);
 
         let firewall = (0..4).find(|number| !hashed.contains(number)).unwrap();
-        lab.deliver(At::Firewall(firewall), syn(net.server, net.client));
+        lab.deliver(ArrivesAt::Firewall(firewall), syn(net.server, net.client));
         assert_eq!(hashed.len(), 1, "one flow, one hash");
         for flags in odd {
             assert_eq!(lab.send(tcp(net.client, net.server, flags)), firewall, "{flags:#x}");
@@ -437,10 +437,10 @@ fn odd_tcp_segments_follow_the_hash_or_the_session_and_open_none() {
 #[test]
 fn a_reset_does_not_forget_the_pin() {
     for net in nets() {
-        let mut lab = Lab::inner(3);
-        lab.deliver(At::Firewall(2), syn(net.client, net.server));
+        let mut lab = ForwarderBench::inner(3);
+        lab.deliver(ArrivesAt::Firewall(2), syn(net.client, net.server));
         lab.send(syn_ack(net.server, net.client));
-        lab.deliver(At::Firewall(2), ack(net.client, net.server));
+        lab.deliver(ArrivesAt::Firewall(2), ack(net.client, net.server));
         lab.send(rst(net.server, net.client));
         lab.wait(Duration::from_secs(10));
         assert_eq!(lab.send(ack(net.server, net.client)), 2);
@@ -450,7 +450,7 @@ fn a_reset_does_not_forget_the_pin() {
 #[test]
 fn equal_tuples_of_two_protocols_are_two_flows() {
     let net = v4();
-    let mut lab = Lab::outer(2);
+    let mut lab = ForwarderBench::outer(2);
     lab.send(syn(net.client, net.server));
     lab.send(udp(net.client, net.server, 1));
     assert_eq!(lab.sessions().len(), 2);

@@ -11,9 +11,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
 
-use super::lab::{At, Lab};
+use super::bench::{ArrivesAt, ForwarderBench};
 use super::packets::{Frame, Read, ack, echo, fragments, icmp_error, read, rst, syn, syn_ack, tcp_with, udp};
-use crate::engine::explain::{From, explain};
+use crate::engine::explain::{ArrivalPoint, explain};
 use crate::engine::testbed::{self, Side};
 use crate::engine::verdict::PuntReason;
 use crate::engine::{DropReason, Verdict};
@@ -71,14 +71,14 @@ pub fn service(state: &SchedulerState, weights: &[u16]) -> Service {
 
 /// An inner engine with one service.
 pub struct Web {
-    pub lab: Lab,
+    pub lab: ForwarderBench,
     pub service: Service,
 }
 
 impl Web {
     pub fn new(weights: &[u16]) -> Self {
         let state = SchedulerState::new(64);
-        let mut web = Self { lab: Lab::inner(3), service: service(&state, weights) };
+        let mut web = Self { lab: ForwarderBench::inner(3), service: service(&state, weights) };
         web.publish();
         web
     }
@@ -92,7 +92,7 @@ impl Web {
     fn publish(&mut self) {
         let snapshot = &mut self.lab.snapshot;
         snapshot.epoch += 1;
-        snapshot.vips = self.service.addresses.iter().copied().collect();
+        snapshot.service_addresses = self.service.addresses.iter().copied().collect();
         snapshot.services = Services::new(vec![self.service.clone()]);
     }
 
@@ -101,7 +101,7 @@ impl Web {
         self.change(|service| {
             let server = &mut service.servers[number];
             server.up = [false, false];
-            server.falls = server.falls.map(|falls| falls + 1);
+            server.failure_counts = server.failure_counts.map(|falls| falls + 1);
         });
     }
 
@@ -112,7 +112,7 @@ impl Web {
     /// Delivers a packet of a client through a firewall that must reach a server, and returns how it does.
     #[track_caller]
     pub fn request(&mut self, frame: Frame) -> Read {
-        let answer = self.lab.deliver(At::Firewall(1), frame);
+        let answer = self.lab.deliver(ArrivesAt::Firewall(1), frame);
         assert_eq!(answer.verdict, Verdict::Forward(LinkId(Side::Inner.near())));
         read_checked(&answer.bytes)
     }
@@ -120,7 +120,7 @@ impl Web {
     /// Delivers a packet of a server that must leave through a firewall, and returns that firewall and the packet.
     #[track_caller]
     pub fn reply(&mut self, frame: Frame) -> (u16, Read) {
-        let answer = self.lab.deliver(At::Near, frame);
+        let answer = self.lab.deliver(ArrivesAt::Near, frame);
         assert_eq!(answer.verdict, Verdict::Forward(LinkId(Side::Inner.far())));
         (self.lab.firewall_of(&answer).unwrap(), read_checked(&answer.bytes))
     }
@@ -161,7 +161,13 @@ fn a_connection_is_translated_to_the_server_and_back_through_the_firewall_that_b
         assert_eq!(web.active(0), 1);
         let counters = web.lab.counters().servers[0];
         assert_eq!((counters.new_sessions, counters.packets()), (1, 3));
-        assert_eq!((counters.way(NatDirection::Inward).packets, counters.way(NatDirection::Outward).packets), (2, 1));
+        assert_eq!(
+            (
+                counters.in_direction(NatDirection::ToServer).packets,
+                counters.in_direction(NatDirection::ToClient).packets
+            ),
+            (2, 1)
+        );
     }
 }
 
@@ -196,7 +202,7 @@ fn a_packet_to_a_service_that_nobody_can_serve_is_dropped_and_shown_to_the_contr
         let mut web = Web::new(&[1]);
         web.fell(0);
 
-        let answer = web.lab.deliver(At::Firewall(1), syn(farm.client, farm.vip));
+        let answer = web.lab.deliver(ArrivesAt::Firewall(1), syn(farm.client, farm.vip));
         assert_eq!(answer.verdict, Verdict::Dropped(DropReason::NoServerUp));
         assert_eq!(web.lab.punts.taken.pop().map(|punt| punt.reason), Some(PuntReason::Local));
     }
@@ -212,7 +218,7 @@ fn what_opens_no_connection_is_for_the_controller() {
             syn(farm.client, SocketAddr::new(farm.vip.ip(), 81)),
             echo(farm.client.ip(), farm.vip.ip(), false, 7),
         ] {
-            assert_eq!(web.lab.deliver(At::Firewall(1), frame).verdict, Verdict::Punted);
+            assert_eq!(web.lab.deliver(ArrivesAt::Firewall(1), frame).verdict, Verdict::Punted);
             assert_eq!(web.lab.punts.taken.pop().map(|punt| punt.reason), Some(PuntReason::Local));
         }
         assert_eq!(web.active(0), 0);
@@ -238,7 +244,7 @@ fn traffic_of_services_is_counted_apart_from_what_is_only_routed() {
         let mut web = Web::new(&[1, 1]);
         web.request(syn(farm.client, farm.vip));
         web.reply(syn_ack(farm.server, farm.client));
-        web.lab.deliver(At::Firewall(1), syn(farm.client, farm.server(1)));
+        web.lab.deliver(ArrivesAt::Firewall(1), syn(farm.client, farm.server(1)));
 
         let counters = web.lab.counters();
         let of = |wanted: &str| counters.named().find(|(name, _)| *name == wanted).expect("is published").1;
@@ -278,12 +284,12 @@ fn what_a_virtual_address_answers_to_a_check_is_for_the_controller() {
         for mode in [ForwardingMode::Direct, ForwardingMode::Tunnel, ForwardingMode::Nat] {
             let mut web = Web::new(&[1]);
             web.change(|service| service.mode = mode);
-            web.lab.deliver(At::Firewall(1), syn(farm.client, farm.vip));
+            web.lab.deliver(ArrivesAt::Firewall(1), syn(farm.client, farm.vip));
             web.lab.transmits();
             let own = testbed::engine_addresses(Side::Inner)[0];
             let own = SocketAddr::new(if farm.vip.is_ipv4() { own.0 } else { own.1 }, 700);
 
-            let answer = web.lab.deliver(At::Near, syn_ack(farm.vip, own));
+            let answer = web.lab.deliver(ArrivesAt::Near, syn_ack(farm.vip, own));
 
             assert_eq!(answer.verdict, Verdict::Punted);
             assert_eq!(web.lab.punts.taken.pop().map(|punt| punt.reason), Some(PuntReason::Local));
@@ -300,19 +306,19 @@ fn a_service_before_the_group_sends_the_translated_flow_through_one_firewall() {
         server: "203.0.113.11:8080".parse().unwrap(),
     };
     let state = SchedulerState::new(8);
-    let mut web = Web { lab: Lab::outer(3), service: service(&state, &[1]) };
+    let mut web = Web { lab: ForwarderBench::outer(3), service: service(&state, &[1]) };
     web.change(|service| service.addresses = vec![farm.vip.ip()]);
 
-    let answer = web.lab.deliver(At::Near, syn(farm.client, farm.vip));
+    let answer = web.lab.deliver(ArrivesAt::Near, syn(farm.client, farm.vip));
     let taken = web.lab.firewall_of(&answer).unwrap();
     assert_eq!(ends(&read_checked(&answer.bytes)), (farm.client, farm.server));
-    let mut plain = Lab::outer(3);
+    let mut plain = ForwarderBench::outer(3);
     assert_eq!(plain.send(syn(farm.client, farm.server)), taken, "the hash takes what the firewalls see");
 
-    let answer = web.lab.deliver(At::Firewall(taken), syn_ack(farm.server, farm.client));
+    let answer = web.lab.deliver(ArrivesAt::Firewall(taken), syn_ack(farm.server, farm.client));
     assert_eq!(answer.verdict, Verdict::Forward(LinkId(0)));
     assert_eq!(ends(&read_checked(&answer.bytes)), (farm.vip, farm.client));
-    let answer = web.lab.deliver(At::Near, ack(farm.client, farm.vip));
+    let answer = web.lab.deliver(ArrivesAt::Near, ack(farm.client, farm.vip));
     assert_eq!(web.lab.firewall_of(&answer), Some(taken));
 }
 
@@ -334,7 +340,7 @@ proptest! {
         for (port, vip, is_tcp, pause) in steps {
             let (client, vip) = (farm.client(40000 + port), vips[usize::from(vip)]);
             let frame = if is_tcp { syn(client, vip) } else { udp(client, vip, 8) };
-            web.lab.deliver(At::Firewall(1), frame);
+            web.lab.deliver(ArrivesAt::Firewall(1), frame);
             web.lab.wait(Duration::from_secs(u64::from(pause)));
 
             let mut legs = HashSet::new();
@@ -356,10 +362,17 @@ fn what_is_explained_of_a_service_is_what_happens_and_costs_nobody_a_turn() {
         let mut web = Web::new(&[1, 1]);
         let told = |web: &Web, source: SocketAddr, destination: SocketAddr| {
             let flow = text::parse(&format!("tcp {source} {destination}")).unwrap();
-            explain("inner", &web.lab.snapshot, &web.lab.table, &flow, Some(From::Firewall(FirewallId(1))), web.lab.now)
+            explain(
+                "inner",
+                &web.lab.snapshot,
+                &web.lab.table,
+                &flow,
+                Some(ArrivalPoint::Firewall(FirewallId(1))),
+                web.lab.now,
+            )
         };
         let translated = |source: SocketAddr, destination| format!("tcp {source} {destination}");
-        let shown = |text: &str| Some(text::show(&text::parse(text).unwrap()));
+        let shown = |text: &str| Some(text::format(&text::parse(text).unwrap()));
 
         for _ in 0..2 {
             let first = told(&web, farm.client, farm.vip);
@@ -378,9 +391,9 @@ fn what_is_explained_of_a_service_is_what_happens_and_costs_nobody_a_turn() {
         assert_eq!(reply.translation, shown(&translated(farm.vip, farm.client)));
 
         assert_eq!(told(&web, farm.client(40001), farm.vip).server.as_deref(), Some("s2"));
-        web.lab.deliver(At::Near, syn(farm.client(40002), farm.vip));
+        web.lab.deliver(ArrivesAt::Near, syn(farm.client(40002), farm.vip));
         let flow = text::parse(&translated(farm.client(40002), farm.vip)).unwrap();
-        let near = From::Link(LinkId(Side::Inner.near()));
+        let near = ArrivalPoint::Link(LinkId(Side::Inner.near()));
         let known = explain("inner", &web.lab.snapshot, &web.lab.table, &flow, Some(near), web.lab.now);
         assert_eq!((known.decided_by.as_str(), known.firewall), ("session", None), "no firewall is on the way");
         web.fell(0);

@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{IpNumber, NetSlice, SlicedPacket};
 
-use super::lab::At;
+use super::bench::ArrivesAt;
 use super::packets::{Frame, Read, ack, fragments, icmp_error, read, syn, tcp_with, udp};
 use super::services::{Farm, Web, ends, farms, read_checked};
-use crate::engine::explain::{From, explain};
+use crate::engine::explain::{ArrivalPoint, explain};
 use crate::engine::testbed::{self, Side};
 use crate::engine::verdict::{IcmpError, PuntReason};
 use crate::engine::{DropReason, Verdict};
@@ -82,7 +82,7 @@ impl Web {
     /// Delivers a client's packet that must reach the server, and returns the frames that are sent to it.
     #[track_caller]
     fn carried(&mut self, frame: Frame) -> Vec<Vec<u8>> {
-        let answer = self.lab.deliver(At::Firewall(1), frame);
+        let answer = self.lab.deliver(ArrivesAt::Firewall(1), frame);
         assert_eq!(answer.verdict, Verdict::Replaced);
         let frames = self.lab.transmits();
         assert!(frames.iter().all(|sent| sent.link == LinkId(1) && sent.offload == Offload::NONE));
@@ -152,7 +152,7 @@ fn a_packet_that_does_not_fit_the_tunnel_is_refused_with_what_would() {
         let sent = web.carried(of(room));
         assert_eq!(sent[0].len(), 14 + 1500);
 
-        let answer = web.lab.deliver(At::Firewall(1), of(room + 1));
+        let answer = web.lab.deliver(ArrivesAt::Firewall(1), of(room + 1));
         assert_eq!(answer.verdict, Verdict::Dropped(DropReason::TooBig));
         let told = web.lab.punts.taken.pop().unwrap();
         assert_eq!(told.reason, PuntReason::IcmpError(IcmpError::TooBig { mtu: room as u16 }));
@@ -198,7 +198,7 @@ fn the_packet_that_every_link_carries_goes_through_a_tunnel_that_is_too_narrow_f
         let skip = if carrier.server.is_ipv4() { 0 } else { 8 };
         let packet: Vec<u8> = frames.iter().flat_map(|frame| read(frame).payload[skip..].to_vec()).collect();
         assert_eq!(packet, original.ttl(63).bytes[14..]);
-        let answer = web.lab.deliver(At::Firewall(1), udp(farm.client, farm.vip, 1281 - 48));
+        let answer = web.lab.deliver(ArrivesAt::Firewall(1), udp(farm.client, farm.vip, 1281 - 48));
         assert_eq!(answer.verdict, Verdict::Dropped(DropReason::TooBig));
         let told = web.lab.punts.taken.pop().unwrap();
         assert_eq!(told.reason, PuntReason::IcmpError(IcmpError::TooBig { mtu: 1280 }));
@@ -235,7 +235,7 @@ fn a_super_frame_is_segmented_before_it_is_packed() {
 
         // A client that does path MTU discovery learns the MTU of the tunnel.
         frame.offload.gso = frame.offload.gso.map(|gso| Gso { size: 1460, ..gso });
-        let answer = web.lab.deliver(At::Firewall(1), Frame { offload: frame.offload, ..frame.dont_fragment() });
+        let answer = web.lab.deliver(ArrivesAt::Firewall(1), Frame { offload: frame.offload, ..frame.dont_fragment() });
         assert_eq!(answer.verdict, Verdict::Dropped(DropReason::TooBig));
     }
 }
@@ -269,7 +269,7 @@ fn a_smaller_path_mtu_is_learned_told_to_the_client_and_forgotten_in_time() {
             IpAddr::V4(address) => IpAddr::V4((address.to_bits() + 77).into()),
             IpAddr::V6(address) => IpAddr::V6((address.to_bits() + 77).into()),
         };
-        let answer = web.lab.deliver(At::Near, icmp_error(router, carrier.engine, &Frame::new(sent)));
+        let answer = web.lab.deliver(ArrivesAt::Near, icmp_error(router, carrier.engine, &Frame::new(sent)));
         assert_eq!(answer.verdict, Verdict::Replaced);
         let told = web.lab.transmits().remove(0);
         assert_eq!((told.link, &told.bytes[..6]), (LinkId(0), &testbed::firewall_mac(Side::Inner, 1).0[..]));
@@ -283,7 +283,7 @@ fn a_smaller_path_mtu_is_learned_told_to_the_client_and_forgotten_in_time() {
         );
         assert_eq!(told.payload[8..28], big().ttl(63).bytes[14..34], "about the packet that the client sent");
 
-        let answer = web.lab.deliver(At::Firewall(1), big());
+        let answer = web.lab.deliver(ArrivesAt::Firewall(1), big());
         assert_eq!(answer.verdict, Verdict::Dropped(DropReason::TooBig));
         web.lab.now += Duration::from_secs(600);
         assert_eq!(web.carried(big()).len(), 1);
@@ -314,7 +314,7 @@ fn what_a_router_says_of_a_dead_tunnel_reaches_the_client_and_nobody_else() {
         let sum = !checksum::add(pseudo, checksum::sum(&error.bytes[at..]));
         error.bytes[at + 2..at + 4].copy_from_slice(&sum.to_be_bytes());
 
-        let answer = web.lab.deliver(At::Near, error.clone());
+        let answer = web.lab.deliver(ArrivesAt::Near, error.clone());
         assert_eq!(answer.verdict, Verdict::Replaced);
         let told = read(&web.lab.transmits().remove(0).bytes);
         assert_eq!(told.destination, farm.client.ip());
@@ -322,7 +322,7 @@ fn what_a_router_says_of_a_dead_tunnel_reaches_the_client_and_nobody_else() {
 
         // An error about an unknown session goes to the controller, because it may be about a health check.
         web.lab.wait(Duration::from_secs(400));
-        let answer = web.lab.deliver(At::Near, error);
+        let answer = web.lab.deliver(ArrivesAt::Near, error);
         assert_eq!((answer.verdict, web.lab.transmits().len()), (Verdict::Punted, 0));
     }
 }
@@ -334,7 +334,7 @@ fn a_packet_that_waits_for_its_neighbour_is_remembered_as_its_sender_knows_it() 
         web.lab.snapshot.neighbors.remove(&(LinkId(1), carrier.server));
         let original = syn(farm.client, farm.vip);
 
-        let answer = web.lab.deliver(At::Firewall(1), original.clone());
+        let answer = web.lab.deliver(ArrivesAt::Firewall(1), original.clone());
 
         assert_eq!(answer.verdict, Verdict::Punted);
         let punt = web.lab.punts.taken.pop().unwrap();
@@ -348,7 +348,7 @@ fn what_is_explained_of_a_tunnel_is_what_happens() {
     for (farm, carrier) in all() {
         let mut web = web(carrier);
         let flow = text::parse(&format!("tcp {} {}", farm.client, farm.vip)).unwrap();
-        let from = Some(From::Firewall(FirewallId(1)));
+        let from = Some(ArrivalPoint::Firewall(FirewallId(1)));
         let told = explain("inner", &web.lab.snapshot, &web.lab.table, &flow, from, web.lab.now);
 
         let outer = web.packed(syn(farm.client, farm.vip)).outer;

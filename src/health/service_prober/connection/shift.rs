@@ -9,13 +9,13 @@ pub(super) struct SequenceShift {
     /// The sequence number that the SYN must have on the wire.
     first: u32,
     /// The number that is added to sequence numbers which the stack sends; known once it has sent the SYN.
-    by: Option<u32>,
+    offset: Option<u32>,
 }
 
 impl SequenceShift {
     /// A shift with which the SYN gets the sequence number `first`.
     pub(super) const fn to(first: u32) -> Self {
-        Self { first, by: None }
+        Self { first, offset: None }
     }
 
     /// Shifts a packet that the stack sends. The first one must be the SYN.
@@ -23,7 +23,7 @@ impl SequenceShift {
         let Some(header) = tcp_header(packet) else { return };
         let before = [header[4], header[5], header[6], header[7]];
         let sequence = u32::from_be_bytes(before);
-        let by = *self.by.get_or_insert(self.first.wrapping_sub(sequence));
+        let by = *self.offset.get_or_insert(self.first.wrapping_sub(sequence));
         let after = sequence.wrapping_add(by).to_be_bytes();
         header[4..8].copy_from_slice(&after);
         let sum = u16::from_be_bytes([header[16], header[17]]);
@@ -32,7 +32,7 @@ impl SequenceShift {
 
     /// Shifts a packet from the server. Its checksum was verified before and is not updated.
     pub(super) fn inward(&self, packet: &mut [u8]) {
-        let (Some(by), Some(header)) = (self.by, tcp_header(packet)) else { return };
+        let (Some(by), Some(header)) = (self.offset, tcp_header(packet)) else { return };
         if header[13] & tcp_flags::ACK != 0 {
             let number = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
             header[8..12].copy_from_slice(&number.wrapping_sub(by).to_be_bytes());

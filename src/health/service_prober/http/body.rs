@@ -3,7 +3,7 @@
 
 use httparse::{Status, parse_chunk_size};
 
-use super::{BODY_MAX, ResponseVerdict, ill};
+use super::{BODY_MAX, ResponseVerdict, unhealthy};
 
 /// The longest line with the size of a chunk and its extensions, in bytes.
 const SIZE_LINE_MAX: usize = 4 * 1024;
@@ -41,43 +41,43 @@ impl Framing {
 #[derive(Debug)]
 pub(super) struct Body {
     framing: Framing,
-    wanted: String,
+    text: String,
     /// The last bytes that were searched, one fewer than the wanted text has.
     tail: Vec<u8>,
     /// The number of bytes that were searched.
-    looked: usize,
+    searched: usize,
 }
 
 impl Body {
     /// A body before its first byte. `wanted` must not be empty.
     pub(super) const fn new(framing: Framing, wanted: String) -> Self {
-        Self { framing, wanted, tail: Vec::new(), looked: 0 }
+        Self { framing, text: wanted, tail: Vec::new(), searched: 0 }
     }
 
     /// The verdict that is known before another byte is received.
     pub(super) fn verdict(&self) -> Option<ResponseVerdict> {
-        (self.framing == Framing::Length(0)).then(|| self.lacks())
+        (self.framing == Framing::Length(0)).then(|| self.not_found())
     }
 
     /// The verdict if no other byte will be received.
     pub(super) fn at_end(&self) -> ResponseVerdict {
         match self.framing {
-            Framing::UntilClose => self.lacks(),
-            Framing::Chunked(_) | Framing::Length(_) => ill("connection closed within the body"),
+            Framing::UntilClose => self.not_found(),
+            Framing::Chunked(_) | Framing::Length(_) => unhealthy("connection closed within the body"),
         }
     }
 
     /// Takes at least one byte from the front of `bytes`. Returns the verdict as soon as there is one.
-    pub(super) fn take(&mut self, bytes: &mut &[u8]) -> Option<ResponseVerdict> {
+    pub(super) fn receive(&mut self, bytes: &mut &[u8]) -> Option<ResponseVerdict> {
         match &mut self.framing {
             Framing::UntilClose => {
                 let data = std::mem::take(bytes);
-                self.look(data)
+                self.search(data)
             }
             Framing::Length(left) => {
                 let data = split_off(bytes, *left);
                 *left -= data.len() as u64;
-                self.look(data).or_else(|| self.verdict())
+                self.search(data).or_else(|| self.verdict())
             }
             Framing::Chunked(Chunk::Data(left)) => {
                 let data = split_off(bytes, *left);
@@ -85,7 +85,7 @@ impl Body {
                 if *left == 0 {
                     self.framing = Framing::Chunked(Chunk::End);
                 }
-                self.look(data)
+                self.search(data)
             }
             Framing::Chunked(Chunk::End) => match split_off(bytes, 1) {
                 b"\r" => None,
@@ -93,13 +93,13 @@ impl Body {
                     self.framing = Framing::chunked();
                     None
                 }
-                _ => Some(ill("HTTP chunk longer than its size")),
+                _ => Some(unhealthy("HTTP chunk longer than its size")),
             },
             Framing::Chunked(Chunk::Size(line)) => {
                 let byte = split_off(bytes, 1);
                 line.extend_from_slice(byte);
                 if byte != b"\n" {
-                    return (line.len() >= SIZE_LINE_MAX).then(|| ill("HTTP chunk size without an end"));
+                    return (line.len() >= SIZE_LINE_MAX).then(|| unhealthy("HTTP chunk size without an end"));
                 }
                 // A lone LF ends a line too (RFC 9112 section 2.2).
                 while line.last().is_some_and(|byte| matches!(byte, b'\r' | b'\n')) {
@@ -109,32 +109,32 @@ impl Body {
                 line.extend_from_slice(b"\r\n");
                 match parse_chunk_size(line) {
                     // A chunk of size 0 is the last. Trailer fields follow it, which are not part of the body.
-                    Ok(Status::Complete((_, 0))) if digits => Some(self.lacks()),
+                    Ok(Status::Complete((_, 0))) if digits => Some(self.not_found()),
                     Ok(Status::Complete((_, size))) if digits => {
                         self.framing = Framing::Chunked(Chunk::Data(size));
                         None
                     }
-                    Ok(_) | Err(_) => Some(ill("HTTP chunk without a size")),
+                    Ok(_) | Err(_) => Some(unhealthy("HTTP chunk without a size")),
                 }
             }
         }
     }
 
     /// Searches for the wanted text, which may have begun in earlier bytes.
-    fn look(&mut self, data: &[u8]) -> Option<ResponseVerdict> {
-        let data = &data[..data.len().min(BODY_MAX - self.looked)];
-        self.looked += data.len();
+    fn search(&mut self, data: &[u8]) -> Option<ResponseVerdict> {
+        let data = &data[..data.len().min(BODY_MAX - self.searched)];
+        self.searched += data.len();
         self.tail.extend_from_slice(data);
-        if self.tail.windows(self.wanted.len()).any(|window| window == self.wanted.as_bytes()) {
-            return Some(ResponseVerdict::Well);
+        if self.tail.windows(self.text.len()).any(|window| window == self.text.as_bytes()) {
+            return Some(ResponseVerdict::Healthy);
         }
-        self.tail.drain(..self.tail.len().saturating_sub(self.wanted.len() - 1));
-        (self.looked == BODY_MAX).then(|| self.lacks())
+        self.tail.drain(..self.tail.len().saturating_sub(self.text.len() - 1));
+        (self.searched == BODY_MAX).then(|| self.not_found())
     }
 
-    fn lacks(&self) -> ResponseVerdict {
-        let within = if self.looked == BODY_MAX { format!(" in its first {BODY_MAX} bytes") } else { String::new() };
-        ResponseVerdict::Ill(format!("body lacks {:?}{within}", self.wanted))
+    fn not_found(&self) -> ResponseVerdict {
+        let within = if self.searched == BODY_MAX { format!(" in its first {BODY_MAX} bytes") } else { String::new() };
+        ResponseVerdict::Unhealthy(format!("body lacks {:?}{within}", self.text))
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 
 fn answer(body: Option<&str>, bytes: &[u8]) -> HttpResponse {
     let mut answer = HttpResponse::new(vec![200..=200, 300..=399], body.map(str::to_owned));
-    answer.take(bytes);
+    answer.receive(bytes);
     answer
 }
 
@@ -22,17 +22,17 @@ fn a_request_names_its_host_and_closes() {
 
 #[test]
 fn the_status_decides_as_soon_as_its_line_is_there() {
-    assert_eq!(answer(None, b"HTTP/1.1 200 ").progress(false), ResponseVerdict::More);
-    assert_eq!(answer(None, b"HTTP/1.1 200 OK\r\n").progress(false), ResponseVerdict::Well);
-    assert_eq!(answer(None, b"HTTP/1.0 302\n").progress(false), ResponseVerdict::Well);
-    let unavailable = answer(Some("OK"), b"HTTP/1.1 503 Service Unavailable\r\n").progress(false);
-    assert_eq!(unavailable, ResponseVerdict::Ill("HTTP 503, expected 200, 300-399".to_owned()));
+    assert_eq!(answer(None, b"HTTP/1.1 200 ").verdict(false), ResponseVerdict::Undecided);
+    assert_eq!(answer(None, b"HTTP/1.1 200 OK\r\n").verdict(false), ResponseVerdict::Healthy);
+    assert_eq!(answer(None, b"HTTP/1.0 302\n").verdict(false), ResponseVerdict::Healthy);
+    let unavailable = answer(Some("OK"), b"HTTP/1.1 503 Service Unavailable\r\n").verdict(false);
+    assert_eq!(unavailable, ResponseVerdict::Unhealthy("HTTP 503, expected 200, 300-399".to_owned()));
 }
 
 #[test]
 fn an_error_page_with_the_expected_text_fails_by_its_status() {
     let page = answer(Some("OK"), b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nOK");
-    assert_eq!(page.progress(true), ResponseVerdict::Ill("HTTP 500, expected 200, 300-399".to_owned()));
+    assert_eq!(page.verdict(true), ResponseVerdict::Unhealthy("HTTP 500, expected 200, 300-399".to_owned()));
 }
 
 /// The beginning of a final head.
@@ -49,13 +49,13 @@ fn a_body_lacks_the_text_when_it_is_complete_by_length_chunks_or_close() {
         (b"HTTP/1.0 200\r\nServer: old\r\n\r\nall's OK", true),
     ];
     for (bytes, ended) in whole {
-        assert_eq!(answer(Some("OK"), bytes).progress(ended), ResponseVerdict::Well, "{}", bytes.escape_ascii());
+        assert_eq!(answer(Some("OK"), bytes).verdict(ended), ResponseVerdict::Healthy, "{}", bytes.escape_ascii());
         let lacking = answer(Some("FINE"), bytes);
-        assert_eq!(lacking.progress(ended), ill("body lacks \"FINE\""), "{}", bytes.escape_ascii());
-        assert_eq!(answer(Some("FINE"), &bytes[..bytes.len() - 8]).progress(false), ResponseVerdict::More);
+        assert_eq!(lacking.verdict(ended), unhealthy("body lacks \"FINE\""), "{}", bytes.escape_ascii());
+        assert_eq!(answer(Some("FINE"), &bytes[..bytes.len() - 8]).verdict(false), ResponseVerdict::Undecided);
     }
     let header = answer(Some("OK"), b"HTTP/1.1 200 OK\r\nX: OK\r\nContent-Length: 0\r\n\r\n");
-    assert_eq!(header.progress(false), ill("body lacks \"OK\""), "the head is no body");
+    assert_eq!(header.verdict(false), unhealthy("body lacks \"OK\""), "the head is no body");
 }
 
 #[test]
@@ -67,8 +67,8 @@ fn the_text_decides_as_soon_as_it_is_there() {
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nall's O\r\n1000\r\nK",
     ];
     for bytes in streams {
-        assert_eq!(answer(Some("OK"), bytes).progress(false), ResponseVerdict::Well, "{}", bytes.escape_ascii());
-        assert_eq!(answer(Some("FINE"), bytes).progress(false), ResponseVerdict::More, "{}", bytes.escape_ascii());
+        assert_eq!(answer(Some("OK"), bytes).verdict(false), ResponseVerdict::Healthy, "{}", bytes.escape_ascii());
+        assert_eq!(answer(Some("FINE"), bytes).verdict(false), ResponseVerdict::Undecided, "{}", bytes.escape_ascii());
     }
 }
 
@@ -77,49 +77,52 @@ fn interim_answers_are_passed_over_however_many_but_not_without_end() {
     let interim =
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nContent-Length: 9\r\n\r\n";
     let well = [interim.as_slice(), HEAD, b"\r\nall's OK"].concat();
-    assert_eq!(answer(Some("OK"), &well).progress(false), ResponseVerdict::Well);
-    assert_eq!(answer(None, &well[..well.len() - 10]).progress(false), ResponseVerdict::Well);
+    assert_eq!(answer(Some("OK"), &well).verdict(false), ResponseVerdict::Healthy);
+    assert_eq!(answer(None, &well[..well.len() - 10]).verdict(false), ResponseVerdict::Healthy);
     let failing = [interim.as_slice(), b"HTTP/1.1 500 No\r\n"].concat();
-    assert_eq!(answer(None, &failing).progress(false), ill("HTTP 500, expected 200, 300-399"));
-    assert_eq!(answer(None, interim).progress(false), ResponseVerdict::More);
-    assert_eq!(answer(None, interim).progress(true), ill("connection closed after an interim answer"));
-    let switching = answer(None, b"HTTP/1.1 101 Switching Protocols\r\n").progress(false);
-    assert_eq!(switching, ill("HTTP 101, expected 200, 300-399"), "nobody asked for another protocol");
+    assert_eq!(answer(None, &failing).verdict(false), unhealthy("HTTP 500, expected 200, 300-399"));
+    assert_eq!(answer(None, interim).verdict(false), ResponseVerdict::Undecided);
+    assert_eq!(answer(None, interim).verdict(true), unhealthy("connection closed after an interim answer"));
+    let switching = answer(None, b"HTTP/1.1 101 Switching Protocols\r\n").verdict(false);
+    assert_eq!(switching, unhealthy("HTTP 101, expected 200, 300-399"), "nobody asked for another protocol");
 
     let endless = answer(None, &interim.repeat(100));
-    assert_eq!(endless.progress(false), ill("interim HTTP answers without an end"));
+    assert_eq!(endless.verdict(false), unhealthy("interim HTTP answers without an end"));
 }
 
 #[test]
 fn chunks_end_where_their_sizes_say() {
     let bodies = [
-        (&b"7\r\n\r\n0\r\n\r\n\r\n6\r\nALL OK\r\n0\r\n\r\n"[..], ResponseVerdict::Well),
-        (b"7\r\n\r\n0\r\n\r\n", ResponseVerdict::More),
-        (b"6\r\nALL OK\r\n0\r\nX: 1\r\n\r\n", ResponseVerdict::Well),
-        (b"4\r\nNONE\r\n0\r\nX: ALL OK\r\n\r\n", ill("body lacks \"ALL OK\"")),
-        (b"2;name=value;q=\"a b\"\r\nAL\r\n0004\r\nL OK\r\n", ResponseVerdict::Well),
-        (b"2\nAL\n4 \nL OK\n", ResponseVerdict::Well),
-        (b"3\r\nALL OK\r\n", ill("HTTP chunk longer than its size")),
-        (b"ALL OK", ill("HTTP chunk without a size")),
-        (b"\r\n", ill("HTTP chunk without a size")),
-        (b"-1\r\nALL OK", ill("HTTP chunk without a size")),
-        (b"fffffffffffffffff\r\nALL OK", ill("HTTP chunk without a size")),
+        (&b"7\r\n\r\n0\r\n\r\n\r\n6\r\nALL OK\r\n0\r\n\r\n"[..], ResponseVerdict::Healthy),
+        (b"7\r\n\r\n0\r\n\r\n", ResponseVerdict::Undecided),
+        (b"6\r\nALL OK\r\n0\r\nX: 1\r\n\r\n", ResponseVerdict::Healthy),
+        (b"4\r\nNONE\r\n0\r\nX: ALL OK\r\n\r\n", unhealthy("body lacks \"ALL OK\"")),
+        (b"2;name=value;q=\"a b\"\r\nAL\r\n0004\r\nL OK\r\n", ResponseVerdict::Healthy),
+        (b"2\nAL\n4 \nL OK\n", ResponseVerdict::Healthy),
+        (b"3\r\nALL OK\r\n", unhealthy("HTTP chunk longer than its size")),
+        (b"ALL OK", unhealthy("HTTP chunk without a size")),
+        (b"\r\n", unhealthy("HTTP chunk without a size")),
+        (b"-1\r\nALL OK", unhealthy("HTTP chunk without a size")),
+        (b"fffffffffffffffff\r\nALL OK", unhealthy("HTTP chunk without a size")),
     ];
     for (body, expected) in bodies {
         let bytes = [CHUNKED, body].concat();
         let expected = match expected {
             // The verdict is known once the line with the size is complete.
-            ResponseVerdict::Ill(why) if why.ends_with("a size") && !body.contains(&b'\n') => {
-                assert_eq!(answer(Some("ALL OK"), &bytes).progress(false), ResponseVerdict::More);
-                assert_eq!(answer(Some("ALL OK"), &bytes).progress(true), ill("connection closed within the body"));
+            ResponseVerdict::Unhealthy(why) if why.ends_with("a size") && !body.contains(&b'\n') => {
+                assert_eq!(answer(Some("ALL OK"), &bytes).verdict(false), ResponseVerdict::Undecided);
+                assert_eq!(
+                    answer(Some("ALL OK"), &bytes).verdict(true),
+                    unhealthy("connection closed within the body")
+                );
                 continue;
             }
             other => other,
         };
-        assert_eq!(answer(Some("ALL OK"), &bytes).progress(false), expected, "{}", body.escape_ascii());
+        assert_eq!(answer(Some("ALL OK"), &bytes).verdict(false), expected, "{}", body.escape_ascii());
     }
     let extended = [CHUNKED, b"5;", &[b'x'; 5_000]].concat();
-    assert_eq!(answer(Some("OK"), &extended).progress(false), ill("HTTP chunk size without an end"));
+    assert_eq!(answer(Some("OK"), &extended).verdict(false), unhealthy("HTTP chunk size without an end"));
 }
 
 #[test]
@@ -154,30 +157,30 @@ fn the_length_is_that_of_rfc_9112_section_6_3() {
 fn an_answer_that_ends_early_is_said_to_have_done_so() {
     for bytes in [&b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nall's "[..], CHUNKED, &[CHUNKED, b"4\r\nab"].concat()]
     {
-        assert_eq!(answer(Some("OK"), bytes).progress(true), ill("connection closed within the body"));
+        assert_eq!(answer(Some("OK"), bytes).verdict(true), unhealthy("connection closed within the body"));
     }
-    assert_eq!(answer(Some("OK"), HEAD).progress(true), ill("HTTP head without an end"));
-    assert_eq!(answer(None, b"").progress(true), ill("connection closed without an answer"));
+    assert_eq!(answer(Some("OK"), HEAD).verdict(true), unhealthy("HTTP head without an end"));
+    assert_eq!(answer(None, b"").verdict(true), unhealthy("connection closed without an answer"));
 }
 
 #[test]
 fn no_more_than_the_bound_is_kept_or_looked_at() {
     let mut long = answer(Some("OK"), b"HTTP/1.1 200 OK\r\n\r\n");
     for _ in 0..64 {
-        assert_eq!(long.progress(false), ResponseVerdict::More);
-        long.take(&[b'x'; 1024]);
+        assert_eq!(long.verdict(false), ResponseVerdict::Undecided);
+        long.receive(&[b'x'; 1024]);
     }
-    assert_eq!(long.progress(false), ill("body lacks \"OK\" in its first 65536 bytes"));
+    assert_eq!(long.verdict(false), unhealthy("body lacks \"OK\" in its first 65536 bytes"));
     for _ in 0..64 {
         assert!(!long.is_flood());
-        long.take(&[b'x'; 1025]);
+        long.receive(&[b'x'; 1025]);
     }
     assert!(long.is_flood(), "its end is not waited for");
 
     let endless = answer(Some("OK"), &[HEAD, b"X: ", &[b'x'; HEAD_MAX]].concat());
-    assert_eq!(endless.progress(false), ill("HTTP head without an end"));
+    assert_eq!(endless.verdict(false), unhealthy("HTTP head without an end"));
     let endless = answer(Some("OK"), &[b"HTTP/1.1 200 ", &[b'x'; HEAD_MAX][..]].concat());
-    assert_eq!(endless.progress(false), ill(NO_ANSWER));
+    assert_eq!(endless.verdict(false), unhealthy(NO_ANSWER));
 }
 
 #[test]
@@ -191,7 +194,7 @@ fn what_is_not_http_is_said_to_be_so() {
         (b"HTTP/1.1 200", true),
         (b"\r\n\r\n", true),
     ] {
-        assert_eq!(answer(None, bytes).progress(ended), ill(NO_ANSWER), "{}", bytes.escape_ascii());
+        assert_eq!(answer(None, bytes).verdict(ended), unhealthy(NO_ANSWER), "{}", bytes.escape_ascii());
     }
 }
 
@@ -250,20 +253,20 @@ proptest! {
         let mut first = None;
         let mut from = 0;
         for cut in cuts.into_iter().chain([bytes.len()]) {
-            pieces.take(&bytes[from..cut]);
+            pieces.receive(&bytes[from..cut]);
             from = cut;
-            let progress = pieces.progress(false);
-            if progress != ResponseVerdict::More {
+            let progress = pieces.verdict(false);
+            if progress != ResponseVerdict::Undecided {
                 first.get_or_insert(progress);
             }
         }
-        prop_assert_eq!(first.unwrap_or(ResponseVerdict::More), whole.progress(false), "the first verdict is the verdict");
-        prop_assert_eq!(pieces.progress(true), whole.progress(true));
+        prop_assert_eq!(first.unwrap_or(ResponseVerdict::Undecided), whole.verdict(false), "the first verdict is the verdict");
+        prop_assert_eq!(pieces.verdict(true), whole.verdict(true));
 
         let mut bytewise = answer(wanted, b"");
-        bytes.iter().for_each(|byte| bytewise.take(&[*byte]));
-        prop_assert_eq!(bytewise.progress(false), whole.progress(false));
-        prop_assert_eq!(bytewise.progress(true), whole.progress(true));
+        bytes.iter().for_each(|byte| bytewise.receive(&[*byte]));
+        prop_assert_eq!(bytewise.verdict(false), whole.verdict(false));
+        prop_assert_eq!(bytewise.verdict(true), whole.verdict(true));
     }
 
     #[test]
@@ -280,10 +283,10 @@ proptest! {
     ) {
         let mut answer = answer(Some("OK"), start);
         for chunk in &chunks {
-            answer.take(chunk);
-            let _ = answer.progress(ended);
+            answer.receive(chunk);
+            let _ = answer.verdict(ended);
         }
-        prop_assert_ne!(answer.progress(true), ResponseVerdict::More, "the end of an answer is a verdict");
+        prop_assert_ne!(answer.verdict(true), ResponseVerdict::Undecided, "the end of an answer is a verdict");
     }
 
     #[test]
@@ -305,9 +308,9 @@ proptest! {
         }
         raw.extend_from_slice(b"0\r\n\r\n");
 
-        prop_assert_eq!(answer(Some(wanted), &raw).progress(false), ResponseVerdict::Well);
+        prop_assert_eq!(answer(Some(wanted), &raw).verdict(false), ResponseVerdict::Healthy);
         let longer = "name=value";
         prop_assume!(!body.windows(longer.len()).any(|window| window == longer.as_bytes()));
-        prop_assert_eq!(answer(Some(longer), &raw).progress(false), ill("body lacks \"name=value\""));
+        prop_assert_eq!(answer(Some(longer), &raw).verdict(false), unhealthy("body lacks \"name=value\""));
     }
 }

@@ -5,7 +5,7 @@ use super::*;
 impl Lab {
     fn links(&mut self, firewalls: &[u16], are_down: bool) {
         for firewall in firewalls {
-            self.liveness.link(FirewallId(*firewall), are_down);
+            self.liveness.handle_link_state(FirewallId(*firewall), are_down);
         }
     }
 }

@@ -6,7 +6,7 @@ impl Lab {
     /// Reports which firewalls answer ARP, and lets 50 ms pass.
     fn answering(&mut self, firewalls: &[(u16, bool)]) {
         for &(firewall, answers) in firewalls {
-            self.liveness.neighbor(FirewallId(firewall), Family::V4, answers);
+            self.liveness.handle_neighbor_state(FirewallId(firewall), Family::V4, answers);
         }
         self.wait(50);
     }
@@ -63,7 +63,7 @@ fn own_links_that_come_back_one_after_the_other_bring_their_firewalls_back() {
     let mut lab = Lab::up(2);
     lab.paths(&[DOWN, DOWN]);
     for (firewall, is_down) in [(0, true), (1, true), (0, false), (1, false)] {
-        lab.liveness.link(FirewallId(firewall), is_down);
+        lab.liveness.handle_link_state(FirewallId(firewall), is_down);
         lab.wait(50);
     }
     assert_eq!(lab.sees(), (0b11, PeerState::Lost));
@@ -119,7 +119,7 @@ fn the_last_word_of_a_lost_peer_does_not_take_every_firewall_down() {
     lab.paths(&[DOWN, DOWN]);
     lab.wait(60_000);
     assert_eq!(lab.sees(), (0b11, PeerState::Lost));
-    assert_eq!(lab.firewall(0), (FirewallState::Up, StateReason::Well));
+    assert_eq!(lab.firewall(0), (FirewallState::Up, StateReason::Healthy));
 
     let mut lab = Lab::up(2);
     lab.told(&said(PathState::Down, PathState::Up));

@@ -33,7 +33,7 @@ impl Probes {
     }
 
     fn health(&self) -> PathHealth {
-        PathHealth { verdict: self.verdict, takes_new: self.good_for >= 40, failing: self.failing }
+        PathHealth { verdict: self.verdict, accepts_new_flows: self.good_for >= 40, failing: self.failing }
     }
 }
 
@@ -75,7 +75,7 @@ proptest! {
                     probes.probe(peer && alive[number] && far_leg[number]);
                     // ARP requests are sent when probes fail, and give up after some intervals.
                     if step == 8 || alive[number] {
-                        lab.liveness.neighbor(FirewallId(number as u16), Family::V4, alive[number]);
+                        lab.liveness.handle_neighbor_state(FirewallId(number as u16), Family::V4, alive[number]);
                     }
                 }
                 let falls = lab.set().2;
@@ -86,7 +86,7 @@ proptest! {
                 prop_assert_eq!(set.starting & set.up, 0);
                 for (slot, falls) in falls.iter().enumerate() {
                     let fell = up & !set.up & (1 << slot) != 0;
-                    prop_assert_eq!(set.falls[slot], falls + u32::from(fell), "a fall is a step from up to not up");
+                    prop_assert_eq!(set.failure_counts[slot], falls + u32::from(fell), "a fall is a step from up to not up");
                 }
             }
             let working = (0..3).filter(|&f| alive[f] && far_leg[f]).fold(0, |bits, f| bits | 1 << f);

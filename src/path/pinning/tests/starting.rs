@@ -6,7 +6,7 @@ use super::*;
 fn while_everything_starts_learned_flows_pass_and_new_ones_wait() {
     let mut world = World::new();
     (world.set.up, world.set.selectable, world.set.starting) = (0, 0, 0b111);
-    assert_eq!(near(None, Syn, &world.view(), T), NearDecision::NoPath);
+    assert_eq!(decide_near(None, Syn, &world.view(), T), NearDecision::NoPath);
     let (learned, _) = world.far(None, F, Data, T);
     assert_eq!(world.near(Some(learned), Data, T).0.firewall, F);
 }
@@ -15,11 +15,11 @@ fn while_everything_starts_learned_flows_pass_and_new_ones_wait() {
 fn a_connection_that_goes_on_waits_for_the_first_verdict_of_the_firewall_that_may_know_it() {
     let mut world = World::new();
     (world.set.up, world.set.selectable, world.set.starting) = (0b110, 0b110, 0b001);
-    let chosen = |world: &World, packet| match near(None, packet, &world.view(), T) {
+    let chosen = |world: &World, packet| match decide_near(None, packet, &world.view(), T) {
         NearDecision::Send { pin, change: _ } => Some(pin.firewall),
         NearDecision::NoPath | NearDecision::Failed => None,
     };
-    for packet in [PacketKind::SynAck, PacketKind::Bare, PacketKind::Other] {
+    for packet in [PacketKind::SynAck, PacketKind::AckOrReset, PacketKind::Other] {
         assert_eq!(chosen(&world, packet), None, "{packet:?}");
     }
     assert_eq!(chosen(&world, PacketKind::Syn), Some(F), "a new one takes who is up");
@@ -38,7 +38,7 @@ fn a_connection_that_goes_on_waits_for_the_firewall_that_its_route_prefers_and_f
     (world.set.up, world.set.selectable, world.set.starting) = (0b110, 0b110, 0b001);
     let decide = |world: &World, slot: usize| {
         let view = PinningView { preferred: Some(world.group.members[slot].id), ..world.view() };
-        near(None, PacketKind::Other, &view, T)
+        decide_near(None, PacketKind::Other, &view, T)
     };
 
     assert_eq!(decide(&world, 0), NearDecision::NoPath);

@@ -3,7 +3,12 @@
 use super::*;
 
 fn bound(inside: FlowKey) -> Placement {
-    Placement { service: crate::id::ServiceId(0), server: crate::id::ServerId(0), fall: 0, inside: Some(inside) }
+    Placement {
+        service: crate::id::ServiceId(0),
+        server: crate::id::ServerId(0),
+        server_falls: 0,
+        inside: Some(inside),
+    }
 }
 
 fn open_bound(worker: &mut SessionWorker, outside: &FlowKey, inside: FlowKey) -> OpenResult {
@@ -28,7 +33,7 @@ fn a_translated_flow_is_found_by_both_its_legs_until_it_ends() {
 
     assert_eq!(table.find(&outside.canonical().0), Some(id));
     assert_eq!(table.find(&inside.reversed().canonical().0), Some(id));
-    assert_eq!(workers[0].close(id).and_then(|removed| removed.bound), Some(bound(inside)));
+    assert_eq!(workers[0].close(id).and_then(|removed| removed.placement), Some(bound(inside)));
     assert_eq!(table.find(&outside.canonical().0), None);
     assert_eq!(table.find(&inside.canonical().0), None);
 }
@@ -40,7 +45,7 @@ fn two_flows_that_would_be_one_to_the_server_clash_and_the_first_lives_on() {
     let (first, second) = (to(7, 40_000, [203, 0, 113, 80], 80), to(7, 40_000, [203, 0, 113, 81], 80));
     let OpenResult::Inserted(id) = open_bound(&mut workers[0], &first, inside) else { panic!("there is room") };
 
-    assert_eq!(open_bound(&mut workers[0], &second, inside), OpenResult::Clash);
+    assert_eq!(open_bound(&mut workers[0], &second, inside), OpenResult::Conflict);
 
     assert_eq!(table.find(&inside.canonical().0), Some(id));
     assert_eq!(table.find(&second.canonical().0), None, "the refused flow left nothing behind");
@@ -54,7 +59,7 @@ fn open_plain(worker: &mut SessionWorker, flow: &FlowKey) -> OpenResult {
 
 fn listener(table: &SessionTable, packet: &FlowKey) -> Option<SessionId> {
     let (key, direction) = packet.canonical();
-    table.listener(&key, direction)
+    table.find_by_direction(&key, direction)
 }
 
 /// In whatever order sessions are opened: packets that the engine sends on a leg belong to another flow if they arrive
@@ -75,7 +80,7 @@ fn of_each_leg_the_packets_of_one_direction_are_heard() {
             assert_eq!(listener(&table, &outside), Some(id));
             assert_eq!(listener(&table, &inside.reversed()), Some(id));
             assert_eq!(open_bound(worker, &outside, to(7, 1, [10, 10, 20, 11], 8080)), OpenResult::Existing(id));
-            assert_eq!(open_bound(worker, &to(8, 1, [203, 0, 113, 80], 80), inside), OpenResult::Clash);
+            assert_eq!(open_bound(worker, &to(8, 1, [203, 0, 113, 80], 80), inside), OpenResult::Conflict);
         }
         for (id, (outside, inside)) in ids.into_iter().zip(flows) {
             worker.close(id).expect("it is there");
@@ -90,10 +95,10 @@ fn a_flow_that_is_not_translated_meets_a_translated_one() {
     let (virtual_leg, server_leg) = (to(7, 40_000, [203, 0, 113, 80], 80), to(7, 40_000, [10, 10, 20, 11], 8080));
     let (_, mut workers) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
     inserted(open_bound(&mut workers[0], &virtual_leg, server_leg));
-    assert_eq!(open_plain(&mut workers[0], &server_leg), OpenResult::Clash);
+    assert_eq!(open_plain(&mut workers[0], &server_leg), OpenResult::Conflict);
 
     let (_, mut workers) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
     let id = inserted(open_plain(&mut workers[0], &server_leg));
-    assert_eq!(open_bound(&mut workers[0], &virtual_leg, server_leg), OpenResult::Clash);
+    assert_eq!(open_bound(&mut workers[0], &virtual_leg, server_leg), OpenResult::Conflict);
     assert_eq!(open_plain(&mut workers[0], &server_leg.reversed()), OpenResult::Existing(id), "an answer");
 }

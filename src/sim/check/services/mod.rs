@@ -14,11 +14,11 @@ use std::net::IpAddr;
 
 use crate::config::{ForwardingMode, OnFailure};
 use crate::engine::{Snapshot, Verdict};
-use crate::sim::appliance::{BoundFlow, HandledFrame, SimEngine};
 use crate::sim::check::frame;
 use crate::sim::farm::{FarmPlan, server_address, server_at, server_mac, server_name, service_name};
 use crate::sim::packet::{Packet, Tuple, protocol, split_ethernet};
 use crate::sim::sandwich::{SandwichPlan, Side};
+use crate::sim::sim_engine::{BoundFlow, HandledFrame, SimEngine};
 use crate::sim::world::completed;
 use crate::slb;
 use crate::time::{Duration, Instant};
@@ -41,11 +41,11 @@ pub struct Finding {
 pub struct ServiceChecks {
     farm: FarmPlan,
     side: Side,
-    rest: Duration,
+    port_reuse_time: Duration,
     /// Models of sessions, by the flow as its client's packets show it.
-    shadows: BTreeMap<Tuple, SessionModel>,
+    models: BTreeMap<Tuple, SessionModel>,
     /// The client's tuple of a flow, by the server's tuple.
-    inside: BTreeMap<Tuple, Tuple>,
+    by_server_tuple: BTreeMap<Tuple, Tuple>,
     /// For each translated tuple, the client's tuple of its session, and when that was last seen alive.
     alive: BTreeMap<Tuple, (Tuple, Instant)>,
     /// The tuple with which the first fragment of a datagram left, by the datagram as received.
@@ -53,7 +53,7 @@ pub struct ServiceChecks {
     sticky: BTreeMap<(usize, IpAddr), (usize, Instant)>,
     turns: Vec<Turns>,
     /// When a server's going down was published, by service, server, family (true: IPv6) and how often it went down.
-    falls: BTreeMap<(usize, usize, bool, u32), Instant>,
+    failures: BTreeMap<(usize, usize, bool, u32), Instant>,
     findings: Vec<Finding>,
     /// Number of new sessions, by service and server.
     pub opened: BTreeMap<(usize, usize), u64>,
@@ -68,7 +68,7 @@ struct SessionModel {
     inside: Tuple,
     /// When the engine opened the session, which identifies it.
     created: Option<Instant>,
-    fall: u32,
+    server_failures: u32,
     last: Instant,
     /// The next sequence number toward the client, and toward the server, by what was forwarded.
     next: [Option<u32>; 2],
@@ -93,7 +93,7 @@ struct JudgedFrame<'a> {
 }
 
 /// The IP packet of a frame, with its checksum finished.
-pub(super) fn packet_of(frame: &crate::sim::appliance::CableFrame) -> Option<Packet> {
+pub(super) fn packet_of(frame: &crate::sim::sim_engine::CableFrame) -> Option<Packet> {
     let frame = completed(frame.clone());
     split_ethernet(&frame.bytes).and_then(|(.., payload)| Packet::parse(payload))
 }
@@ -109,14 +109,14 @@ impl ServiceChecks {
         Self {
             farm: plan.farm.clone(),
             side,
-            rest,
-            shadows: BTreeMap::new(),
-            inside: BTreeMap::new(),
+            port_reuse_time: rest,
+            models: BTreeMap::new(),
+            by_server_tuple: BTreeMap::new(),
             alive: BTreeMap::new(),
             datagrams: BTreeMap::new(),
             sticky: BTreeMap::new(),
             turns: plan.farm.services.iter().map(|_| Turns::default()).collect(),
-            falls: BTreeMap::new(),
+            failures: BTreeMap::new(),
             findings: Vec::new(),
             opened: BTreeMap::new(),
         }
@@ -124,13 +124,13 @@ impl ServiceChecks {
 
     /// Forgets everything, because the engine was killed.
     pub fn restarted(&mut self) {
-        self.shadows.clear();
-        self.inside.clear();
+        self.models.clear();
+        self.by_server_tuple.clear();
         self.alive.clear();
         self.datagrams.clear();
         self.sticky.clear();
         self.turns.fill_with(Turns::default);
-        self.falls.clear();
+        self.failures.clear();
     }
 
     /// Broken promises since the last call.
@@ -141,9 +141,9 @@ impl ServiceChecks {
     /// The flow of a packet as its client's packets show it, and the server of its session.
     pub fn flow_of(&self, tuple: Tuple) -> Option<(Tuple, usize)> {
         let outside = [tuple, tuple.reversed()].into_iter().find_map(|tuple| {
-            if self.shadows.contains_key(&tuple) { Some(tuple) } else { self.inside.get(&tuple).copied() }
+            if self.models.contains_key(&tuple) { Some(tuple) } else { self.by_server_tuple.get(&tuple).copied() }
         })?;
-        Some((outside, self.shadows.get(&outside)?.server))
+        Some((outside, self.models.get(&outside)?.server))
     }
 
     /// Checks what the engine did with a frame; returns whether it belongs to a service and may be translated.
@@ -158,29 +158,29 @@ impl ServiceChecks {
             // A packet that waits for its server's MAC address is translated already; one for the engine itself is
             // unchanged.
             Verdict::Punted if passed.before == passed.after => {
-                self.not_placed(&passed);
+                self.not_bound(&passed);
                 return false;
             }
             Verdict::Punted => {}
             // Encapsulated: the tunnelled packets are checked when they are sent.
-            Verdict::Replaced if self.is_packed(passed.before.tuple()) => {}
+            Verdict::Replaced if self.is_tunneled(passed.before.tuple()) => {}
             Verdict::Dropped(_) | Verdict::Replaced => {
-                self.not_placed(&passed);
+                self.not_bound(&passed);
                 return false;
             }
         }
-        if passed.before.piece.is_some_and(|piece| piece.offset > 0) {
+        if passed.before.fragment.is_some_and(|piece| piece.offset > 0) {
             return self.later_fragment(&passed);
         }
         let coming = passed.before.tuple();
         if let Some(service) = self.farm.service_at(self.side, coming.protocol, coming.destination) {
-            self.inward(service, coming, &passed);
+            self.check_to_server(service, coming, &passed);
         } else if let Some(outside) = self.live_outside(coming.reversed(), engine) {
-            self.outward(outside, &passed);
+            self.check_to_client(outside, &passed);
         } else {
             return false;
         }
-        if let Some(piece) = passed.before.piece {
+        if let Some(piece) = passed.before.fragment {
             if self.datagrams.len() >= Self::DATAGRAMS_MAX {
                 self.datagrams.clear();
             }
@@ -192,42 +192,42 @@ impl ServiceChecks {
 
     /// Notes a packet to a service that was not forwarded. It may have opened a session all the same, if its server was
     /// chosen before the path to it failed. Otherwise it may have used up a turn, and may have moved a sticky client.
-    fn not_placed(&mut self, passed: &JudgedFrame<'_>) {
+    fn not_bound(&mut self, passed: &JudgedFrame<'_>) {
         let coming = passed.before.tuple();
         let Some(service) = self.farm.service_at(self.side, coming.protocol, coming.destination) else { return };
-        if let Some(placed) = passed.engine.placed(coming)
+        if let Some(placed) = passed.engine.bound_flow(coming)
             && let Some(server) = self.number_of(placed, &passed.handled.snapshot)
         {
-            let is_known = self.shadows.get(&coming).is_some_and(|shadow| shadow.created == Some(placed.created));
+            let is_known = self.models.get(&coming).is_some_and(|shadow| shadow.created == Some(placed.created));
             if !is_known && !passed.before.is_icmp_error() {
                 self.open(service, server, coming, placed.inside, Some(placed), passed);
             }
             return;
         }
-        self.turns[service].lose_count();
+        self.turns[service].set_unknown();
         self.sticky.remove(&(service, coming.source.0));
     }
 
     fn later_fragment(&mut self, passed: &JudgedFrame<'_>) -> bool {
-        let Packet { source, destination, protocol, piece, .. } = passed.before;
+        let Packet { source, destination, protocol, fragment: piece, .. } = passed.before;
         let Some(piece) = piece else { return false };
         let Some(leaving) = self.datagrams.get(&(source, destination, protocol, piece.id)).copied() else {
             return false;
         };
-        self.judge_bytes(leaving, leaving, passed);
+        self.check_bytes(leaving, leaving, passed);
         true
     }
 
     /// Whether the packet goes into a tunnel.
-    fn is_packed(&self, coming: Tuple) -> bool {
+    fn is_tunneled(&self, coming: Tuple) -> bool {
         let service = self.farm.service_at(self.side, coming.protocol, coming.destination);
         service.is_some_and(|service| self.farm.services[service].mode == ForwardingMode::Tunnel)
     }
 
     /// The client's tuple of a live session, by the server's tuple.
     fn live_outside(&self, inside: Tuple, engine: &SimEngine) -> Option<Tuple> {
-        let outside = *self.inside.get(&inside)?;
-        engine.placed(outside).is_some_and(|placed| placed.inside == inside).then_some(outside)
+        let outside = *self.by_server_tuple.get(&inside)?;
+        engine.bound_flow(outside).is_some_and(|placed| placed.inside == inside).then_some(outside)
     }
 
     fn find(&mut self, promise: &'static str, outside: Tuple, what: String) {
@@ -235,7 +235,7 @@ impl ServiceChecks {
     }
 
     /// Checks that nothing but addresses, ports, checksums and TTL changed.
-    fn judge_bytes(&mut self, leaving: Tuple, outside: Tuple, passed: &JudgedFrame<'_>) {
+    fn check_bytes(&mut self, leaving: Tuple, outside: Tuple, passed: &JudgedFrame<'_>) {
         // An encapsulated packet leaves in other frames, which the checker of tunnels sees; this frame's memory was
         // only working space.
         if passed.handled.verdict == Verdict::Replaced {
@@ -251,19 +251,19 @@ impl ServiceChecks {
     }
 
     /// Checks a packet from a client to its server.
-    fn inward(&mut self, service: usize, outside: Tuple, passed: &JudgedFrame<'_>) {
+    fn check_to_server(&mut self, service: usize, outside: Tuple, passed: &JudgedFrame<'_>) {
         let leaving = passed.after.tuple();
-        let placed = passed.engine.placed(outside);
-        self.judge_bytes(leaving, outside, passed);
+        let placed = passed.engine.bound_flow(outside);
+        self.check_bytes(leaving, outside, passed);
         let Some(server) = self.server_of(service, leaving, passed) else {
             let (verdict, to) =
                 (passed.handled.verdict, split_ethernet(&passed.handled.after.bytes).map(|split| split.0));
             let what = format!("{outside} left as {leaving} to {to:?} ({verdict:?}), which is none of its servers");
             return self.find("translation", outside, what);
         };
-        self.judge_shape(service, server, outside, leaving);
+        self.check_translation(service, server, outside, leaving);
         let created = placed.map(|placed| placed.created);
-        match self.shadows.get(&outside) {
+        match self.models.get(&outside) {
             Some(shadow) if created.is_none() || shadow.created == created => {
                 if (shadow.inside, shadow.server) != (leaving, server) {
                     let was = (server_name(shadow.server), shadow.inside);
@@ -275,7 +275,7 @@ impl ServiceChecks {
                     );
                     self.find("a session keeps its server", outside, what);
                 }
-                self.judge_fall(service, server, outside, passed);
+                self.check_failed_server(service, server, outside, passed);
             }
             Some(_) | None if passed.before.is_icmp_error() => {}
             Some(_) | None => self.open(service, server, outside, leaving, placed, passed),
@@ -292,7 +292,7 @@ impl ServiceChecks {
             ForwardingMode::Direct | ForwardingMode::Tunnel
                 if matches!(passed.handled.verdict, Verdict::Punted | Verdict::Replaced) =>
             {
-                let placed = passed.engine.placed(passed.before.tuple())?;
+                let placed = passed.engine.bound_flow(passed.before.tuple())?;
                 self.number_of(placed, &passed.handled.snapshot)
             }
             ForwardingMode::Direct | ForwardingMode::Tunnel => {
@@ -308,7 +308,7 @@ impl ServiceChecks {
     }
 
     /// Checks that the translated tuple is what the service's mode demands.
-    fn judge_shape(&mut self, service: usize, server: usize, outside: Tuple, leaving: Tuple) {
+    fn check_translation(&mut self, service: usize, server: usize, outside: Tuple, leaving: Tuple) {
         let plan = &self.farm.services[service];
         let v4 = outside.source.0.is_ipv4();
         let destination = (server_address(server, v4), plan.server_port());
@@ -326,18 +326,18 @@ impl ServiceChecks {
     }
 
     /// The service and the server in the snapshot by which a packet was decided.
-    fn seen(&self, service: usize, server: usize, snapshot: &Snapshot) -> Option<(slb::Service, slb::Server)> {
+    fn in_snapshot(&self, service: usize, server: usize, snapshot: &Snapshot) -> Option<(slb::Service, slb::Server)> {
         let seen = snapshot.services.all().iter().find(|seen| seen.name == service_name(service))?;
         let server = seen.servers.iter().find(|seen| seen.name == server_name(server))?.clone();
         Some((seen.as_ref().clone(), server))
     }
 
     /// Checks a packet of a known session to a server that went down: only `keep` lets it pass.
-    fn judge_fall(&mut self, service: usize, server: usize, outside: Tuple, passed: &JudgedFrame<'_>) {
-        let Some(shadow) = self.shadows.get(&outside) else { return };
-        let Some((_, seen)) = self.seen(service, server, &passed.handled.snapshot) else { return };
+    fn check_failed_server(&mut self, service: usize, server: usize, outside: Tuple, passed: &JudgedFrame<'_>) {
+        let Some(shadow) = self.models.get(&outside) else { return };
+        let Some((_, seen)) = self.in_snapshot(service, server, &passed.handled.snapshot) else { return };
         let family = usize::from(outside.source.0.is_ipv6());
-        let fell = !seen.up[family] && seen.falls[family] != shadow.fall;
+        let fell = !seen.up[family] && seen.failure_counts[family] != shadow.server_failures;
         if fell && self.farm.services[service].on_failure() != OnFailure::Keep {
             let policy = self.farm.services[service].on_failure();
             let what = format!("{outside} went on to {}, which fell; on-failure is {policy:?}", server_name(server));
@@ -346,19 +346,19 @@ impl ServiceChecks {
     }
 
     /// Checks a packet from a server to its client.
-    fn outward(&mut self, outside: Tuple, passed: &JudgedFrame<'_>) {
+    fn check_to_client(&mut self, outside: Tuple, passed: &JudgedFrame<'_>) {
         let leaving = passed.after.tuple();
         if leaving != outside.reversed() {
             let what = format!("{} came back as {leaving}, its client waits for {}", outside, outside.reversed());
             self.find("un-translation", outside, what);
         }
-        self.judge_bytes(leaving, outside, passed);
+        self.check_bytes(leaving, outside, passed);
         self.advance(outside, End::Client, passed);
     }
 
     /// Notes how far the sequence numbers toward an end were forwarded.
     fn advance(&mut self, outside: Tuple, end: End, passed: &JudgedFrame<'_>) {
-        let Some(shadow) = self.shadows.get_mut(&outside) else { return };
+        let Some(shadow) = self.models.get_mut(&outside) else { return };
         shadow.last = passed.now;
         let (Some(sequence), Some(length)) = (passed.before.tcp_sequence(), passed.before.tcp_length()) else { return };
         let next = sequence.wrapping_add(length);
@@ -372,19 +372,19 @@ impl ServiceChecks {
     /// to each end must be acceptable there: RFC 5961 demands exactly the next sequence number.
     pub fn reset_sent(&mut self, packet: &Packet, engine: &SimEngine) {
         let tuple = packet.tuple();
-        let (outside, end) = match (self.shadows.contains_key(&tuple.reversed()), self.inside.get(&tuple)) {
+        let (outside, end) = match (self.models.contains_key(&tuple.reversed()), self.by_server_tuple.get(&tuple)) {
             (true, _) => (tuple.reversed(), End::Client),
             (false, Some(outside)) => (*outside, End::Server),
             (false, None) => return,
         };
         let Some(snapshot) = engine.snapshot() else { return };
-        let Some(shadow) = self.shadows.get(&outside).cloned() else { return };
-        let Some((_, seen)) = self.seen(shadow.service, shadow.server, snapshot) else { return };
+        let Some(shadow) = self.models.get(&outside).cloned() else { return };
+        let Some((_, seen)) = self.in_snapshot(shadow.service, shadow.server, snapshot) else { return };
         let family = usize::from(outside.source.0.is_ipv6());
-        if seen.falls[family] == shadow.fall || shadow.reset[end as usize] {
+        if seen.failure_counts[family] == shadow.server_failures || shadow.reset[end as usize] {
             return;
         }
-        if let Some(shadow) = self.shadows.get_mut(&outside) {
+        if let Some(shadow) = self.models.get_mut(&outside) {
             shadow.reset[end as usize] = true;
         }
         if let (Some(next), Some(sequence)) = (shadow.next[end as usize], packet.tcp_sequence())
@@ -402,7 +402,7 @@ impl ServiceChecks {
         }
         let Some(snapshot) = engine.snapshot() else { return };
         let mut owners: BTreeMap<Tuple, Tuple> = BTreeMap::new();
-        for placed in engine.all_placed() {
+        for placed in engine.bound_flows() {
             for tuple in [placed.outside.canonical(), placed.inside.canonical()] {
                 if let Some(other) = owners.insert(tuple, placed.outside).filter(|other| *other != placed.outside) {
                     let what = format!("{} and {other}, both live, share {tuple}", placed.outside);
@@ -410,21 +410,21 @@ impl ServiceChecks {
                 }
             }
             self.alive.insert(placed.inside, (placed.outside, now));
-            self.judge_overdue(&placed, snapshot, now);
+            self.check_overdue_resets(&placed, snapshot, now);
         }
     }
 
     /// Checks that `reset` ends the TCP sessions of a server soon after it went down.
-    fn judge_overdue(&mut self, placed: &BoundFlow, snapshot: &Snapshot, now: Instant) {
+    fn check_overdue_resets(&mut self, placed: &BoundFlow, snapshot: &Snapshot, now: Instant) {
         let Some((service, server)) = snapshot.services.server(placed.service, placed.server) else { return };
         let v6 = placed.outside.source.0.is_ipv6();
-        let (up, falls) = (server.up[usize::from(v6)], server.falls[usize::from(v6)]);
+        let (up, falls) = (server.up[usize::from(v6)], server.failure_counts[usize::from(v6)]);
         let resets = placed.outside.protocol == protocol::TCP && service.on_failure_tcp == OnFailure::Reset;
-        if up || falls == placed.fall || !resets {
+        if up || falls == placed.server_failures || !resets {
             return;
         }
         let key = (placed.service.index(), placed.server.index(), v6, falls);
-        let since = *self.falls.entry(key).or_insert(now);
+        let since = *self.failures.entry(key).or_insert(now);
         if now.since(since) > Self::RESET_WITHIN {
             let what = format!("{} lives, its server {} fell long ago", placed.outside, server.name);
             self.find("on-failure", placed.outside, what);

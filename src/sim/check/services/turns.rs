@@ -9,7 +9,7 @@ use crate::slb::Server;
 pub(super) struct Turns {
     /// One sequence per address family; families with the same servers share the first.
     sequences: [Sequence; 2],
-    lost: bool,
+    is_unknown: bool,
 }
 
 /// One sequence of turns.
@@ -21,28 +21,28 @@ struct Sequence {
 
 impl Turns {
     /// Gives up: from now on the next turn is unknown.
-    pub(super) fn lose_count(&mut self) {
-        self.lost = true;
+    pub(super) fn set_unknown(&mut self) {
+        self.is_unknown = true;
     }
 
     /// Notes that the server `taken` had a turn; returns whose turn it was, if it was another's.
-    pub(super) fn take(&mut self, servers: &[Server], family: usize, taken: &str) -> Option<String> {
-        if self.lost {
+    pub(super) fn note_turn(&mut self, servers: &[Server], family: usize, taken: &str) -> Option<String> {
+        if self.is_unknown {
             return None;
         }
-        let lineups = [0, 1].map(|family| lineup(servers, family));
+        let lineups = [0, 1].map(|family| rotation_members(servers, family));
         let shared = lineups[0].iter().map(|server| &server.name).eq(lineups[1].iter().map(|server| &server.name));
         let sequence = &mut self.sequences[if shared { 0 } else { family }];
-        let next = sequence.take(&lineups[family])?;
+        let next = sequence.note_turn(&lineups[family])?;
         (next != taken).then_some(next)
     }
 }
 
 /// The servers that accept new sessions, or else the backup servers that do.
-fn lineup(servers: &[Server], family: usize) -> Vec<&Server> {
+fn rotation_members(servers: &[Server], family: usize) -> Vec<&Server> {
     let of = |backup: bool| {
         let takes = move |server: &&Server| {
-            server.up[family] && server.takes_new && server.weight > 0 && server.backup == backup
+            server.up[family] && server.accepts_new_sessions && server.weight > 0 && server.backup == backup
         };
         servers.iter().filter(takes).collect::<Vec<_>>()
     };
@@ -54,9 +54,9 @@ impl Sequence {
     /// The server with the next turn of this lineup. With every turn, each server's lag grows by its weight, and the
     /// server that has the turn pays the sum of weights. Among the servers whose lag is not negative, the turn goes to
     /// the one that would be the first to lag a whole turn.
-    fn take(&mut self, lineup: &[&Server]) -> Option<String> {
+    fn note_turn(&mut self, lineup: &[&Server]) -> Option<String> {
         let sum: i128 = lineup.iter().map(|server| i128::from(server.weight)).sum();
-        self.follow(lineup, sum);
+        self.set_members(lineup, sum);
         let lag = |server: &&&Server| self.lags[&server.name];
         // The time until a server lags a whole turn is (sum - lag) / weight.
         let left = |a: &&&Server, b: &&&Server| ((sum - lag(a).1) * lag(b).0).cmp(&((sum - lag(b).1) * lag(a).0));
@@ -73,7 +73,7 @@ impl Sequence {
 
     /// Follows a change of the lineup: servers that stay keep the fraction of a turn that is due to them, new ones
     /// begin at zero, and all lags are shifted so that together they are less than one turn.
-    fn follow(&mut self, lineup: &[&Server], sum: i128) {
+    fn set_members(&mut self, lineup: &[&Server], sum: i128) {
         let is_same = lineup.len() == self.lags.len()
             && lineup
                 .iter()

@@ -95,7 +95,7 @@ fn by_etherparse(bytes: &[u8]) -> Option<(u8, u16, u16, bool)> {
 fn read_everything(frame: &Frame<'_>) {
     assert!(frame.bytes().len() >= 14);
     let _ = (frame.source_mac(), frame.destination_mac(), frame.ethertype());
-    if frame.payload() != Payload::Ip {
+    if frame.kind() != FrameKind::Ip {
         return;
     }
     let tuple = frame.tuple();
@@ -117,7 +117,7 @@ fn read_everything(frame: &Frame<'_>) {
     if frame.icmp() == Some(IcmpClass::Query) {
         assert_eq!(tuple.source_port, tuple.destination_port);
     }
-    let _ = (frame.ttl(), frame.is_to_group(), frame.dont_fragment());
+    let _ = (frame.ttl(), frame.is_multicast_or_broadcast(), frame.dont_fragment());
 }
 
 /// The frames that are mutated: one of every kind that the parser tells apart.
@@ -214,7 +214,7 @@ proptest! {
         let Ok(frame) = parse(&mut copy) else { return Ok(()) };
         read_everything(&frame);
         // For IPv4 `etherparse` skips authentication headers, which have no ports here.
-        let comparable = frame.payload() == Payload::Ip
+        let comparable = frame.kind() == FrameKind::Ip
             && protocol::has_ports(frame.protocol())
             && !matches!(frame.fragment(), Fragment::Later { .. });
         if let (true, Some(theirs)) = (comparable, by_etherparse(&bytes)) {
@@ -242,7 +242,7 @@ proptest! {
     fn bytes_after_the_packet_are_never_read(bytes in mutated(), garbage in vec(any::<u8>(), 1..40)) {
         let mut alone = bytes;
         let Ok(frame) = parse(&mut alone) else { return Ok(()) };
-        if frame.payload() != Payload::Ip {
+        if frame.kind() != FrameKind::Ip {
             return Ok(());
         }
         let end = 14 + frame.ip_len();
@@ -259,7 +259,7 @@ proptest! {
     fn an_edited_frame_is_still_legal(bytes in mutated()) {
         let mut bytes = bytes;
         let Ok(mut frame) = parse(&mut bytes) else { return Ok(()) };
-        if frame.payload() != Payload::Ip || frame.ttl() < 2 {
+        if frame.kind() != FrameKind::Ip || frame.ttl() < 2 {
             return Ok(());
         }
         let (tuple, ttl) = (frame.tuple(), frame.ttl());
@@ -279,7 +279,7 @@ proptest! {
         let Ok(frame) = parse(&mut copy) else { return Ok(()) };
         let ethernet = EthernetPacket::new(&bytes).expect("at least a header");
         prop_assert_eq!(frame.source_mac().0, <[u8; 6]>::from(ethernet.get_source()));
-        if frame.payload() != Payload::Ip {
+        if frame.kind() != FrameKind::Ip {
             return Ok(());
         }
         match frame.family() {

@@ -135,23 +135,23 @@ fn what_is_odd_but_legal_passes() {
         ("a UDP fragment at offset 1", v4_with(0x2001, &[], 17, &[0; 8])),
     ];
     for (what, mut bytes) in cases {
-        assert_eq!(parse(&mut bytes).map(|frame| frame.payload()), Ok(Payload::Ip), "{what}");
+        assert_eq!(parse(&mut bytes).map(|frame| frame.kind()), Ok(FrameKind::Ip), "{what}");
     }
 }
 
 #[test]
 fn what_is_not_ip_is_told_by_its_ethertype() {
     for (ethertype, expected) in [
-        (0x0806, Payload::Arp),
-        (0x0026, Payload::Llc),
-        (0x05ff, Payload::Llc),
-        (0x0600, Payload::Other(0x0600)),
-        (0x8100, Payload::Other(0x8100)),
-        (0x88cc, Payload::Other(0x88cc)),
+        (0x0806, FrameKind::Arp),
+        (0x0026, FrameKind::Llc),
+        (0x05ff, FrameKind::Llc),
+        (0x0600, FrameKind::Other(0x0600)),
+        (0x8100, FrameKind::Other(0x8100)),
+        (0x88cc, FrameKind::Other(0x88cc)),
     ] {
         let mut bytes = ethernet(ethertype, &[]);
         let frame = parse(&mut bytes).unwrap();
-        assert_eq!((frame.payload(), frame.ethertype()), (expected, ethertype));
+        assert_eq!((frame.kind(), frame.ethertype()), (expected, ethertype));
         assert_eq!(frame.bytes().len(), 14);
     }
 }

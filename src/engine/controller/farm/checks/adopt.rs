@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Asker, ServerCheck, Timer, server_checks};
+use super::{Requester, ServerCheck, Timer, server_checks};
 use crate::config::numbering::base_name;
 use crate::config::{Config, ServiceCheckKind, is_removed};
 use crate::engine::controller::farm::Farm;
@@ -36,13 +36,13 @@ impl Farm {
             }
             own.monitor.reconfigure(&is.check, now);
             if is.check.kind == ServiceCheckKind::None {
-                own.monitor.trust(now);
+                own.monitor.assume_up(now);
                 own.outages.rise(now);
             }
         }
         let mut given_up = Vec::new();
         for (key, running) in &mut self.checks.running {
-            if let Asker::Monitor(place) = &mut running.asker {
+            if let Requester::Monitor(place) = &mut running.requester {
                 match places.get(place) {
                     Some(index) => *place = *index,
                     None => given_up.push(*key),
@@ -56,7 +56,7 @@ impl Farm {
         // Of servers that are gone nobody asks: what stays begins anywhere.
         self.checks.ports.forget();
         self.forget_suspicions();
-        self.checks.verdicts += 1;
+        self.checks.verdict_changes += 1;
         self.schedule_checks();
     }
 }

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use super::CheckKey;
-use super::words::describe;
+use super::describe::describe;
 use crate::engine::controller::farm::Farm;
-use crate::engine::controller::links::{Arrival, Links, Message};
-use crate::engine::controller::out::Out;
+use crate::engine::controller::links::{Links, PacketContent, ReceivedPacket};
+use crate::engine::controller::outbox::Outbox;
 use crate::engine::controller::tally::Tally;
 use crate::time::Instant;
 use crate::wire::Family;
@@ -20,30 +20,30 @@ use crate::wire::tunnel;
 impl Farm {
     /// Takes a packet to the engine if it belongs to a check, or to a virtual address whose services are dead; answers true
     /// then.
-    pub(in crate::engine::controller) fn handle_arrival(
+    pub(in crate::engine::controller) fn handle_packet(
         &mut self,
-        arrival: &Arrival<'_>,
+        arrival: &ReceivedPacket<'_>,
         links: &mut Links,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> bool {
         let pair = arrival.pair;
         match arrival.message {
-            Message::Error { quoted, bytes } => {
-                self.check_refused(&quoted, pair.source())
-                    || self.packed_check_refused(pair.family(), bytes, pair.source())
+            PacketContent::Error { quoted, bytes } => {
+                self.handle_check_error(&quoted, pair.source())
+                    || self.handle_tunnelled_check_error(pair.family(), bytes, pair.source())
             }
-            Message::Echo(echo) => match echo.kind {
+            PacketContent::Echo(echo) => match echo.kind {
                 EchoKind::Request => self.ignores_ping(arrival, &echo, out),
                 EchoKind::Reply => self.check_echo(pair, &echo, links, now, out),
             },
-            Message::Tcp(segment) => self.check_segment(pair, arrival.packet(), &segment, links, now, out),
-            Message::Udp { .. } | Message::Other => false,
+            PacketContent::Tcp(segment) => self.check_segment(pair, arrival.packet(), &segment, links, now, out),
+            PacketContent::Udp { .. } | PacketContent::Other => false,
         }
     }
 
     /// A virtual address is as alive as its services, and is nobody's to probe.
-    fn ignores_ping(&mut self, arrival: &Arrival<'_>, echo: &Echo<'_>, out: &mut Out) -> bool {
+    fn ignores_ping(&mut self, arrival: &ReceivedPacket<'_>, echo: &Echo<'_>, out: &mut Outbox) -> bool {
         let is_dead = || !self.is_vip_alive(arrival.pair.destination()) || probe::is_probe(echo.data);
         let ignores = arrival.is_virtual && is_dead();
         if ignores {
@@ -59,7 +59,7 @@ impl Farm {
         echo: &Echo<'_>,
         links: &mut Links,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> bool {
         let protocol = echo_protocol(pair.family());
         let key =
@@ -79,7 +79,7 @@ impl Farm {
         segment: &Segment<'_>,
         links: &mut Links,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> bool {
         let key = CheckKey {
             local: pair.destination(),
@@ -96,7 +96,7 @@ impl Farm {
 
     /// Takes an ICMP error about a packet of the engine; true if that was a check's. Anybody could have sent the error, so it
     /// ends no check. It explains the silence of the server.
-    fn check_refused(&mut self, quoted: &Tuple, from: IpAddr) -> bool {
+    fn handle_check_error(&mut self, quoted: &Tuple, from: IpAddr) -> bool {
         let key = CheckKey {
             local: quoted.source,
             protocol: quoted.protocol,
@@ -110,14 +110,14 @@ impl Farm {
     }
 
     /// Takes an ICMP error about a tunnelled packet of the engine; true if a packet of a check was inside.
-    fn packed_check_refused(&mut self, family: Family, message: &[u8], from: IpAddr) -> bool {
-        let Some(refused) = tunnel::refused(family, message) else { return false };
+    fn handle_tunnelled_check_error(&mut self, family: Family, message: &[u8], from: IpAddr) -> bool {
+        let Some(refused) = tunnel::parse_icmp_error(family, message) else { return false };
         let inner = match refused.packet.first().map(|first| first >> 4) {
             Some(4) => Family::V4,
             Some(6) => Family::V6,
             Some(_) | None => return false,
         };
-        quoted_tuple(refused.packet, inner).is_some_and(|quoted| self.check_refused(&quoted, from))
+        quoted_tuple(refused.packet, inner).is_some_and(|quoted| self.handle_check_error(&quoted, from))
     }
 }
 

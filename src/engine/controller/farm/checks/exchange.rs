@@ -1,12 +1,12 @@
 //! A check under way: its packets leave as the engine's own routes and neighbours say, from its link's first address of the
 //! family, until it has a verdict.
 
-use super::words::describe_frame;
-use super::{Asker, CheckEnd, CheckKey, Running, Timer};
+use super::describe::describe_frame;
+use super::{CheckEnd, CheckKey, Requester, RunningCheck, Timer};
 use crate::config::{ForwardingMode, Service};
 use crate::engine::controller::farm::Farm;
 use crate::engine::controller::links::Links;
-use crate::engine::controller::out::Out;
+use crate::engine::controller::outbox::Outbox;
 use crate::engine::controller::paths::Paths;
 use crate::engine::controller::tally::Tally;
 use crate::health::service_prober::{CheckTarget, CheckVerdict, ServerProber};
@@ -19,13 +19,13 @@ use crate::wire::{Family, MacAddr};
 
 /// Why a check did not begin.
 #[derive(Debug)]
-pub(super) enum NoCheck {
+pub(super) enum CheckNotStarted {
     /// All ports are taken by checks of the same server port: it has to wait.
     Busy,
     /// The engine's own link is down.
     LinkDown(String),
     /// There is no way to the server, for this reason.
-    NoWay(String),
+    NoRoute(String),
 }
 
 impl Farm {
@@ -33,13 +33,13 @@ impl Farm {
     pub(super) fn launch_check(
         &mut self,
         (id, family): (ServerId, Family),
-        asker: Asker,
+        asker: Requester,
         links: &mut Links,
         paths: &Paths,
         now: Instant,
-        out: &mut Out,
-    ) -> Result<(), NoCheck> {
-        let no_way = |why: &str| NoCheck::NoWay(why.to_owned());
+        out: &mut Outbox,
+    ) -> Result<(), CheckNotStarted> {
+        let no_way = |why: &str| CheckNotStarted::NoRoute(why.to_owned());
         let service = self.service_of(id);
         let server = &self.config.servers[id.index()];
         let address = self.config.address_for(id, family).ok_or_else(|| no_way("it has no address of the family"))?;
@@ -54,33 +54,40 @@ impl Farm {
         let check = service.check.clone();
         let random = self.random.next_u64();
         let way = paths.next_hop_to(address, None, None, random as u16, links);
-        let (link, next_hop, _) = way.map_err(|unknown| NoCheck::NoWay(unknown.0))?;
-        if let Some(why) = links.why_down(link) {
-            return Err(NoCheck::LinkDown(why));
+        let (link, next_hop, _) = way.map_err(|unknown| CheckNotStarted::NoRoute(unknown.0))?;
+        if let Some(why) = links.down_reason(link) {
+            return Err(CheckNotStarted::LinkDown(why));
         }
         let name = &self.config.links[link.index()].name;
-        let unable = || NoCheck::NoWay(format!("link {name} has no address to ask from"));
-        let own = |end| links.source(link, end).ok_or_else(unable);
+        let unable = || CheckNotStarted::NoRoute(format!("link {name} has no address to ask from"));
+        let own = |end| links.source_address(link, end).ok_or_else(unable);
         let tunnel = if is_packed { AddressPair::new(own(address)?, address) } else { None };
         let local = match tunnel {
             None => own(address)?,
             // The answer comes as it is, from the VIP: any address of the engine will do.
-            Some(_) => own(remote).or_else(|error| links.any_source(family).ok_or(error))?,
+            Some(_) => own(remote).or_else(|error| links.any_source_address(family).ok_or(error))?,
         };
         let pair = AddressPair::new(local, remote).ok_or_else(|| no_way("its addresses are of two families"))?;
-        let key = self.checks.free_key(&check.kind, pair, port).ok_or(NoCheck::Busy)?;
+        let key = self.checks.free_key(&check.kind, pair, port).ok_or(CheckNotStarted::Busy)?;
         let sequence = self.checks.ports.sequence(&key, now);
         let state = links.state(link);
         let destination = links.neighbors().mac((link, next_hop)).unwrap_or_default();
         let macs = MacPair { source: state.mac, destination };
         let outer = tunnel.map_or(0, |tunnel| tunnel::overhead(tunnel.family()));
-        let way =
-            CheckTarget { macs, pair, source_port: key.port, sequence, port, mtu: state.mtu.saturating_sub(outer) };
+        let way = CheckTarget {
+            macs,
+            addresses: pair,
+            source_port: key.port,
+            sequence,
+            port,
+            mtu: state.mtu.saturating_sub(outer),
+        };
         let prober = ServerProber::start(&check, way, self.random.next_u64(), now);
         let prober = prober.ok_or_else(|| no_way("it is not checked"))?;
         out.count(Tally::ChecksSent);
         let vip = (remote != address).then_some(remote);
-        let running = Running { prober, link, next_hop, tunnel, vip, asker, excused: false, hint: None };
+        let running =
+            RunningCheck { prober, link, next_hop, tunnel, vip, requester: asker, excused: false, hint: None };
         let shortest = if self.checks.running.is_empty() { Duration::MAX } else { self.checks.shortest_timeout };
         self.checks.shortest_timeout = shortest.min(running.prober.timeout());
         self.checks.running.insert(key, running);
@@ -95,18 +102,18 @@ impl Farm {
         links: &mut Links,
         now: Instant,
         act: impl FnOnce(&mut ServerProber) -> T,
-        out: &mut Out,
+        out: &mut Outbox,
     ) -> Option<T> {
         let running = self.checks.running.get_mut(&key)?;
         let result = act(&mut running.prober);
         let mut frames = Vec::new();
         while let Some(frame) = running.prober.poll_frame() {
-            if let Asker::Request(request) = &mut running.asker {
+            if let Requester::Request(request) = &mut running.requester {
                 request.note("sent", describe_frame(&frame, key), now);
             }
             frames.push(match running.tunnel {
                 None => frame,
-                Some(tunnel) => packed(&frame, tunnel),
+                Some(tunnel) => encapsulate(&frame, tunnel),
             });
         }
         let verdict = running.prober.poll_verdict();
@@ -120,21 +127,21 @@ impl Farm {
         }
         self.checks.agenda.set(Timer::Check(key), (!done).then_some(wake));
         if done {
-            match self.checks.running.remove(&key).map(|running| running.asker) {
-                Some(Asker::Request(request)) => self.answer_request(*request, out),
-                Some(Asker::Monitor(_)) | None => {}
+            match self.checks.running.remove(&key).map(|running| running.requester) {
+                Some(Requester::Request(request)) => self.answer_request(*request, out),
+                Some(Requester::Monitor(_)) | None => {}
             }
         }
         Some(result)
     }
 
-    fn check_ended(&mut self, key: CheckKey, verdict: CheckVerdict, links: &Links, now: Instant, out: &mut Out) {
+    fn check_ended(&mut self, key: CheckKey, verdict: CheckVerdict, links: &Links, now: Instant, out: &mut Outbox) {
         let Some(running) = self.checks.running.get_mut(&key) else { return };
         let (neighbor, began) = ((running.link, running.next_hop), Some(running.prober.started()));
         let verdict = match verdict {
-            CheckVerdict::Well(_) | CheckVerdict::Ill(_) => verdict,
-            CheckVerdict::Silent(what) => {
-                CheckVerdict::Silent(match (links.neighbors().mac(neighbor), running.hint.take(), running.vip) {
+            CheckVerdict::Healthy(_) | CheckVerdict::Unhealthy(_) => verdict,
+            CheckVerdict::TimedOut(what) => {
+                CheckVerdict::TimedOut(match (links.neighbors().mac(neighbor), running.hint.take(), running.vip) {
                     (None, _, _) => format!("{} does not answer ARP or ND", running.next_hop),
                     (Some(_), Some(hint), _) => format!("{what}: {hint}"),
                     (Some(_), None, Some(vip)) => format!("{what}; is {vip} on the server's loopback?"),
@@ -142,31 +149,31 @@ impl Farm {
                 })
             }
         };
-        let index = match &mut running.asker {
-            Asker::Monitor(index) => *index,
-            Asker::Request(request) => {
+        let index = match &mut running.requester {
+            Requester::Monitor(index) => *index,
+            Requester::Request(request) => {
                 request.verdict = Some(verdict);
                 return;
             }
         };
         let result = match verdict {
-            CheckVerdict::Well(rtt) => CheckEnd::Passed(rtt, running.prober.answer()),
-            CheckVerdict::Silent(why) if running.excused && self.server_checks[index].monitor.may_excuse() => {
+            CheckVerdict::Healthy(rtt) => CheckEnd::Passed(rtt, running.prober.answer()),
+            CheckVerdict::TimedOut(why) if running.excused && self.server_checks[index].monitor.may_excuse() => {
                 CheckEnd::Excused(why)
             }
-            CheckVerdict::Ill(why) | CheckVerdict::Silent(why) => CheckEnd::Failed(why),
+            CheckVerdict::Unhealthy(why) | CheckVerdict::TimedOut(why) => CheckEnd::Failed(why),
         };
-        self.judge_check(index, result, began, now, out);
+        self.apply_check_result(index, result, began, now, out);
     }
 }
 
 /// A frame of a check, inside another one. It is short: nobody has to cut it.
-fn packed(frame: &[u8], tunnel: AddressPair) -> Vec<u8> {
+fn encapsulate(frame: &[u8], tunnel: AddressPair) -> Vec<u8> {
     let Some((header, packet)) = frame.split_first_chunk::<ETHERNET_LEN>() else { return Vec::new() };
     let mac = |at: usize| MacAddr([0, 1, 2, 3, 4, 5].map(|index: usize| header[at + index]));
     let macs = MacPair { source: mac(6), destination: mac(0) };
     let mut packed = Vec::new();
-    tunnel::wrap(&mut packed, macs, &OuterHeader { pair: tunnel, ident: 0, dont_fragment: true }, packet);
+    tunnel::encapsulate(&mut packed, macs, &OuterHeader { addresses: tunnel, ident: 0, dont_fragment: true }, packet);
     packed
 }
 

@@ -1,10 +1,10 @@
 //! How a check ends, and what follows: kept, counted, told, judged.
 
 use crate::engine::controller::farm::Farm;
-use crate::engine::controller::out::Out;
+use crate::engine::controller::outbox::Outbox;
 use crate::engine::controller::paths;
 use crate::engine::controller::tally::Tally;
-use crate::engine::view::CheckedView;
+use crate::engine::view::CheckLogView;
 use crate::health::history::{CheckRecord, CheckResult};
 use crate::health::monitor::HealthState;
 use crate::time::{Duration, Instant};
@@ -19,7 +19,7 @@ pub(super) enum CheckEnd {
     /// The server was silent, and the engine was late or lost frames meanwhile.
     Excused(String),
     /// The server was not asked, because the engine's own link is down.
-    Cut(String),
+    NotSent(String),
 }
 
 impl CheckEnd {
@@ -28,20 +28,20 @@ impl CheckEnd {
             Self::Passed(..) => CheckResult::Passed,
             Self::Failed(_) => CheckResult::Failed,
             Self::Excused(_) => CheckResult::Excused,
-            Self::Cut(_) => CheckResult::Skipped,
+            Self::NotSent(_) => CheckResult::Skipped,
         }
     }
 }
 
 impl Farm {
     /// The end of a check that the engine made for itself, and began at `began`; `None`: it sent nothing.
-    pub(super) fn judge_check(
+    pub(super) fn apply_check_result(
         &mut self,
         index: usize,
         end: CheckEnd,
         began: Option<Instant>,
         now: Instant,
-        out: &mut Out,
+        out: &mut Outbox,
     ) {
         let monitor = &mut self.server_checks[index].monitor;
         let (tally, changed) = match &end {
@@ -51,42 +51,42 @@ impl Farm {
                 monitor.excused(now);
                 (Tally::ChecksExcused, None)
             }
-            CheckEnd::Cut(why) => (Tally::ChecksFailed, monitor.cut(why.clone(), now)),
+            CheckEnd::NotSent(why) => (Tally::ChecksFailed, monitor.handle_link_down(why.clone(), now)),
         };
         out.count(tally);
-        self.tell_result(index, &end, out);
+        self.report_result(index, &end, out);
         let result = end.result();
-        self.keep_result(index, end, began, now);
+        self.record_result(index, end, began, now);
         self.verdict_changed(index, changed, now, out);
-        self.settle_suspicion(index, result, out);
-        self.tell_why(self.server_checks[index].server);
+        self.resolve_suspicion(index, result, out);
+        self.update_down_reason(self.server_checks[index].server);
         self.schedule_monitor(index);
     }
 
-    fn keep_result(&mut self, index: usize, end: CheckEnd, began: Option<Instant>, now: Instant) {
+    fn record_result(&mut self, index: usize, end: CheckEnd, began: Option<Instant>, now: Instant) {
         let check = &mut self.server_checks[index];
         let (result, state) = (end.result(), check.monitor.state());
         let (words, took) = match end {
             CheckEnd::Passed(took, words) => (words, Some(took)),
-            CheckEnd::Failed(why) | CheckEnd::Excused(why) | CheckEnd::Cut(why) => {
+            CheckEnd::Failed(why) | CheckEnd::Excused(why) | CheckEnd::NotSent(why) => {
                 (why, began.map(|began| now.since(began)))
             }
         };
-        check.history.push(CheckRecord { at: now, result, words, took, state, times: 1 });
+        check.history.push(CheckRecord { at: now, result, detail: words, took, state, count: 1 });
     }
 
-    fn tell_result(&mut self, index: usize, end: &CheckEnd, out: &mut Out) {
+    fn report_result(&mut self, index: usize, end: &CheckEnd, out: &mut Outbox) {
         if !self.config.log.checks {
             return;
         }
         let (result, rtt, reason) = match end {
             CheckEnd::Passed(rtt, _) => ("passed", Some(*rtt), None),
-            CheckEnd::Failed(why) | CheckEnd::Cut(why) => ("failed", None, Some(why)),
+            CheckEnd::Failed(why) | CheckEnd::NotSent(why) => ("failed", None, Some(why)),
             CheckEnd::Excused(why) => ("excused", None, Some(why)),
         };
         let check = &self.server_checks[index];
         let family = paths::family_name(check.family);
-        out.checked(CheckedView {
+        out.report_check(CheckLogView {
             subject: format!("{} {family}", self.config.server_name(check.server)),
             result,
             state: paths::path_state(check.monitor.state()),
@@ -95,7 +95,13 @@ impl Farm {
         });
     }
 
-    pub(super) fn verdict_changed(&mut self, index: usize, changed: Option<HealthState>, now: Instant, out: &mut Out) {
+    pub(super) fn verdict_changed(
+        &mut self,
+        index: usize,
+        changed: Option<HealthState>,
+        now: Instant,
+        out: &mut Outbox,
+    ) {
         let Some(state) = changed else { return };
         let check = &mut self.server_checks[index];
         match state {
@@ -103,13 +109,13 @@ impl Farm {
             HealthState::Down => check.outages.fall(now),
             HealthState::Starting => check.outages.pause(now),
         }
-        self.checks.verdicts += 1;
+        self.checks.verdict_changes += 1;
         self.suspects.insert(self.server_checks[index].server);
-        self.note_check(index, out);
+        self.report_family_change(index, out);
     }
 
     /// A family of a server that has two is told by itself: the server may stay up all the same.
-    fn note_check(&mut self, index: usize, out: &mut Out) {
+    fn report_family_change(&mut self, index: usize, out: &mut Outbox) {
         let check = &self.server_checks[index];
         let (state, family) = (check.monitor.state(), paths::family_name(check.family));
         let reason = match state {
@@ -118,7 +124,7 @@ impl Farm {
         };
         if self.checks_of(check.server).count() > 1 {
             let subject = format!("{} {family}", self.config.server_name(check.server));
-            out.change("check", &subject, None, Some(paths::path_state(state)), reason.as_deref(), None);
+            out.report_change("check", &subject, None, Some(paths::path_state(state)), reason.as_deref(), None);
         }
     }
 }

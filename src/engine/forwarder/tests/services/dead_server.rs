@@ -37,7 +37,7 @@ fn both_ends_of_a_connection_are_told_that_its_server_died() {
             established(&mut web, &farm);
             web.fell(0);
             if by_packet {
-                let answer = web.lab.deliver(At::Firewall(1), ack(farm.client, farm.vip));
+                let answer = web.lab.deliver(ArrivesAt::Firewall(1), ack(farm.client, farm.vip));
                 assert!(matches!(answer.verdict, Verdict::Dropped(DropReason::ServerFailed) | Verdict::Punted));
             } else {
                 web.lab.wait(Duration::from_millis(10));
@@ -71,7 +71,7 @@ fn on_failure_decides_what_becomes_of_the_flows_of_a_dead_server() {
             assert_eq!(ends(&web.request(udp(farm.client, farm.vip, 10))).1, farm.server(0));
             web.fell(0);
 
-            let answer = web.lab.deliver(At::Firewall(1), udp(farm.client, farm.vip, 10));
+            let answer = web.lab.deliver(ArrivesAt::Firewall(1), udp(farm.client, farm.vip, 10));
             match expected {
                 Some(server) => assert_eq!(ends(&read_checked(&answer.bytes)).1, server),
                 None => assert_eq!(answer.verdict, Verdict::Dropped(DropReason::ServerFailed)),
@@ -89,7 +89,7 @@ fn a_server_that_is_up_again_serves_the_sessions_that_were_kept() {
         web.change(|service| service.on_failure_tcp = OnFailure::Drop);
         established(&mut web, &farm);
         web.fell(0);
-        let answer = web.lab.deliver(At::Firewall(1), ack(farm.client, farm.vip));
+        let answer = web.lab.deliver(ArrivesAt::Firewall(1), ack(farm.client, farm.vip));
         assert_eq!(answer.verdict, Verdict::Dropped(DropReason::ServerFailed));
 
         web.change(|service| service.servers[0].up = [true, true]);
@@ -106,10 +106,10 @@ fn the_client_of_a_dead_server_is_told_though_the_replies_pass_the_engine_by() {
                 service.mode = mode;
                 service.servers.iter_mut().for_each(|server| server.port = None);
             });
-            web.lab.deliver(At::Firewall(1), syn(farm.client, farm.vip));
-            web.lab.deliver(At::Firewall(1), tcp_with(farm.client, farm.vip, 0x10, 1000, 2000, b""));
-            web.lab.deliver(At::Firewall(1), tcp_with(farm.client, farm.vip, 0x18, 1000, 7000, b"hello"));
-            web.lab.deliver(At::Firewall(1), tcp_with(farm.client, farm.vip, 0x10, 1005, 6000, b""));
+            web.lab.deliver(ArrivesAt::Firewall(1), syn(farm.client, farm.vip));
+            web.lab.deliver(ArrivesAt::Firewall(1), tcp_with(farm.client, farm.vip, 0x10, 1000, 2000, b""));
+            web.lab.deliver(ArrivesAt::Firewall(1), tcp_with(farm.client, farm.vip, 0x18, 1000, 7000, b"hello"));
+            web.lab.deliver(ArrivesAt::Firewall(1), tcp_with(farm.client, farm.vip, 0x10, 1005, 6000, b""));
             web.lab.transmits();
             web.fell(0);
             web.lab.wait(Duration::from_millis(10));
@@ -129,7 +129,7 @@ fn another_connection_between_the_same_ends_leaves_a_server_that_takes_no_new_on
     type Change = fn(&mut Service);
     let changes: [(Change, u8); 6] = [
         (|_| (), 0),
-        (|service| service.servers[0].takes_new = false, 1),
+        (|service| service.servers[0].accepts_new_sessions = false, 1),
         (|service| service.servers[0].weight = 0, 1),
         (|service| service.servers[0].backup = true, 1),
         (|service| service.servers[0].up = [false; 2], 1),
@@ -146,7 +146,7 @@ fn another_connection_between_the_same_ends_leaves_a_server_that_takes_no_new_on
                 web.change(|service| {
                     change(service);
                     let server = &mut service.servers[0];
-                    server.falls = server.falls.map(|falls| falls + u32::from(!server.up[0]));
+                    server.failure_counts = server.failure_counts.map(|falls| falls + u32::from(!server.up[0]));
                     service.on_failure_tcp = OnFailure::Keep;
                 });
                 // A live connection stays, a closed one does not.

@@ -1,22 +1,22 @@
 //! What the forwarder notes of the connections that it gives to servers, and where those go whose server is avoided.
 
 use super::*;
-use crate::slb::observe::{Complaint, Failed};
+use crate::slb::observe::{FailureKind, PassiveFailure};
 use crate::wire::Family;
 
 /// A service whose servers are observed.
 fn observed(weights: &[u16]) -> Web {
     let web = Web::new(weights);
     for server in &web.service.servers {
-        server.state.observed(Family::V4).switch(true);
-        server.state.observed(Family::V6).switch(true);
+        server.state.observed(Family::V4).set_enabled(true);
+        server.state.observed(Family::V6).set_enabled(true);
     }
     web
 }
 
-fn complaint(web: &Web, farm: &Farm, after: Duration) -> Option<Complaint> {
+fn complaint(web: &Web, farm: &Farm, after: Duration) -> Option<PassiveFailure> {
     let family = Family::of(farm.client.ip());
-    web.service.servers[0].state.observed(family).complaint(web.lab.now + after)
+    web.service.servers[0].state.observed(family).failure(web.lab.now + after)
 }
 
 #[test]
@@ -28,8 +28,8 @@ fn refused_connections_count_and_an_answered_one_takes_them_back() {
             web.request(syn(farm.client(port), farm.vip));
             web.reply(tcp_with(farm.server, farm.client(port), 0x14, 0, 1000, &[]));
         }
-        let failed = Failed::Refused(3);
-        assert_eq!(complaint(&web, &farm, Duration::ZERO), Some(Complaint { failed, is_shared: false }));
+        let failed = FailureKind::Refused(3);
+        assert_eq!(complaint(&web, &farm, Duration::ZERO), Some(PassiveFailure { kind: failed, is_shared: false }));
 
         web.request(syn(farm.client(4), farm.vip));
         web.reply(syn_ack(farm.server, farm.client(4)));

@@ -90,7 +90,7 @@ fn errors_and_fragments_of_a_flow_by_another_port_are_its_own() {
         let other_vip = second_vip(&farm);
         let mut web = web_at(other_vip, &[1]);
         web.request(udp(farm.client, farm.vip, 10));
-        let request = web.lab.deliver(At::Firewall(1), udp(farm.client, other_vip, 500));
+        let request = web.lab.deliver(ArrivesAt::Firewall(1), udp(farm.client, other_vip, 500));
         let (source, server) = ends(&read(&request.bytes));
 
         // The server refuses the packet with the other port.
@@ -100,13 +100,13 @@ fn errors_and_fragments_of_a_flow_by_another_port_are_its_own() {
 
         // A later fragment before the first.
         let pieces = fragments(&udp(farm.client, other_vip, 3000), 1000, 77);
-        web.lab.deliver(At::Firewall(1), pieces[1].clone());
-        web.lab.deliver(At::Firewall(1), pieces[0].clone());
+        web.lab.deliver(ArrivesAt::Firewall(1), pieces[1].clone());
+        web.lab.deliver(ArrivesAt::Firewall(1), pieces[0].clone());
         let released = web.lab.transmits();
         assert_eq!(read(&released[0].bytes).destination, farm.server.ip());
         let answers = fragments(&udp(farm.server, source, 3000), 1000, 78);
         for piece in answers {
-            let answer = web.lab.deliver(At::Near, piece);
+            let answer = web.lab.deliver(ArrivesAt::Near, piece);
             assert_eq!(read(&answer.bytes).source, other_vip.ip());
         }
     }
@@ -117,16 +117,16 @@ fn any_worker_finds_the_session_of_an_answer() {
     for farm in farms() {
         let other_vip = second_vip(&farm);
         let mut web = web_at(other_vip, &[1]);
-        web.lab = Lab::with(Side::Inner, 3, 2, 64);
+        web.lab = ForwarderBench::with(Side::Inner, 3, 2, 64);
         web.change(|_| ());
         let mut sources = Vec::new();
         for (worker, vip) in [(0, farm.vip), (1, other_vip)] {
-            let answer = web.lab.deliver_to(worker, At::Firewall(1), syn(farm.client, vip));
+            let answer = web.lab.deliver_to(worker, ArrivesAt::Firewall(1), syn(farm.client, vip));
             sources.push((ends(&read_checked(&answer.bytes)).0, vip));
         }
         for (source, vip) in sources {
             for worker in [0, 1] {
-                let reply = web.lab.deliver_to(worker, At::Near, syn_ack(farm.server, source));
+                let reply = web.lab.deliver_to(worker, ArrivesAt::Near, syn_ack(farm.server, source));
                 assert_eq!(ends(&read_checked(&reply.bytes)), (vip, farm.client));
             }
         }
@@ -141,7 +141,7 @@ fn a_flow_is_dropped_where_no_port_of_its_class_is_left() {
     for port in 512..1024 {
         web.request(udp(farm.client(port), farm.server, 1));
     }
-    let answer = web.lab.deliver(At::Firewall(1), udp(farm.client(700), farm.vip, 1));
+    let answer = web.lab.deliver(ArrivesAt::Firewall(1), udp(farm.client(700), farm.vip, 1));
     assert_eq!(answer.verdict, Verdict::Dropped(DropReason::NatClash));
     web.request(udp(farm.client(1024), farm.vip, 1));
 
@@ -158,7 +158,7 @@ fn what_goes_on_past_the_service_keeps_the_port_that_its_server_knows() {
     let [farm, _] = farms();
     let mut web = Web::new(&[1]);
     web.request(syn(farm.client, farm.vip));
-    let answer = web.lab.deliver(At::Firewall(1), ack(farm.client, farm.server));
+    let answer = web.lab.deliver(ArrivesAt::Firewall(1), ack(farm.client, farm.server));
     assert_eq!(answer.verdict, Verdict::Dropped(DropReason::NatClash));
 }
 
@@ -169,7 +169,14 @@ fn the_port_is_explained() {
         let mut web = web_at(other_vip, &[1]);
         let about = |web: &Web, source: SocketAddr, destination: SocketAddr| {
             let flow = text::parse(&format!("tcp {source} {destination}")).unwrap();
-            explain("inner", &web.lab.snapshot, &web.lab.table, &flow, Some(From::Firewall(FirewallId(1))), web.lab.now)
+            explain(
+                "inner",
+                &web.lab.snapshot,
+                &web.lab.table,
+                &flow,
+                Some(ArrivalPoint::Firewall(FirewallId(1))),
+                web.lab.now,
+            )
         };
         web.request(syn(farm.client, farm.vip));
         for destination in [other_vip, farm.server] {
@@ -180,7 +187,7 @@ fn the_port_is_explained() {
         let told = about(&web, farm.client, other_vip);
         let story = told.story.join(" ");
         assert!(story.contains(&format!("port {} stands for it there", source.port())), "{story}");
-        let leaving = text::show(&text::parse(&format!("tcp {source} {}", farm.server)).unwrap());
+        let leaving = text::format(&text::parse(&format!("tcp {source} {}", farm.server)).unwrap());
         assert_eq!((told.decided_by.as_str(), told.translation), ("session", Some(leaving)));
         assert!(!about(&web, farm.client, farm.vip).story.join(" ").contains("another flow"));
     }

@@ -23,9 +23,9 @@ fn an_icmp_error_about_a_translated_packet_speaks_of_the_packet_as_its_sender_kn
         for mode in [ForwardingMode::Nat, ForwardingMode::FullNat] {
             let mut web = Web::new(&[1]);
             web.change(|service| service.mode = mode);
-            let request = web.lab.deliver(At::Firewall(1), udp(farm.client, farm.vip, 500));
+            let request = web.lab.deliver(ArrivesAt::Firewall(1), udp(farm.client, farm.vip, 500));
             let (source, server) = ends(&read(&request.bytes));
-            let reply = web.lab.deliver(At::Near, udp(server, source, 900));
+            let reply = web.lab.deliver(ArrivesAt::Near, udp(server, source, 900));
 
             // The server refuses the packet that it got; the client is told about the VIP.
             let error = icmp_error(server.ip(), source.ip(), &Frame::new(request.bytes));
@@ -49,9 +49,9 @@ fn fragments_of_a_translated_datagram_go_where_the_first_went_in_any_order() {
         let mut web = Web::new(&[1]);
         let pieces = fragments(&udp(farm.client, farm.vip, 3000), 1000, 77);
         let (first, later) = pieces.split_first().unwrap();
-        web.lab.deliver(At::Firewall(1), later[0].clone());
+        web.lab.deliver(ArrivesAt::Firewall(1), later[0].clone());
 
-        let sent = web.lab.deliver(At::Firewall(1), first.clone());
+        let sent = web.lab.deliver(ArrivesAt::Firewall(1), first.clone());
         assert_eq!(sent.verdict, Verdict::Forward(LinkId(1)));
         // In an IPv6 fragment the ports follow the fragment header.
         let mut sent = read(&sent.bytes);
@@ -59,7 +59,7 @@ fn fragments_of_a_translated_datagram_go_where_the_first_went_in_any_order() {
         assert_eq!(ends(&sent), (farm.client, farm.server));
         let released = web.lab.transmits();
         assert_eq!(released.len(), 1);
-        for bytes in [released[0].bytes.clone(), web.lab.deliver(At::Firewall(1), later[1].clone()).bytes] {
+        for bytes in [released[0].bytes.clone(), web.lab.deliver(ArrivesAt::Firewall(1), later[1].clone()).bytes] {
             let piece = read(&bytes);
             assert_eq!((piece.source, piece.destination), (farm.client.ip(), farm.server.ip()));
         }
@@ -86,7 +86,7 @@ fn a_checksum_that_the_device_will_finish_follows_the_addresses() {
             ..Offload::NONE
         };
 
-        let answer = web.lab.deliver(At::Firewall(1), frame);
+        let answer = web.lab.deliver(ArrivesAt::Firewall(1), frame);
         assert_eq!(answer.verdict, Verdict::Forward(LinkId(1)));
         assert_eq!(ends(&read(&answer.bytes)), (farm.client, farm.server));
         let left = u16::from_be_bytes([answer.bytes[at], answer.bytes[at + 1]]);
@@ -103,7 +103,7 @@ fn a_packet_that_is_too_big_is_shown_to_its_sender_as_it_was_sent() {
         web.lab.snapshot.links[1].mtu = 1300;
 
         let big = tcp_with(farm.client, farm.vip, 0x18, 1000, 2000, &[7; 1400]).dont_fragment();
-        let answer = web.lab.deliver(At::Firewall(1), big);
+        let answer = web.lab.deliver(ArrivesAt::Firewall(1), big);
         assert_eq!(answer.verdict, Verdict::Dropped(DropReason::TooBig));
         let punt = web.lab.punts.taken.pop().unwrap();
         assert_eq!(ends(&read_loosely(&punt.bytes)), (farm.client, farm.vip));
@@ -124,7 +124,7 @@ fn a_translated_packet_that_waits_for_its_neighbour_is_remembered_as_its_sender_
         web.lab.snapshot.neighbors.remove(&(LinkId(1), farm.server.ip()));
         let original = syn(farm.client, farm.vip);
 
-        assert_eq!(web.lab.deliver(At::Firewall(1), original.clone()).verdict, Verdict::Punted);
+        assert_eq!(web.lab.deliver(ArrivesAt::Firewall(1), original.clone()).verdict, Verdict::Punted);
 
         let punt = web.lab.punts.taken.pop().unwrap();
         assert_eq!(ends(&read_checked(&punt.bytes)), (farm.client, farm.server));

@@ -1,0 +1,63 @@
+//! What outlives a restart: which servers were up. Those that were not are asked as if nobody knew them, so that they are up with
+//! their first good check.
+
+use std::collections::BTreeSet;
+
+use super::exchange::check_port;
+use crate::config::ServiceCheckKind;
+use crate::engine::controller::farm::Farm;
+use crate::engine::controller::outbox::Outbox;
+use crate::engine::controller::paths;
+use crate::engine::view::PersistedServer;
+use crate::health::monitor::HealthState;
+use crate::time::Instant;
+
+impl Farm {
+    /// The servers that checks found up, family by family.
+    pub(in crate::engine::controller) fn persisted_servers(&self) -> BTreeSet<PersistedServer> {
+        let up =
+            (0..self.server_checks.len()).filter(|index| self.server_checks[*index].monitor.state() == HealthState::Up);
+        up.filter_map(|index| self.persisted_server(index)).collect()
+    }
+
+    /// A number that changes with [`Farm::persisted_servers`].
+    pub(in crate::engine::controller) fn persisted_servers_version(&self) -> u64 {
+        self.checks.verdict_changes
+    }
+
+    /// These were up a moment ago: they are until their checks say otherwise, which begin at once all the same. Answers how many of
+    /// them this configuration has, and no verdict about.
+    pub(in crate::engine::controller) fn assume_up(
+        &mut self,
+        known: &BTreeSet<PersistedServer>,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> usize {
+        let mut taken = 0;
+        for index in 0..self.server_checks.len() {
+            let is_known = self.persisted_server(index).is_some_and(|server| known.contains(&server));
+            if is_known && self.server_checks[index].monitor.state() == HealthState::Starting {
+                let changed = self.server_checks[index].monitor.inherit(now);
+                self.verdict_changed(index, changed, now, out);
+                self.schedule_monitor(index);
+                taken += 1;
+            }
+        }
+        taken
+    }
+
+    /// A server in one family, as it is known over a restart; `None` if it is not checked.
+    fn persisted_server(&self, index: usize) -> Option<PersistedServer> {
+        let check = &self.server_checks[index];
+        let service = self.service_of(check.server);
+        if service.check.kind == ServiceCheckKind::None {
+            return None;
+        }
+        Some(PersistedServer {
+            server: self.config.server_name(check.server),
+            family: paths::family_name(check.family).to_owned(),
+            address: self.config.address_for(check.server, check.family)?,
+            port: check_port(service, self.config.servers[check.server.index()].port),
+        })
+    }
+}

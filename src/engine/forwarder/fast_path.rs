@@ -1,0 +1,270 @@
+//! The short path of most packets: they belong to a known session, and change neither its pins nor its state.
+//!
+//! Such a packet is checked as `Forwarder::handle` would check it, by the same functions, but checks that cannot fail
+//! here are left out, and nothing is prepared that only other packets need. Any other packet is left to `handle`
+//! unchanged. With a capture all packets take the long path. Both paths give the same result, which the tests compare.
+//!
+//! Before the first packet of a batch is decided, the session table entries of all its packets are prefetched into the
+//! CPU cache. Prefetching depends on packets and snapshot only, so that the order of decisions is the order of arrival.
+
+use std::hint::black_box;
+use std::net::IpAddr;
+
+use arrayvec::ArrayVec;
+
+use crate::engine::forwarder::decide::{Arrival, is_broadcast};
+use crate::engine::forwarder::egress::NatRewrite;
+use crate::engine::forwarder::ingress::{self, Addressee};
+use crate::engine::forwarder::packet_flow::PacketFlow;
+use crate::engine::forwarder::services::{self, ServerLiveness, ServiceAction};
+use crate::engine::forwarder::{Forwarder, PacketOutcome};
+use crate::engine::route::{FibEntry, NextHop};
+use crate::engine::{Batch, DropReason, Packet, Snapshot};
+use crate::flow::{Direction, FlowKey};
+use crate::id::{FirewallId, LinkId};
+use crate::path::pinning::{self, PacketKind};
+use crate::session::{HashedKey, LockedSession, SessionTable};
+use crate::time::Instant;
+use crate::wire::MacAddr;
+use crate::wire::frame::{ETHERNET_LEN, Frame, FrameKind, protocol};
+
+/// A packet that may belong to a known session, with everything that follows from the packet itself.
+#[derive(Debug)]
+pub(super) struct FastPathPacket<'f> {
+    /// The parsed frame; `None` after it was sent or left to `handle`.
+    frame: Option<Frame<'f>>,
+    pub(super) link: LinkId,
+    arrival: Arrival,
+    direction: Direction,
+    /// True if it is addressed to the engine, so that it must belong to a translated session.
+    is_to_engine: bool,
+    key: HashedKey,
+}
+
+/// The packets of a batch that may take the short path, by their position in the batch.
+pub(super) type FastPathBatch<'f> = ArrayVec<Option<FastPathPacket<'f>>, { Batch::CAPACITY }>;
+
+/// Where a packet is sent, and at which counters it is counted.
+#[derive(Debug)]
+struct FastPathHit {
+    egress: LinkId,
+    neighbor: MacAddr,
+    /// The firewall that it is sent to.
+    onward: Option<FirewallId>,
+    passage: Option<ServiceAction>,
+}
+
+impl Forwarder {
+    /// Parses the packets of a batch and prefetches their sessions. The bytes of packets that may take the short path
+    /// move to `all`.
+    pub(super) fn parse_and_prefetch<'f>(
+        &self,
+        batch: &mut Batch<'f>,
+        all: &mut FastPathBatch<'f>,
+        snapshot: &Snapshot,
+    ) {
+        let table = self.sessions.table();
+        all.extend(batch.packets.iter_mut().map(|packet| FastPathPacket::of(packet, table, snapshot)));
+        let near = all.iter().flatten().fold(0, |near, ready| near ^ table.prefetch(&ready.key));
+        black_box(near);
+        let near = all.iter().flatten().fold(0, |near, ready| near ^ table.prefetch_session(&ready.key));
+        black_box(near);
+    }
+
+    /// Sends a packet if the short path can. With `None` the packet is unchanged and must be handled by `handle`.
+    pub(super) fn try_fast_path<'f>(
+        &mut self,
+        ready: &mut FastPathPacket<'f>,
+        packet: &mut Packet<'f>,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) -> Option<PacketOutcome> {
+        let mut frame = ready.frame.take()?;
+        let table = self.sessions.table();
+        let mut course = None;
+        if let Some(id) = table.search(&ready.key) {
+            table.with_locked(id, |live| course = ready.resolve(&frame, live, snapshot, now));
+        }
+        let Some(FastPathHit { egress, neighbor, onward, passage }) = &course else {
+            packet.bytes = frame.into_bytes();
+            return None;
+        };
+        let length = frame.ip_len();
+        let from = match ready.arrival {
+            Arrival::Near => None,
+            Arrival::Firewall(from) => Some(from),
+        };
+        self.count_traffic(length, [from, *onward], passage.as_ref());
+        let translated = passage.as_ref().and_then(|passage| {
+            let translate =
+                NatRewrite { translation: passage.translation?, direction: passage.direction, is_error: false };
+            Some(translate.apply(&mut frame, &packet.offload))
+        });
+        let outcome = match translated {
+            Some(Err(_)) => PacketOutcome::Drop(DropReason::Untranslatable),
+            Some(Ok(())) | None => {
+                let link = &snapshot.links[egress.index()];
+                frame.decrement_ttl();
+                frame.set_macs(link.mac, *neighbor);
+                packet.vlan = link.egress_tag(packet.vlan);
+                PacketOutcome::Sent(*egress)
+            }
+        };
+        // Bytes behind the IP packet are padding of the ingress link (rule A1.3 of `docs/protocols.md`).
+        packet.bytes = &mut frame.into_bytes()[..ETHERNET_LEN + length];
+        Some(outcome)
+    }
+}
+
+/// Where a TCP or UDP packet came from, its flow, and whether it is addressed to the engine; `None` if it needs the
+/// long path.
+#[inline]
+fn classify(frame: &Frame<'_>, link: LinkId, snapshot: &Snapshot) -> Option<(Arrival, FlowKey, bool)> {
+    let is_plain = frame.kind() == FrameKind::Ip
+        && !frame.is_fragment()
+        && matches!(frame.protocol(), protocol::TCP | protocol::UDP)
+        && frame.ttl() > 1
+        && !frame.destination_mac().is_multicast()
+        && ingress::mac_fault(frame, &snapshot.links[link.index()]).is_none();
+    if !is_plain {
+        return None;
+    }
+    let flow = FlowKey::from(frame.tuple());
+    let is_to_engine = match ingress::classify_addresses(&flow, snapshot) {
+        Ok(Addressee::Engine) => true,
+        Ok(Addressee::Service | Addressee::Other) => false,
+        Err(_) => return None,
+    };
+    Some((ingress::arrived_from(frame, link, snapshot)?, flow, is_to_engine))
+}
+
+impl<'f> FastPathPacket<'f> {
+    /// Parses a packet. `None` if it needs the long path, and then it is unchanged.
+    #[inline]
+    fn of(packet: &mut Packet<'f>, table: &SessionTable, snapshot: &Snapshot) -> Option<Self> {
+        // A GSO frame exceeds every MTU, or must be segmented in software.
+        let link = match (packet.verdict, packet.offload.gso) {
+            (None, None) => ingress::link_of(packet, snapshot)?,
+            (Some(_), _) | (_, Some(_)) => return None,
+        };
+        let frame = match Frame::parse_or_return(std::mem::take(&mut packet.bytes), &packet.offload) {
+            Ok(frame) => frame,
+            Err(bytes) => {
+                packet.bytes = bytes;
+                return None;
+            }
+        };
+        let Some((arrival, flow, is_to_engine)) = classify(&frame, link, snapshot) else {
+            packet.bytes = frame.into_bytes();
+            return None;
+        };
+        let (key, direction) = flow.canonical();
+        let wanted = table.hashed(&key);
+        Some(Self { frame: Some(frame), link, arrival, direction, is_to_engine, key: wanted })
+    }
+
+    /// Length of the frame in bytes, as received.
+    pub(super) fn length(&self) -> usize {
+        self.frame.as_ref().map_or(0, |frame| frame.bytes().len())
+    }
+
+    /// Where the packet is sent, if its session stays as it is. The session counts the packet then.
+    #[inline]
+    fn resolve(
+        &self,
+        frame: &Frame<'_>,
+        live: &LockedSession<'_>,
+        snapshot: &Snapshot,
+        now: Instant,
+    ) -> Option<FastPathHit> {
+        let tcp = frame.tcp();
+        let kind = PacketFlow::kind_of(tcp.as_ref());
+        let (direction, toward, passage) = self.service_action(frame, live, kind, snapshot)?;
+        let (onward_pin, back_pin) = (live.pin_toward(direction), live.pin_toward(direction.reversed()));
+        let is_in_force = |pin: &pinning::Pin| snapshot.has_firewalls(pin.set);
+        if !onward_pin.as_ref().is_none_or(is_in_force) || !back_pin.as_ref().is_none_or(is_in_force) {
+            return None;
+        }
+        let (hop, onward) = match &onward_pin {
+            Some(pin) => {
+                let set = &snapshot.path_sets[pin.set.index()];
+                let group = &snapshot.groups[set.group.index()];
+                let pin = pinning::decide_near_steady(pin, kind, tcp.is_some(), group, set, now)?;
+                let firewall = &snapshot.firewalls[pin.firewall.index()];
+                let hop = NextHop { link: firewall.link, address: firewall.next_hop(set.family)? };
+                (hop, Some((pin, set.group)))
+            }
+            None => match snapshot.routes.lookup(toward)? {
+                FibEntry::Connected(link) if is_broadcast(toward, link, snapshot) => return None,
+                FibEntry::Connected(link) => (NextHop { link, address: toward }, None),
+                FibEntry::Via(hop) => (hop, None),
+                FibEntry::Group { .. } => return None,
+            },
+        };
+        let back = match (self.arrival, &back_pin) {
+            (Arrival::Near, _) => None,
+            (Arrival::Firewall(_), None) => return None,
+            (Arrival::Firewall(from), Some(pin)) => {
+                let group = snapshot.firewalls[from.index()].group;
+                let is_loop = onward.is_some_and(|(_, onward)| onward == group);
+                if is_loop || snapshot.path_sets[pin.set.index()].group != group {
+                    return None;
+                }
+                Some(pinning::decide_far_steady(pin, from, kind)?)
+            }
+        };
+        let link = &snapshot.links[hop.link.index()];
+        if !link.up || frame.ip_len() > usize::from(link.mtu) {
+            return None;
+        }
+        let neighbor = snapshot.neighbor(hop.link, hop.address)?;
+        if !live.count_packet(direction, tcp.as_ref(), frame.ip_len(), now) {
+            return None;
+        }
+        // The packet to a firewall may be the first that waits for its answer; otherwise the pin stays as it is.
+        if let (Some((pin, _)), Some(before)) = (&onward, &onward_pin)
+            && pin.is_unanswered() != before.is_unanswered()
+        {
+            live.set_pin_toward(direction, pin);
+        }
+        if let Some(pin) = &back
+            && back_pin.as_ref() != Some(pin)
+        {
+            live.set_pin_toward(direction.reversed(), pin);
+        }
+        let onward = onward.map(|(pin, _)| pin.firewall);
+        Some(FastPathHit { egress: hop.link, neighbor, onward, passage })
+    }
+
+    /// The direction of the packet in its session, the address that its route is looked up for, and what the service
+    /// does to it.
+    #[inline]
+    fn service_action(
+        &self,
+        frame: &Frame<'_>,
+        live: &LockedSession<'_>,
+        kind: PacketKind,
+        snapshot: &Snapshot,
+    ) -> Option<(Direction, IpAddr, Option<ServiceAction>)> {
+        let Some(bound) = live.placement() else {
+            let plain = (self.direction, frame.destination(), None);
+            return (!self.is_to_engine).then_some(plain);
+        };
+        // A packet to a server of mode `direct` or `tunnel` is routed differently and needs the long path.
+        bound.inside?;
+        let key = live.key();
+        let (transit, passage) = services::routed_flow(
+            frame.tuple().into(),
+            &key,
+            live.original_direction(),
+            &bound,
+            self.arrival,
+            kind,
+            snapshot,
+        )?;
+        match services::server_liveness(&bound, &key, live.class(), snapshot) {
+            ServerLiveness::Serves => Some((transit.direction, transit.route_to, Some(passage))),
+            ServerLiveness::Fell(_) => None,
+        }
+    }
+}

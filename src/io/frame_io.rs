@@ -1,0 +1,223 @@
+//! A worker's receiver and sender for a device, over the kind of socket that is configured.
+//!
+//! Both kinds keep the same promises: frames arrive in order and whole, or are marked as truncated; they are edited
+//! where they lie; and each frame is either sent or reported with the error. The kind is looked at once per batch.
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::RawFd;
+
+use super::af_xdp::SendSocket;
+use super::{af_packet, af_xdp};
+use crate::id::DeviceId;
+use crate::time::Instant;
+use crate::wire::batch::Batch;
+use crate::wire::offload::Offload;
+use crate::wire::vlan::VlanTag;
+
+/// A frame to send.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// The Ethernet frame without its outer VLAN tag.
+    pub bytes: &'a [u8],
+    /// The outer VLAN tag to put on.
+    pub vlan: Option<VlanTag>,
+    /// Checksum and segmentation that are left to the device.
+    pub offload: Offload,
+}
+
+/// Why a frame was not sent (`docs/protocols.md`, A1.12). The error concerns this frame alone: the next may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SendError {
+    /// The device's queue is full, or an egress filter dropped it (`ENOBUFS`).
+    NoBuffers,
+    /// The link is down (`ENETDOWN`).
+    LinkDown,
+    /// Larger than the device's MTU (`EMSGSIZE`).
+    TooBig,
+    /// The socket's queue is full (`EAGAIN`).
+    WouldBlock,
+    /// The device is gone (`ENXIO`, `ENODEV`).
+    NoDevice,
+    /// Any other error, such as `EINVAL` for an offload header that the kernel does not accept.
+    Refused,
+}
+
+impl SendError {
+    /// All errors, in the order of declaration.
+    pub const ALL: [Self; 6] =
+        [Self::NoBuffers, Self::LinkDown, Self::TooBig, Self::WouldBlock, Self::NoDevice, Self::Refused];
+
+    /// Name of the counter for this error.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoBuffers => "tx_no_buffers",
+            Self::LinkDown => "tx_link_down",
+            Self::TooBig => "tx_too_big",
+            Self::WouldBlock => "tx_would_block",
+            Self::NoDevice => "tx_no_device",
+            Self::Refused => "tx_refused",
+        }
+    }
+
+    pub(super) fn of(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ENOBUFS) => Self::NoBuffers,
+            Some(libc::ENETDOWN) => Self::LinkDown,
+            Some(libc::EMSGSIZE) => Self::TooBig,
+            Some(libc::EAGAIN) => Self::WouldBlock,
+            Some(libc::ENXIO | libc::ENODEV) => Self::NoDevice,
+            _ => Self::Refused,
+        }
+    }
+}
+
+/// Why a device could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceOpenError {
+    /// Its packet sockets could not be opened.
+    #[error(transparent)]
+    Packet(#[from] af_packet::PacketSocketError),
+    /// Its AF_XDP sockets could not be opened.
+    #[error(transparent)]
+    Xdp(#[from] af_xdp::XdpError),
+}
+
+/// Frames that were lost since the last call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RingCounts {
+    /// Received frames that found the ring full.
+    pub dropped: u64,
+    /// Frames that were taken for sending and then not sent.
+    pub unsent: u64,
+}
+
+/// Receives the frames of one device for one worker.
+#[derive(Debug)]
+pub enum Receiver {
+    /// From a TPACKET_V2 ring.
+    Packet(af_packet::Receiver),
+    /// From AF_XDP sockets of the device's queues.
+    Xdp(af_xdp::Receiver),
+}
+
+/// Sends frames to one device.
+#[derive(Debug)]
+pub enum Sender {
+    /// By a packet socket, which takes frames of every kind.
+    Packet {
+        /// The packet socket.
+        socket: af_packet::Sender,
+        /// A cheaper AF_XDP socket for calls none of whose frames needs an offload.
+        xdp: Option<SendSocket>,
+    },
+    /// By an AF_XDP socket of one of the device's queues, which takes frames up to the device's MTU.
+    Xdp(af_xdp::Sender),
+}
+
+impl Receiver {
+    /// Appends received frames to `batch` until it is full or none waits; returns how many.
+    ///
+    /// A frame that was captured in part gets the verdict `truncated` and must not be forwarded (`docs/protocols.md`,
+    /// A1.7). The memory of the frames stays ours until [`Receiver::release`].
+    pub fn receive<'r, V>(&'r mut self, device: DeviceId, batch: &mut Batch<'r, V>, truncated: fn() -> V) -> usize {
+        match self {
+            Self::Packet(receiver) => receiver.receive(device, batch, truncated),
+            Self::Xdp(receiver) => receiver.receive(device, batch),
+        }
+    }
+
+    /// Gives the memory of all frames that were handed out back to the kernel. Frames that a [`Sender`] took from it
+    /// are sent.
+    pub fn release(&mut self) {
+        match self {
+            Self::Packet(receiver) => receiver.release(),
+            Self::Xdp(receiver) => receiver.release(),
+        }
+    }
+
+    /// Frames that were lost since the last call. To be called several times a second.
+    pub fn maintain(&self, now: Instant) -> RingCounts {
+        match self {
+            Self::Packet(receiver) => receiver.take_counts(),
+            Self::Xdp(receiver) => receiver.maintain(now),
+        }
+    }
+
+    /// Takes and clears the pending error of the socket. A link that goes down leaves one; the socket works again when
+    /// the link is up.
+    pub fn take_error(&self) -> Option<io::Error> {
+        match self {
+            Self::Packet(receiver) => receiver.take_error(),
+            Self::Xdp(receiver) => receiver.take_error(),
+        }
+    }
+
+    /// Descriptors to poll for received frames; open for as long as this receiver lives.
+    pub fn descriptors(&self) -> &[RawFd] {
+        match self {
+            Self::Packet(receiver) => receiver.descriptors(),
+            Self::Xdp(receiver) => receiver.descriptors(),
+        }
+    }
+}
+
+impl Sender {
+    /// Sends `frames` in order and returns how many were sent; calls `failed` with the position of each that was not.
+    /// Never waits, and goes on after a failure.
+    pub fn send<'a>(
+        &self,
+        frames: impl IntoIterator<Item = Outgoing<'a>, IntoIter: Clone>,
+        failed: impl FnMut(usize, SendError),
+    ) -> usize {
+        let frames = frames.into_iter();
+        match self {
+            Self::Packet { socket, xdp: None } => socket.send(frames, failed),
+            Self::Packet { xdp: Some(xdp), .. } if frames.clone().all(|frame| SendSocket::can_carry(&frame)) => {
+                xdp.send(frames, failed)
+            }
+            Self::Packet { socket, xdp: Some(xdp) } => {
+                // Frames that wait in the send ring leave first, to keep the order.
+                xdp.flush();
+                socket.send(frames, failed)
+            }
+            Self::Xdp(sender) => sender.send(frames, failed),
+        }
+    }
+
+    /// Sends the frames for which the device had no room; returns whether some of them still wait.
+    pub fn flush(&self) -> bool {
+        match self {
+            Self::Packet { socket: _, xdp } => xdp.as_ref().is_some_and(SendSocket::flush),
+            Self::Xdp(sender) => sender.flush(),
+        }
+    }
+
+    /// Notes a new MTU of the device, in bytes.
+    pub fn set_mtu(&self, mtu: u16) {
+        match self {
+            Self::Packet { socket: _, xdp } => xdp.iter().for_each(|xdp| xdp.set_mtu(mtu)),
+            // It is opened again together with its receiver.
+            Self::Xdp(_) => {}
+        }
+    }
+
+    /// Number of frames that were taken since the last call and then not sent. To be called several times a second.
+    pub fn maintain(&self, now: Instant) -> u64 {
+        match self {
+            Self::Packet { socket: _, xdp } => xdp.as_ref().map_or(0, |xdp| xdp.maintain(now)),
+            // Counted by its receiver.
+            Self::Xdp(_) => 0,
+        }
+    }
+}
+
+impl From<af_packet::Sender> for Sender {
+    fn from(socket: af_packet::Sender) -> Self {
+        Self::Packet { socket, xdp: None }
+    }
+}

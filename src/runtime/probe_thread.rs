@@ -1,0 +1,206 @@
+//! The way of what verdicts hang on from the devices to the control thread, beside the packet workers: however long their rings
+//! are, and however long they wait for a CPU, a probe is answered, and the answer to a probe or a check taken, when it comes.
+//!
+//! The kernel gives it a ring of its own on every device with firewalls, and on those where servers are checked. A thread that has
+//! nothing else to do, and runs at once when there is something, puts it into the queue of what goes first. The workers see the
+//! same frames in their rings, count them, and leave them at that.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arc_swap::Cache;
+use crossbeam_channel as channel;
+
+use super::punts::PuntSender;
+use super::sandbox;
+use super::shared::Shared;
+use crate::engine::forwarder::{self, BypassLimiter, ProbeBypass};
+use crate::engine::{Batch, DropReason, PuntQueue, Snapshot, Verdict};
+use crate::id::{DeviceId, LinkId};
+use crate::io::af_packet::ProbeFilter;
+use crate::io::frame_io::Receiver;
+use crate::io::privileges::ThreadPrivileges;
+use crate::io::wait::{Waiter, Wake};
+use crate::time::{Duration, Instant};
+
+/// The longest sleep: socket errors are noticed, and lost frames counted, at most this late.
+const SLEEP_MAX: Duration = Duration::from_millis(500);
+/// How long the thread pauses after a full batch, so that forged probes cannot occupy a CPU.
+const FLOOD_PAUSE: Duration = Duration::from_millis(2);
+
+/// Messages of the control thread.
+#[derive(Debug)]
+enum ProbeThreadMessage {
+    Attach(DeviceId, Box<Receiver>, Arc<ProbeBypass>),
+    Detach(DeviceId),
+}
+
+/// A device, and what is taken of it.
+#[derive(Debug)]
+struct ReplyPath {
+    receiver: Box<Receiver>,
+    apart: Arc<ProbeBypass>,
+    /// What the kernel gives.
+    wanted: ProbeFilter,
+}
+
+/// The control thread's handle of the probe thread.
+#[derive(Debug, Clone)]
+pub(super) struct ProbeThreadHandle {
+    messages: channel::Sender<ProbeThreadMessage>,
+    wake: Wake,
+}
+
+/// The state of the probe thread.
+#[derive(Debug)]
+pub(super) struct ProbeThread {
+    shared: Arc<Shared>,
+    punts: PuntSender,
+    /// By [`DeviceId`].
+    devices: Vec<Option<ReplyPath>>,
+    budget: BypassLimiter,
+    /// Where servers are checked, by the routes of this generation.
+    checked_links: (u64, BTreeSet<LinkId>),
+    /// The publication that what is wanted was taken from.
+    epoch: Option<u64>,
+    messages: channel::Receiver<ProbeThreadMessage>,
+    waiter: Waiter,
+}
+
+impl ProbeThreadHandle {
+    /// What is `apart` of a device comes by this from now on.
+    pub(super) fn attach(&self, device: DeviceId, receiver: Box<Receiver>, apart: Arc<ProbeBypass>) {
+        self.send(ProbeThreadMessage::Attach(device, receiver, apart));
+    }
+
+    /// Stops taking the probes of a device, which is gone.
+    pub(super) fn detach(&self, device: DeviceId) {
+        self.send(ProbeThreadMessage::Detach(device));
+    }
+
+    /// Ends the thread's sleep, so that it sees that it is to stop.
+    pub(super) fn wake(&self) {
+        self.wake.notify();
+    }
+
+    fn send(&self, mail: ProbeThreadMessage) {
+        // If the thread has ended, nobody needs the message.
+        let _ = self.messages.send(mail);
+        self.wake();
+    }
+}
+
+/// ProbeThread to the device's own hardware address, and nothing more.
+pub(super) fn probes_only() -> ProbeFilter {
+    ProbeFilter { macs: Vec::new(), addresses: Vec::new(), ports: forwarder::CHECK_PORTS }
+}
+
+impl ProbeThread {
+    /// A probe thread without devices, and its handle.
+    pub(super) fn new(shared: Arc<Shared>, punts: PuntSender) -> std::io::Result<(Self, ProbeThreadHandle)> {
+        let (tell, mail) = channel::unbounded();
+        let wake = Wake::new()?;
+        let budget = BypassLimiter::new(shared.clock.random());
+        let waiter = Waiter::new(wake.clone());
+        let checked = (0, BTreeSet::new());
+        let probes = Self {
+            shared,
+            punts,
+            devices: Vec::new(),
+            budget,
+            checked_links: checked,
+            epoch: None,
+            messages: mail,
+            waiter,
+        };
+        Ok((probes, ProbeThreadHandle { messages: tell, wake }))
+    }
+
+    /// Runs until the engine stops.
+    pub(super) fn run(mut self) {
+        self.shared.set_realtime_priority();
+        sandbox::drop_capabilities(ThreadPrivileges::None);
+        let shared = self.shared.clone();
+        let mut snapshots = Cache::new(shared.snapshot.clone());
+        while !shared.stop.load(Ordering::Relaxed) {
+            self.handle_messages();
+            let snapshot = snapshots.load();
+            self.update_filters(snapshot);
+            let now = shared.clock.now();
+            let mut is_forged = false;
+            for (index, way) in self.devices.iter_mut().enumerate() {
+                let Some(ReplyPath { receiver, apart, wanted: _ }) = way else { continue };
+                let mut batch = Batch::new();
+                let truncated = || Verdict::Dropped(DropReason::Truncated);
+                let received = receiver.receive(DeviceId::from(index), &mut batch, truncated);
+                is_forged |= received == Batch::CAPACITY;
+                for packet in batch.packets.iter_mut().filter(|packet| packet.verdict.is_none()) {
+                    if let Some(punt) = apart.probe_punt(packet, snapshot)
+                        && self.budget.allows(&punt, snapshot, now)
+                    {
+                        self.punts.offer_urgent(punt);
+                    }
+                }
+                drop(batch);
+                receiver.release();
+                let lost = receiver.maintain(Instant::ZERO).dropped;
+                if lost > 0 {
+                    self.punts.count_lost(lost);
+                }
+            }
+            if is_forged {
+                std::thread::sleep(FLOOD_PAUSE);
+            } else {
+                self.waiter.wait(self.devices.iter().flatten().map(|way| &*way.receiver), SLEEP_MAX);
+            }
+        }
+    }
+
+    fn handle_messages(&mut self) {
+        while let Ok(mail) = self.messages.try_recv() {
+            let (device, way) = match mail {
+                ProbeThreadMessage::Attach(device, receiver, apart) => {
+                    (device, Some(ReplyPath { receiver, apart, wanted: probes_only() }))
+                }
+                ProbeThreadMessage::Detach(device) => (device, None),
+            };
+            if self.devices.len() <= device.index() {
+                self.devices.resize_with(device.index() + 1, || None);
+            }
+            self.devices[device.index()] = way;
+            self.epoch = None;
+        }
+    }
+
+    /// Has the kernel sort out what a new publication asks for.
+    fn update_filters(&mut self, snapshot: &Snapshot) {
+        if self.epoch == Some(snapshot.epoch) {
+            return;
+        }
+        if self.epoch.is_none() || self.checked_links.0 != snapshot.generation {
+            self.checked_links = (snapshot.generation, forwarder::checked_links(snapshot));
+        }
+        self.epoch = Some(snapshot.epoch);
+        for (index, way) in self.devices.iter_mut().enumerate() {
+            let Some(way) = way else { continue };
+            let (stations, answers) =
+                forwarder::bypass_addresses(DeviceId::from(index), &self.checked_links.1, snapshot);
+            let wanted = ProbeFilter { macs: stations, addresses: answers, ..probes_only() };
+            let Receiver::Packet(receiver) = &*way.receiver else { continue };
+            if wanted == way.wanted {
+                continue;
+            }
+            // The workers leave only what comes here; for a moment it may come by both.
+            match receiver.set_filter(&wanted) {
+                Ok(()) => way.apart.set_check_addresses(wanted.addresses.clone()),
+                Err(error) => tracing::warn!(
+                    engine = self.shared.engine,
+                    error = super::with_sources(&error),
+                    "answers to checks wait for the packet workers"
+                ),
+            }
+            way.wanted = wanted;
+        }
+    }
+}

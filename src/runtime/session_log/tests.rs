@@ -1,0 +1,92 @@
+//! Tests of what is logged of sessions that end, and what becomes of those that find no room.
+
+use super::*;
+use crate::engine::testbed::{Side, snapshot};
+use crate::flow::FlowKey;
+use crate::flow::key::Endpoint;
+use crate::session::Session;
+
+fn ended(number: u16, names: &Arc<Snapshot>) -> EndedSession {
+    let end = |address: [u8; 4], port| Endpoint { address: address.into(), port };
+    let flow = FlowKey { protocol: 17, source: end([198, 51, 100, 7], number), destination: end([203, 0, 113, 9], 53) };
+    let (key, direction) = flow.canonical();
+    let mut session = Session::new(&key, direction, Instant::from_millis(10));
+    session.record_packet(direction, None, 100, Instant::from_millis(10));
+    session.record_packet(direction.reversed(), None, 60, Instant::from_millis(35));
+    let session = Removed { key, session, placement: None };
+    EndedSession {
+        session,
+        reason: Some(EndReason::Expired),
+        at: Instant::from_millis(40),
+        snapshot: Arc::clone(names),
+    }
+}
+
+fn lines(path: &Path) -> Vec<SessionEndView> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_session_that_ends_is_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sessions.json");
+    let names = Arc::new(snapshot(Side::Outer, 2));
+    let accounts = SessionLog::default();
+    let clock = Clock::new();
+    accounts.open("outer", &path, Timeouts::default(), clock).unwrap();
+    let queue = accounts.queue.load_full().unwrap();
+
+    for number in 0..500 {
+        queue.send(ended(number, &names)).unwrap();
+    }
+    drop(queue);
+    let (table, _) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
+    accounts.close(&table, &names, clock);
+
+    let lines = lines(&path);
+    assert_eq!(lines.len(), 500);
+    assert_eq!(accounts.counters().map(|(_, count)| count), [500, 0, 0]);
+    let line = &lines[7];
+    assert_eq!((line.source.as_str(), line.destination.as_str()), ("198.51.100.7:7", "203.0.113.9:53"));
+    assert_eq!((line.protocol.as_str(), line.state.as_str(), line.reason.as_str()), ("udp", "two-way", "idle"));
+    assert_eq!((line.packets, line.bytes, line.duration_ms, line.engine.as_str()), (2, 160, 25, "outer"));
+    assert!(line.start <= line.at, "{} {}", line.start, line.at);
+}
+
+#[test]
+fn sessions_that_are_alive_when_the_engine_stops_are_told_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sessions.json");
+    let names = Arc::new(snapshot(Side::Outer, 2));
+    let accounts = SessionLog::default();
+    let clock = Clock::new();
+    accounts.open("outer", &path, Timeouts::default(), clock).unwrap();
+    let (table, mut workers) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
+    for number in 0..10 {
+        let Removed { key, session, placement: bound } = ended(number, &names).session;
+        workers[0].open(&key, bound, session, false, |_, _| false, Instant::ZERO);
+    }
+
+    accounts.close(&table, &names, clock);
+
+    let reasons: Vec<_> = lines(&path).into_iter().map(|line| line.reason).collect();
+    assert_eq!(reasons, ["shutdown"; 10]);
+}
+
+#[test]
+fn a_full_disk_costs_lines_that_are_counted_and_nothing_else() {
+    let names = Arc::new(snapshot(Side::Outer, 2));
+    let accounts = SessionLog::default();
+    let clock = Clock::new();
+    accounts.open("outer", Path::new("/dev/full"), Timeouts::default(), clock).unwrap();
+    let queue = accounts.queue.load_full().unwrap();
+    for number in 0..100 {
+        queue.send(ended(number, &names)).unwrap();
+    }
+    drop(queue);
+    let (table, _) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
+    accounts.close(&table, &names, clock);
+
+    assert_eq!(accounts.counters().map(|(_, count)| count), [0, 0, 100]);
+}
