@@ -87,7 +87,13 @@ pub fn fails_with(
             );
 
             let flows = all_flows(traffic);
-            let firewall = |flow: &FlowReport| before.get(&name_of(flow)).map(String::as_str);
+            // A client that was reset may open its next connection from the same port.
+            let is_first = |flow: &FlowReport| {
+                let mut others = flows.iter().filter(|other| name_of(other) == name_of(flow));
+                others.all(|other| flow.opened_ms <= other.opened_ms)
+            };
+            let firewall =
+                |flow: &FlowReport| before.get(&name_of(flow)).filter(|_| is_first(flow)).map(String::as_str);
             let others: Vec<_> = flows.iter().filter(|f| firewall(f).is_some_and(|fw| fw != "fw1")).cloned().collect();
             assert_all_answered(&others);
             for flow in flows.iter().filter(|flow| firewall(flow) == Some("fw1")) {
