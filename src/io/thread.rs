@@ -15,11 +15,16 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
 
 /// Binds the calling thread to one CPU.
 pub fn pin_to(cpu: usize) -> io::Result<()> {
-    if cpu >= CpuSet::MAX_CPU {
+    keep_to(&[cpu])
+}
+
+/// Binds the calling thread, and those that it will start, to these CPUs.
+pub fn keep_to(cpus: &[usize]) -> io::Result<()> {
+    if cpus.iter().any(|cpu| *cpu >= CpuSet::MAX_CPU) {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
     let mut set = CpuSet::new();
-    set.set(cpu);
+    cpus.iter().for_each(|cpu| set.set(*cpu));
     Ok(sched_setaffinity(None, &set)?)
 }
 

@@ -66,6 +66,13 @@ pub(super) fn places(cpus: &[usize]) -> impl Iterator<Item = usize> {
     cpus.iter().rev().cycle().copied()
 }
 
+/// The CPUs that none of the first `workers` workers of a process has, for threads with real-time priority: a worker that shares
+/// its CPU with one of them forwards nothing while that runs. Empty if the workers have all of them.
+pub(super) fn beside(cpus: &[usize], workers: usize) -> Vec<usize> {
+    let taken: BTreeSet<_> = places(cpus).take(workers).collect();
+    cpus.iter().copied().filter(|cpu| !taken.contains(cpu)).collect()
+}
+
 /// The warnings about `machine`, the most harmful first.
 pub fn warnings(workers: &Workers, machine: &Machine) -> Vec<Warning> {
     let mut found = Vec::new();

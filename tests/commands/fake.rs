@@ -15,8 +15,6 @@ use fwlb::engine::view::{
 };
 use fwlb::wire::{MacAddr, pcapng};
 
-use crate::ground::SECRETS;
-
 /// A fake engine with the firewalls fw1, which has `sessions`, and fw2.
 pub struct Fake {
     pub name: &'static str,
@@ -443,3 +441,18 @@ impl Fake {
         }
     }
 }
+
+/// A file with every kind of secret in it, as an engine that hid none of them would answer.
+pub const SECRETS: &str = r#"
+[engine]
+name = "outer"
+[api]
+tls = { certificate = "/etc/fwlb/tls.crt", key = "-----BEGIN PRIVATE KEY-----first" }
+[[api.token]]
+name = "ansible"
+role = "viewer"
+secret = "second-secret-of-the-file"
+[[group]]
+name = "perimeter"
+seed = "third secret of the file"
+"#;

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::ground::{Ground, SECRETS, text};
+use crate::fake::SECRETS;
+use crate::ground::{Ground, text};
 
 #[test]
 fn health_is_an_exit_status_with_the_reasons() {

@@ -23,6 +23,7 @@ use fwlb::lab::{self, LABS_DIRECTORY};
 pub use self::engine::Engine;
 use super::host::Connection;
 use crate::ground::{FWLB, ground, netns_list, said};
+use crate::withheld::Withheld;
 
 /// The addresses of one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,7 +198,7 @@ impl Farm {
         let at = prefix.display();
         let configuration = format!(
             "daemon off; master_process off; user root; pid {at}/pid; error_log {at}/error.log;
-             events {{ worker_connections 512; }}
+             events {{ worker_connections 4096; }}
              http {{
                  access_log off; sendfile on; client_max_body_size 0; client_body_temp_path {at}; proxy_temp_path {at};
                  fastcgi_temp_path {at}; uwsgi_temp_path {at}; scgi_temp_path {at};
@@ -251,6 +252,11 @@ impl Farm {
     /// The process of the engine that runs.
     pub fn pid(&self) -> u32 {
         self.process.as_ref().expect("an engine runs").id()
+    }
+
+    /// What the machine withholds from the engine from here on.
+    pub fn withheld(&self) -> Withheld {
+        Withheld::from([self.pid()])
     }
 
     pub fn log(&self) -> String {
@@ -311,7 +317,7 @@ impl Farm {
         let status = || std::process::Command::new(FWLB).arg("-s").arg(&self.engine.socket).args(["show"]).output();
         while !status().is_ok_and(|output| output.status.success()) {
             let ended = self.process.as_mut().is_some_and(|process| process.try_wait().is_ok_and(|end| end.is_some()));
-            assert!(!ended && start.elapsed() < Duration::from_secs(10), "no engine answers: {}", self.log());
+            assert!(!ended && start.elapsed() < Duration::from_secs(30), "no engine answers: {}", self.log());
             thread::sleep(Duration::from_millis(20));
         }
     }

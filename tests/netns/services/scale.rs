@@ -61,13 +61,17 @@ fn a_thousand_http_checks_a_second_are_spread_over_the_second_and_cost_less_than
         "[service.check]\nkind = \"http\"\npath = \"/healthz\"\ninterval = \"1s\"\ntimeout = \"900ms\"\nrise = 1";
     farm(Plan::new(1, way() + &large("web", 80, check, 500)), |farm| {
         be_all(farm);
-        let _nginx = farm.nginx("s1", "server { listen 80; listen [::]:80; location / { return 200 well; } }");
+        // Room for every check of a moment in which the program had no processor.
+        let listen = "listen 80 backlog=4096; listen [::]:80 backlog=4096;";
+        let _nginx = farm.nginx("s1", &format!("server {{ {listen} location / {{ return 200 well; }} }}"));
         farm.wait_all_up();
 
         let filter = "dst port 80 and (tcp[tcpflags] == tcp-syn or (ip6 and ip6[6] == 6 and ip6[53] == 2))";
         let (capture, before) = (Capture::start(farm, "s1", "eth0", filter), farm.processor_time());
+        let withheld = farm.withheld();
         sleep(Duration::from_secs(1) * SECONDS);
         let spent = (farm.processor_time() - before) / SECONDS;
+        let withheld = withheld.so_far() / SECONDS;
         let packets = capture.stop();
 
         // By second, then by twentieth of it.
@@ -83,8 +87,12 @@ fn a_thousand_http_checks_a_second_are_spread_over_the_second_and_cost_less_than
         // A machine that is busy with others may keep everything waiting for a moment, and what waited comes together. What
         // is not spread is not so in any second.
         let most = seconds.iter().filter_map(|bins| bins.iter().max()).min().copied().unwrap_or_default();
-        eprintln!("{rate} checks a second, at most {most} in 50 ms, {spent:?} of processor time a second: {seconds:?}");
-        assert!((850..=1_150).contains(&rate), "each server is asked once a second in each family: {rate}");
+        eprintln!(
+            "{rate} checks a second, at most {most} in 50 ms, {spent:?} of processor time a second, {withheld:?} withheld: {seconds:?}"
+        );
+        // A check whose time has passed while the engine waited for a processor is left out.
+        let least = 850_usize.saturating_sub(withheld.as_millis() as usize);
+        assert!((least..=1_150).contains(&rate), "each server is asked once a second in each family: {rate}");
         assert!(most <= 4 * SHARE, "{seconds:?}");
         // An engine without optimisation takes about ten times the instructions.
         let processors = if cfg!(debug_assertions) { 2 } else { 1 };
