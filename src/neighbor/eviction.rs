@@ -7,7 +7,7 @@
 //! | share | is forgotten first |
 //! | --- | --- |
 //! | open: a quarter of the table | the neighbour that failed longest ago; then the oldest of the source with the most |
-//! | known: the rest | neighbours that only asked for the engine; then those traffic goes to; the least recently used |
+//! | known: the rest | neighbours that only sent requests; then those traffic goes to; the least recently used |
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,7 +61,7 @@ impl EvictionOrder {
         self.known.len()
     }
 
-    /// The entry to forget for another one that is to be asked.
+    /// The entry to forget for another one that is to be queried.
     pub(super) fn first_open(&self) -> Option<NeighborKey> {
         self.failed.first().map(|(_, key)| *key).or_else(|| self.largest().next())
     }
