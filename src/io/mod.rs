@@ -1,4 +1,4 @@
-//! Wraps the operating system: the only system calls, and the only home of `unsafe`, `libc` and `pnet`. Decides
+//! Wraps the operating system: the only system calls, and the only home of `unsafe`, `libc`, `rustix` and `pnet`. Decides
 //! nothing.
 //!
 //! | file | wraps |
@@ -33,6 +33,7 @@ pub mod memory;
 pub mod monitor;
 pub mod netdev;
 mod netlink;
+mod outgoing;
 pub mod privileges;
 pub mod seccomp;
 pub mod sockopt;

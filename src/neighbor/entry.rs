@@ -50,7 +50,7 @@ pub(super) enum EntryOrigin {
 pub(super) enum EvictionPlace {
     /// It is never forgotten.
     Kept,
-    /// It has been asked without an answer since then, on behalf of this source.
+    /// Requests have had no answer since then, on behalf of this source.
     Open { source: RequestSource, since: Instant },
     /// It has failed since then.
     Failed { since: Instant },

@@ -12,7 +12,7 @@ use crate::time::Instant;
 /// The number of lists of one worker.
 pub(super) const LISTS: u32 = EvictionClass::ORDER.len() as u32;
 
-/// The state of one worker; see the module.
+/// The state of one worker; see the module documentation.
 #[derive(Debug)]
 pub(super) struct WorkerLists {
     pub(super) wheel: Wheel,
@@ -72,7 +72,7 @@ impl WorkerLists {
         Self { wheel, lists, half_open: 0, half_open_kept: EvictionClass::half_open_kept(capacity, workers) }
     }
 
-    /// Half-open sessions that go first when somebody needs a place.
+    /// The number of half-open sessions that are evicted first when room is needed.
     pub(super) fn half_open_spare(&self) -> usize {
         self.half_open.saturating_sub(self.half_open_kept)
     }

@@ -57,13 +57,12 @@ fn files(sources: impl Iterator<Item = (PathBuf, String)>) -> Files {
         if module.last().is_some_and(|name| name == "mod") {
             module.pop();
         }
-        // A module of tests is the last item of its file.
-        let (code, after) = code.split_once("#[cfg(test)]\nmod tests").unwrap_or((&code, ""));
-        let is_file = after.starts_with(';');
-        tests.extend(is_file.then(|| [module.as_slice(), &["tests".to_owned()]].concat()));
-        for (_, rest) in code.match_indices("#[cfg(test)]").map(|(at, mark)| (at, &code[at + mark.len()..])) {
-            let declared = rest.lines().nth(1).unwrap_or_default().trim_end_matches(';').rsplit_once("mod ");
-            tests.extend(declared.map(|(_, name)| [module.as_slice(), &[name.to_owned()]].concat()));
+        // Tests that stand in the file are its last item.
+        let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        for (at, mark) in code.match_indices("#[cfg(test)]\n") {
+            let declared = code[at + mark.len()..].lines().next().and_then(|line| line.strip_suffix(';'));
+            let name = declared.and_then(|line| line.rsplit_once("mod ")).map(|(_, name)| name.to_owned());
+            tests.extend(name.map(|name| [module.as_slice(), &[name]].concat()));
         }
         let (imports, body) = declarations(code);
         files.insert(module, File { path, imports, body });
@@ -237,6 +236,7 @@ fn a_circle_is_found_through_groups_aliases_paths_and_what_parents_hand_on() {
         "use crate::r::{\n    a::{self, A as Other},\n};\npub struct B;\n",
         "use super::a;\npub fn f(_: &a::A) {}\npub struct B;\n",
         "pub fn f() -> crate::r::a::A { todo!() }\npub struct B;\n",
+        "#[cfg(test)]\nmod tests;\nuse super::A;\npub struct B;\n",
     ] {
         assert_eq!(circles_of(&[parent, a, ("r/b.rs", b)]), ["r"], "{b}");
     }

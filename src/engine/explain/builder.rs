@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::engine::explain::pins::{change_text, labelled_pins};
 use crate::engine::explain::{ArrivalPoint, ChosenMembers, ExplainedSession, Explanation};
 use crate::engine::forwarder::{
     self, Addressee, Arrival, Decision, NextStep, Pins, RoutedFlow, ServerLiveness, ServiceAction,
@@ -12,7 +13,7 @@ use crate::engine::view::{CandidateView, EgressView, ExplainView, ExplainedSessi
 use crate::engine::{DropReason, Snapshot};
 use crate::flow::{Endpoint, FlowKey, SourcePrefix, text};
 use crate::id::{FirewallId, PathSetId};
-use crate::path::pinning::{PacketKind, Pin, PinChange};
+use crate::path::pinning::{PacketKind, PinChange};
 use crate::path::{AdminState, OnFailure, rendezvous};
 use crate::session::{OverLimit, Placement, Session, SessionTable, Timeouts};
 use crate::slb::{self, ForwardingMode, Server, Service};
@@ -474,21 +475,5 @@ fn server_view(server: &Server) -> ServerCandidateView {
         weight: server.weight,
         backup: server.backup,
         sessions: server.state.active(),
-    }
-}
-
-fn labelled_pins(pins: &Pins) -> impl Iterator<Item = (&Pin, &'static str)> {
-    let source = pins.toward_source.iter().map(|pin| (pin, "source"));
-    source.chain(pins.toward_destination.iter().map(|pin| (pin, "destination")))
-}
-
-const fn change_text(change: PinChange) -> &'static str {
-    match change {
-        PinChange::Hashed => "The hash gives the flow its best firewall of those that take new flows.",
-        PinChange::Learned => "The firewall let it pass, so it holds the state: the flow is pinned to it.",
-        PinChange::Corrected => "Another firewall answers than the one it was sent to: the flow is pinned to that one.",
-        PinChange::Followed => "The flow follows its peer to another firewall.",
-        PinChange::Rotated => "Its firewall was asked and does not answer: the flow tries the next one.",
-        PinChange::Reselected => "The firewall of its session failed: the hash gives the flow another one.",
     }
 }

@@ -6,7 +6,7 @@ use super::ring::{Ring, SlotHeader};
 use super::{FanoutId, PacketSocketError, ProbeFilter};
 use super::{filter, socket, vnet};
 use crate::id::DeviceId;
-use crate::io::frame_io::RingCounts;
+use crate::io::outgoing::RingCounts;
 use crate::io::sockopt;
 use crate::wire::batch::{Batch, Packet};
 use crate::wire::offload::Offload;

@@ -7,7 +7,7 @@
 use super::frames::{FrameIndex, FrameOwners, SocketIndex};
 use super::memory::Memory;
 use super::socket::{RECEIVE_RING, Rings, SEND_RING, Socket, Transfer};
-use crate::io::frame_io::SendError;
+use crate::io::outgoing::SendError;
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
 
 /// Frames that are given to the kernel at a time, at least.

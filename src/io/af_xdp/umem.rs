@@ -21,7 +21,7 @@ use super::queue::{Queue, SendFailure};
 use super::socket::{RECEIVE_RING, SEND_RING};
 use super::socket::{Rings, Socket, Transfer};
 use crate::id::DeviceId;
-use crate::io::frame_io::{Outgoing, RingCounts, SendError};
+use crate::io::outgoing::{Outgoing, RingCounts, SendError};
 use crate::time::Instant;
 use crate::wire::batch::{Batch, Packet};
 use crate::wire::offload::{self, Offload};

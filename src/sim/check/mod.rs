@@ -5,6 +5,7 @@
 //! Liveness, after the last fault: [`Checkers::liveness`].
 
 mod farm;
+mod firewalls;
 pub mod frame;
 pub mod history;
 pub mod services;
@@ -15,8 +16,7 @@ use crate::engine::{DropReason, Verdict};
 use crate::id::LinkId;
 use crate::sim::check::history::{FlowEvent, FlowHistory, HistoryEntry, LegalCauses, Restart};
 use crate::sim::check::services::ServiceChecks;
-use crate::sim::firewall::conntrack::Refusal;
-use crate::sim::firewall::{FirewallLeg, JudgedPacket, SimFirewallKind};
+use crate::sim::firewall::{FirewallLeg, SimFirewallKind};
 use crate::sim::host::{End, FlowRef, FlowState};
 use crate::sim::packet::{Datagram, Packet, Tuple, split_ethernet};
 use crate::sim::sandwich::{Nodes, SandwichPlan, firewall_mac, firewall_name};
@@ -367,33 +367,6 @@ impl Checkers {
         }
     }
 
-    fn check_firewall_packet(&mut self, node: NodeId, sighting: JudgedPacket) {
-        let Some(firewall) = self.nodes.firewalls.iter().position(|firewall| *firewall == node) else { return };
-        let Some(number) = sighting.original.and_then(|tuple| self.find(tuple)).or_else(|| self.find(sighting.tuple))
-        else {
-            return;
-        };
-        // A translated tuple is another name of the flow.
-        for name in [Some(sighting.tuple), sighting.translated].into_iter().flatten() {
-            self.by_tuple.entry(name.canonical()).or_insert(number);
-        }
-        let what = match sighting.refusal {
-            None => FlowEvent::Passed(firewall),
-            Some(refusal) => FlowEvent::Refused(firewall, refusal),
-        };
-        self.histories[number].record(HistoryEntry { at: sighting.at, flags: sighting.flags, what });
-        match sighting.refusal {
-            Some(Refusal::Invalid | Refusal::NewNotSyn | Refusal::Policy) => {
-                self.out_of_state(number, firewall, sighting);
-            }
-            Some(Refusal::Damaged) if !self.damaging => {
-                let what = format!("{} got a wrong checksum: {}", firewall_name(firewall), sighting.tuple);
-                self.violate(sighting.at, "transparency", what, Some(number));
-            }
-            Some(Refusal::Damaged | Refusal::Ttl | Refusal::NoRoute | Refusal::ProbeBlocked) | None => {}
-        }
-    }
-
     /// Notes a drop in the flow's history; the reasons are counted by the engine.
     fn dropped(&mut self, at: Instant, node: NodeId, handled: &HandledFrame) {
         let packet = split_ethernet(&handled.before.bytes).and_then(|(.., payload)| Packet::parse(payload));
@@ -405,22 +378,6 @@ impl Checkers {
             matches!(reason, DropReason::SnatExhausted | DropReason::SourceShare | DropReason::SessionTableFull);
         if self.undisturbed_since.is_none() {
             self.histories[number].lost = true;
-        }
-    }
-
-    /// A firewall saw only a part of a conversation, which is a violation without a legal cause.
-    fn out_of_state(&mut self, number: usize, firewall: usize, sighting: JudgedPacket) {
-        let story = &self.histories[number];
-        let excuse = self.causes.firewall_cause(story, &self.plan);
-        // After a packet was lost, the ends may be out of step although the firewall is the right one.
-        let aftermath = (story.lost && story.firewalls.len() == 1).then(|| "a packet was lost".to_owned());
-        match excuse.or(aftermath) {
-            Some(excuse) => *self.legal_drops.entry(excuse).or_default() += 1,
-            None => {
-                let refusal = sighting.refusal;
-                let what = format!("{} refused {} as {refusal:?}", firewall_name(firewall), sighting.tuple);
-                self.violate(sighting.at, "symmetry", what, Some(number));
-            }
         }
     }
 
@@ -461,44 +418,6 @@ impl Checkers {
             }
         } else if self.plan.below_min == crate::config::BelowMin::Drop && self.plan.firewalls > 0 {
             self.violate(now, "no frame leaks", format!("{}: {} went round", side.name(), packet.tuple()), None);
-        }
-    }
-
-    /// Compares an engine's view of the firewalls with the truth: a firewall that is not up is a disturbance, and needs
-    /// a cause.
-    fn check_firewall_states(&mut self, world: &World, side: Side) {
-        let Some(snapshot) = world.engine(self.nodes.engine(side)).snapshot() else { return };
-        if snapshot.epoch == self.epochs[side as usize] {
-            return;
-        }
-        self.epochs[side as usize] = snapshot.epoch;
-        let now = world.now();
-        self.check_server_states(snapshot, side, now);
-        let mut changes = Vec::new();
-        for set in &snapshot.path_sets {
-            let group = &snapshot.groups[set.group.index()];
-            for (slot, member) in group.members.iter().enumerate() {
-                let Some(firewall) = (0..self.plan.firewalls).find(|n| firewall_name(*n) == member.name) else {
-                    continue;
-                };
-                let bit = 1 << slot;
-                let (v4, up) = (set.family == crate::wire::Family::V4, set.up & set.selectable & bit != 0);
-                changes.push((firewall, v4, up, set.starting & bit != 0, set.up & bit != 0));
-            }
-        }
-        for (firewall, v4, up, starting, live) in changes {
-            let why = format!("not up for {} in {}", if v4 { "ipv4" } else { "ipv6" }, side.name());
-            let before = self.views[side as usize].insert((firewall, v4), up).unwrap_or(false);
-            if up {
-                self.causes.end(firewall, &why, now);
-            } else if !starting {
-                self.causes.begin(firewall, &why, now);
-            }
-            let quiet = self.undisturbed_since.is_some_and(|since| now.since(since) > Duration::from_secs(3));
-            if before && !live && quiet && !starting {
-                let what = format!("{}: {} declared down without a fault", side.name(), firewall_name(firewall));
-                self.violate(now, "no false alarm", what, None);
-            }
         }
     }
 }

@@ -218,7 +218,7 @@ impl Paths {
         links.request_neighbor(neighbor, everybody);
     }
 
-    /// Offers an answer to every path through `firewall` to `from`: whoever it belongs to takes it.
+    /// Offers an answer to every path through `firewall` to `from`; the path that it belongs to takes it.
     pub(super) fn match_probe(
         &mut self,
         (firewall, from): (FirewallId, IpAddr),
