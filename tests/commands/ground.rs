@@ -11,7 +11,7 @@ use tokio::net::UnixListener;
 
 use crate::fake::Fake;
 
-/// A file with every kind of secret in it, as an engine that hid none of them would answer.
+/// A file with every kind of secret in it, as an engine that hid none of them would return it.
 pub const SECRETS: &str = r#"
 [engine]
 name = "outer"
@@ -26,7 +26,7 @@ name = "perimeter"
 seed = "third secret of the file"
 "#;
 
-/// Engines with their sockets in a temporary directory, and the program that finds them there.
+/// Engines with their sockets in a temporary directory, in which the program finds them.
 pub struct Ground {
     pub directory: tempfile::TempDir,
     engines: Vec<Arc<Fake>>,

@@ -1,4 +1,4 @@
-//! What passes a device, as `tcpdump` sees it: the wire itself is asked, not the engine.
+//! The packets on a device, as `tcpdump` sees them: independent of the engine.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use super::farm::Farm;
 
-/// A capture that runs.
+/// A running capture.
 pub struct Capture {
     child: Child,
-    /// Read as they come: a pipe that nobody reads stops tcpdump, and then the kernel drops what it should have seen.
+    /// Read as they arrive: a full pipe stops tcpdump, and then the kernel drops packets that it should have captured.
     packets: JoinHandle<Vec<Packet>>,
 }
 
 /// One packet.
 #[derive(Debug, Clone)]
 pub struct Packet {
-    /// Since the epoch.
+    /// Time since 1970.
     pub at: Duration,
     /// `IP 10.10.20.1.600 > 10.10.20.11.80: Flags [S], seq ...`.
     pub text: String,
@@ -35,7 +35,7 @@ impl Capture {
     /// Captures what `filter` (of pcap) matches on a host's device.
     pub fn start(farm: &Farm, host: &str, device: &str, filter: &str) -> Self {
         let mut command = farm.command(host, "tcpdump");
-        // The headers are enough; room for whole packets would leave room for few.
+        // The headers are enough, and with a small snap length the buffer holds more packets.
         command.args(["-i", device, "-nn", "-tt", "-l", "--immediate-mode", "-s", "128", "-B", "8192", "-Z", "root"]);
         let mut child = command
             .args(filter.split_whitespace())
@@ -44,7 +44,7 @@ impl Capture {
             .stderr(Stdio::piped())
             .spawn()
             .expect("tcpdump runs");
-        // It says so when it listens.
+        // tcpdump reports when it has begun to capture.
         let mut errors = BufReader::new(child.stderr.take().expect("piped above"));
         let mut line = String::new();
         while !line.contains("listening on") {
@@ -57,11 +57,11 @@ impl Capture {
         Self { child, packets }
     }
 
-    /// Ends it; everything that was seen.
+    /// Ends the capture, and returns all packets.
     pub fn stop(mut self) -> Vec<Packet> {
-        // What passed a moment ago is on its way through tcpdump.
+        // The last packets are still on their way through tcpdump.
         thread::sleep(Duration::from_millis(100));
-        // `ip netns exec` becomes the program that it runs.
+        // `ip netns exec` replaces itself with the program that it runs.
         let _ = std::process::Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
         let packets = self.packets.join().expect("the reader does not panic");
         let _ = self.child.wait();
