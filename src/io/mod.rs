@@ -3,7 +3,7 @@
 //!
 //! | file | wraps |
 //! | --- | --- |
-//! | [`af_packet`] | packet sockets: receive by an mmap ring, send by sendmmsg, with checksum and segmentation offloads |
+//! | [`af_packet`] | packet sockets: receive by an mmap ring, send by sendmmsg, with checksum and segment offloads |
 //! | [`af_xdp`] | AF_XDP sockets: the same before the kernel's stack, in memory that is shared with it |
 //! | [`frame_io`] | receivers and senders of either kind |
 //! | [`wait`] | sleeping until a frame or a wake-up comes |

@@ -55,8 +55,8 @@ pub(super) fn set_buffer(
     set(socket, libc::SOL_SOCKET, force, &bytes).or_else(|_| set(socket, libc::SOL_SOCKET, plain, &bytes))
 }
 
-/// Lets `bytes` of received data wait in a socket, beyond the system's limit (`net.core.rmem_max`) with CAP_NET_ADMIN and up
-/// to that limit without.
+/// Lets `bytes` of received data wait in a socket, beyond the system's limit (`net.core.rmem_max`) with CAP_NET_ADMIN
+/// and up to that limit without.
 ///
 /// # Errors
 /// The kernel refuses the option.

@@ -45,7 +45,7 @@ pub fn set_realtime_priority() -> io::Result<()> {
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether a thread of this process may: tried by one that ends at once.
+/// Whether a thread of this process may have real-time priority, which is tried in a thread that ends at once.
 pub fn may_set_realtime_priority() -> io::Result<()> {
     let tried = std::thread::Builder::new().name("fwlb-try".to_owned()).spawn(set_realtime_priority)?;
     tried.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended before it answered")))

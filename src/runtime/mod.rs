@@ -8,8 +8,8 @@
 //!        sockets (messages)
 //! ```
 //!
-//! A thread of its own, beside the workers, takes path probes from a ring of their own and puts them first in the
-//! queue.
+//! The probe thread, beside the workers, takes path probes and the answers to health checks from rings of their own and
+//! puts them first in the queue of punts.
 //!
 //! A worker owns a forwarder, its rings and its sockets, and holds no lock across frames. The control thread has a
 //! tokio runtime of its own, so that no request over HTTP can delay a probe. Packet logic is in [`crate::engine`] and

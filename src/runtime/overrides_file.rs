@@ -50,7 +50,8 @@ impl OverridesFile {
         }
     }
 
-    /// Notes the overrides to keep and returns the change's number for [`OverridesFile::save_pending`]. Does not wait for the disk.
+    /// Notes the overrides to keep and returns the change's number for [`OverridesFile::save_pending`]. Does not wait
+    /// for the disk.
     pub(super) fn set_pending(&self, overrides: Vec<OverrideView>) -> u64 {
         let mut wanted = lock(&self.pending);
         *wanted = (wanted.0 + 1, overrides);

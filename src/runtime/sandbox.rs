@@ -1,11 +1,11 @@
 //! Gives up the privileges of the process, step by step.
 //!
 //! ```text
-//!  start        as root, or with the capabilities that the service manager gave:
-//!   │           locks links, binds the addresses of [api], creates directories for the user
-//!   ▼ become    as the user, with CAP_NET_RAW, CAP_NET_ADMIN, CAP_IPC_LOCK, CAP_SYS_NICE (and CAP_BPF for AF_XDP):
-//!   │           opens devices and files, starts threads; each thread keeps only the capabilities of its duty
-//!   ▼ close     under the seccomp filter; only the control thread can reopen devices that come back
+//!  start           as root, or with the capabilities that the service manager gave:
+//!   │              locks links, binds the addresses of [api], creates directories for the user
+//!   ▼ switch_user  as the user, with CAP_NET_RAW, CAP_NET_ADMIN, CAP_IPC_LOCK, CAP_SYS_NICE (and CAP_BPF for AF_XDP):
+//!   │              opens devices and files, starts threads; each thread keeps only the capabilities that it needs
+//!   ▼ enter_sandbox  under the seccomp filter; only the control thread can reopen devices that come back
 //! ```
 
 use std::collections::BTreeSet;
@@ -142,7 +142,8 @@ impl Identity {
     }
 }
 
-/// Gives up the capabilities of the calling thread that its duty does not need. A failure is logged and has no other
+/// Gives up the capabilities of the calling thread that `duty` does not need. A failure is logged and has no other
+/// effect.
 /// effect.
 pub(super) fn drop_capabilities(duty: ThreadPrivileges) {
     if let Err(error) = privileges::limit_thread(duty) {

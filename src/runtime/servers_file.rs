@@ -135,7 +135,7 @@ impl ServersFile {
     pub(super) async fn run(self, backend: Arc<EngineBackend>) {
         let mut tick = tokio::time::interval(CHECK_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The number of the verdicts that were kept last, and when.
+        // The number of the states that were kept last, and when.
         let mut kept: Option<(u64, Instant)> = None;
         let mut is_failing = false;
         loop {

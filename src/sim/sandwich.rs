@@ -1,5 +1,5 @@
-//! Builds the sandwich from a [`SandwichPlan`]: clients, outer engine, firewalls, inner engine, servers. The engines are
-//! configured by text, as an operator would do it.
+//! Builds the sandwich from a [`SandwichPlan`]: clients, outer engine, firewalls, inner engine, servers. The engines
+//! are configured by text, as an operator would do it.
 //!
 //! ```text
 //!  clients 198.51.100.0/24 ── outer ── 10.1.0.0/24 ── fw1..fwN ── 10.2.0.0/24 ── inner ── 203.0.113.0/24 servers
@@ -29,7 +29,7 @@ use crate::wire::MacAddr;
 pub struct SandwichPlan {
     /// Number of firewalls, at most 9. With none, the engines are routers beside each other and have no group.
     pub firewalls: usize,
-    /// SimFirewallKind of firewalls.
+    /// Kind of firewalls.
     pub kind: SimFirewallKind,
     /// From which side flows may be opened through them.
     pub policy: Policy,
@@ -345,7 +345,7 @@ fn add_server(world: &mut World, plan: &SandwichPlan, number: usize, rng: &mut R
     world.add(Node::Host(Box::new(host)))
 }
 
-/// The place of a host of `side`.
+/// The network configuration of a host of `side`.
 fn host_network(plan: &SandwichPlan, side: Side, loopbacks: Vec<IpAddr>) -> HostNetwork {
     let gateways = [true, false].map(|v4| gateway(side, v4)).to_vec();
     let prefix = |v4| hosts_prefix(side, v4).parse().expect("a prefix");

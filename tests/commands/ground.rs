@@ -11,7 +11,7 @@ use tokio::net::UnixListener;
 
 use crate::fake::Fake;
 
-/// Engines with their sockets in a temporary directory, and the program that finds them there.
+/// Engines with their sockets in a temporary directory, in which the program finds them.
 pub struct Ground {
     pub directory: tempfile::TempDir,
     engines: Vec<Arc<Fake>>,

@@ -1,4 +1,4 @@
-//! Orders: which engines they reach, what they report, and with which exit status.
+//! Changes by operators: which engines they reach, what is reported, and with which exit status.
 
 use fwlb::api::{LinkOrFirewall, Request, ServerChange};
 use fwlb::config::AdminState;

@@ -10,8 +10,8 @@ use fwlb::lab::{FirewallCable, Side, Station, Stop, Topology};
 
 use crate::ground::{Rig, Traffic, assert_all_answered, sandwich};
 
-/// Both engines must have taken a half-dead firewall out within this time: 350 ms for detection, a probe that tells the
-/// peer, and a margin. What the machine withholds from them meanwhile comes on top of it.
+/// Both engines must have taken a half-dead firewall out within this time: 350 ms for detection, a probe that reports
+/// it to the peer, and a margin for a busy test machine.
 const OUT_WITHIN: Duration = Duration::from_millis(600);
 
 fn ordinary(base: Topology) -> Topology {
@@ -333,7 +333,7 @@ fn a_device_that_is_deleted_and_comes_back_forwards_again() {
     device_comes_back(ordinary, "xdp-send");
 }
 
-/// `mode` is how the device receives frames, before and after.
+/// `mode` is how the device's frames are received, before and after.
 pub fn device_comes_back(shape: fn(Topology) -> Topology, mode: &str) {
     sandwich(shape, |rig| {
         let assert_mode = |rig: &Rig| {

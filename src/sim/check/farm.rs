@@ -32,9 +32,9 @@ impl Checkers {
         true
     }
 
-    /// Checkers a tunnelled packet that an engine sent: its outer destination is a server that decapsulates, and the
-    /// packet inside belongs to a session of that server or is a health check. The outer header is checked as every
-    /// packet's.
+    /// Checks a tunnelled packet that an engine sent: its outer destination is a server that decapsulates, and the
+    /// packet inside belongs to a session of that server or is a health check. The outer header is checked as that of
+    /// every packet.
     pub(super) fn check_tunneled(
         &mut self,
         now: Instant,

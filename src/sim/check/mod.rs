@@ -77,7 +77,7 @@ impl Checkers {
     /// `timeouts.tcp-closing` of the simulated engines, during which freed ports are not used again.
     const PORT_REUSE_TIME: Duration = Duration::from_secs(2);
 
-    /// Checkers for a sandwich.
+    /// The checkers of a sandwich.
     pub fn new(plan: SandwichPlan, nodes: Nodes) -> Self {
         let macs = (0..plan.firewalls)
             .flat_map(|number| {
@@ -164,7 +164,7 @@ impl Checkers {
         self.histories.iter().find(|story| story.flow == flow)
     }
 
-    /// Checkers what happened since the last call.
+    /// Checks what happened since the last call.
     pub fn observe(&mut self, world: &mut World) {
         let observations = world.take_observations();
         let (mut tunnels, mut losses) = (Vec::new(), Vec::new());
@@ -205,11 +205,11 @@ impl Checkers {
                 }
             }
         }
-        // HandledFrame last, because by now the names that translations gave these flows are known.
+        // Checked last, because by now the names that translations gave these flows are known.
         for (tuple, datagram) in losses {
             self.lost(world.now(), tuple, datagram);
         }
-        // HandledFrame last, because by now the servers of these sessions are known.
+        // Checked last, because by now the servers of these sessions are known.
         for (side, frame) in tunnels {
             let Some((destination, _, _, payload)) = split_ethernet(&frame.bytes) else { continue };
             let Some(outer) = Packet::parse(payload) else { continue };
@@ -223,7 +223,7 @@ impl Checkers {
         self.report_findings(world.now());
     }
 
-    /// Checkers counters, tables and bounds of both engines.
+    /// Checks counters, tables and bounds of both engines.
     pub fn bookkeeping(&mut self, world: &World) {
         for side in Side::BOTH {
             let engine = world.engine(self.nodes.engine(side));
@@ -271,7 +271,7 @@ impl Checkers {
         }
     }
 
-    /// Checkers liveness for the flows `fresh`, which were opened after the last fault and the time to settle: each must
+    /// Checks liveness for the flows `fresh`, which were opened after the last fault and the time to settle: each must
     /// have been served, by one firewall and without a drop. Flows that were never disturbed must have worked
     /// throughout.
     pub fn liveness(&mut self, world: &World, fresh: &[FlowRef]) {
@@ -296,7 +296,7 @@ impl Checkers {
         }
     }
 
-    /// Checkers that no flow changes its firewall for ever.
+    /// Checks that no flow changes its firewall for ever.
     pub fn moves(&mut self, now: Instant) {
         let faults = self.causes.disturbances.len() + self.causes.restarts.len();
         let bound = 4 * self.plan.firewalls as u32 + 6 + 2 * faults as u32;

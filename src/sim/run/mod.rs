@@ -26,7 +26,7 @@ use draw::PlannedFlow;
 pub struct Options {
     /// Number of firewalls.
     pub firewalls: Option<usize>,
-    /// SimFirewallKind of firewalls.
+    /// Kind of firewalls.
     pub kind: Option<SimFirewallKind>,
     /// Kinds of faults.
     pub fault_kinds: Vec<FaultKind>,

@@ -1,4 +1,4 @@
-//! The part of the laboratory that opens flows to services, and disturbs and administers servers.
+//! The part of a scenario that opens flows to services, and disturbs and administers servers.
 
 use crate::config::AdminState;
 use crate::engine::controller::ServerChange;

@@ -1,4 +1,4 @@
-//! What passes a device, as `tcpdump` sees it: the wire itself is asked, not the engine.
+//! The packets on a device, as `tcpdump` sees them: independent of the engine.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -11,12 +11,12 @@ use super::farm::Farm;
 /// How long tcpdump may take for what it has to do.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A capture that runs.
+/// A running capture.
 pub struct Capture {
     child: Child,
     /// What tcpdump says of itself, by line.
     errors: Receiver<String>,
-    /// Read as they come: a pipe that nobody reads stops tcpdump, and then the kernel drops what it should have seen.
+    /// Read as they arrive: a full pipe stops tcpdump, and then the kernel drops packets that it should have captured.
     packets: JoinHandle<Vec<Packet>>,
 }
 
@@ -33,7 +33,7 @@ struct Counts {
 /// One packet.
 #[derive(Debug, Clone)]
 pub struct Packet {
-    /// Since the epoch.
+    /// Time since 1970.
     pub at: Duration,
     /// `IP 10.10.20.1.600 > 10.10.20.11.80: Flags [S], seq ...`.
     pub text: String,
@@ -51,7 +51,7 @@ impl Capture {
     /// Captures what `filter` (of pcap) matches on a host's device.
     pub fn start(farm: &Farm, host: &str, device: &str, filter: &str) -> Self {
         let mut command = farm.command(host, "tcpdump");
-        // The headers are enough; room for whole packets would leave room for few.
+        // The headers are enough, and with a small snap length the buffer holds more packets.
         command.args(["-i", device, "-nn", "-tt", "-l", "--immediate-mode", "-s", "128", "-B", "8192", "-Z", "root"]);
         let mut child = command
             .args(filter.split_whitespace())

@@ -105,7 +105,7 @@ impl ServiceChecks {
     const RESET_WITHIN: Duration = Duration::from_millis(1300);
     const DATAGRAMS_MAX: usize = 10_000;
 
-    /// Checkers for the services of one engine; `rest` is how long a freed port is not used again.
+    /// The checkers of the services of one engine; `rest` is how long a freed port is not used again.
     pub fn new(plan: &SandwichPlan, side: Side, rest: Duration) -> Self {
         Self {
             farm: plan.farm.clone(),
