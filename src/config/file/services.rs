@@ -8,7 +8,7 @@ use super::section::section;
 use super::service_check::ServiceCheck;
 use super::{NAME, TIME_MAX};
 use crate::config::fact::{Value, bare, list, or_never, or_none, ports, text, time, word};
-use crate::config::schema::{choice_name, choice_names};
+use crate::config::schema::choice_names;
 use crate::config::value::{self, InvalidValue};
 use crate::config::{self, AdminState, ForwardingMode, HashOn, Observe, OnFailure, Scheduler, StickyBy, synonyms};
 use crate::time::Duration;
