@@ -26,12 +26,15 @@
 //! - A firewall that does not answer ARP or neighbour discovery has failed, whatever the peer does, so that no verdict
 //!   about it is held back. If a member of a lost peer's live set failed in this way and answers again, it is live
 //!   again, and the peer is lost again rather than down.
+//!
 //! At the start, the first paths that come up wait until every path has its first verdict, at most for the same grace
 //! time. A flow that the engine has forgotten must not take a firewall merely because that had a verdict earlier than
 //! the flow's own.
+//!
 //! If every path of a family to a peer uses links of the engine that are down, the engine itself is cut off and knows
 //! nothing of firewalls and peer. The peer is lost, and none of its members is up, so that `below-min` applies, but
 //! none has failed. A link that is down beside others that are up takes its own firewalls down at once.
+//!
 //! When the first path to a lost peer returns, the old set stays for another grace time, so that the other paths can
 //! follow; then the verdicts take effect. A path that never failed need not pass its `hold` again.
 
