@@ -135,7 +135,7 @@ fn defined_in(files: &Files, module: &[String], path: &[String], reexports: usiz
         at.pop();
         rest = &rest[1..];
     }
-    while let Some(inner) = rest.first().map(|name| [at.as_slice(), &[name.clone()]].concat()) {
+    while let Some(inner) = rest.first().map(|name| [at.as_slice(), std::slice::from_ref(name)].concat()) {
         if !files.contains_key(&inner) {
             break;
         }
