@@ -80,8 +80,11 @@ enum Command {
 
 /// The whole command line. Commands may be abbreviated as long as they are unambiguous.
 fn command() -> clap::Command {
-    let command = Cli::command().infer_subcommands(true);
-    options::hide_options(command.mut_arg("engine", |engine| engine.add(completions::live::engines())))
+    let complete = |option: clap::Arg| match option.get_id() == "engine" {
+        true => option.add(completions::live::engines()),
+        false => option,
+    };
+    options::hide_options(Cli::command().infer_subcommands(true).mut_args(complete))
 }
 
 /// Parses the arguments.
