@@ -49,8 +49,8 @@
 //! - `ahash`, whose result differs between builds, never chooses a path. The pinning hash is specified in
 //!   [`flow::hash`] with test vectors.
 //!
-//! `tests/architecture.rs` checks which module may import which, and where `unsafe`, system calls and clocks are
-//! allowed.
+//! `tests/architecture.rs` checks which module may import which, that none import one another in a circle, and where
+//! `unsafe`, system calls and clocks are allowed.
 
 #[cfg(feature = "appliance")]
 pub mod api;

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "architecture/circles.rs"]
+mod circles;
+
 /// Each room, and the rooms that it may import besides itself, `time`, `id` and `random`.
 ///
 /// `wire::Family` and `wire::MacAddr` are plain values that every room may name; they are not listed.
@@ -34,6 +37,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Crates that only these rooms may use.
 const CRATES: &[(&str, &[&str])] = &[
     ("libc", &["io"]),
+    ("rustix", &["io"]),
     ("caps", &["io"]),
     ("seccompiler", &["io"]),
     ("pnet_datalink", &["io"]),

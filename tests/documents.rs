@@ -1,10 +1,11 @@
-//! Holds the documentation together: what sources and pages cite exists, down to the section, the rule and the anchor.
+//! Checks the documentation: everything that sources and pages cite exists, down to the section, the rule and the
+//! anchor.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// Where citations are looked for.
+/// Where citations are searched.
 const PLACES: [&str; 12] = [
     "src",
     "tests",
@@ -21,7 +22,7 @@ const PLACES: [&str; 12] = [
 ];
 /// The page with the rules about packets, paths and attackers: `A7.4`, `B2.2`, `D6`.
 const PROTOCOLS: &str = "docs/protocols.md";
-/// The page with the rules of pinning and what they are judged by: `N1`, `P5`.
+/// The page with the rules of pinning and the promises by which they are judged: `N1`, `P5`.
 const PINNING: &str = "docs/pinning.md";
 
 /// A text file of the repository.
@@ -46,7 +47,7 @@ impl Text {
         lines.collect::<Vec<_>>().join(" ")
     }
 
-    /// The lines of a page that are not in a block of code.
+    /// The lines of a page outside its code blocks.
     fn prose(&self) -> impl Iterator<Item = &str> {
         let mut in_code = false;
         self.text.lines().filter(move |line| {
@@ -86,7 +87,7 @@ fn page(path: impl AsRef<Path>) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// `docs/ko/../README.md` as `docs/README.md`.
+/// Shortens `docs/ko/../README.md` to `docs/README.md`.
 fn tidy(path: &Path) -> PathBuf {
     let mut tidied = PathBuf::new();
     for part in path.components() {
@@ -101,7 +102,7 @@ fn tidy(path: &Path) -> PathBuf {
     tidied
 }
 
-/// The anchors of a page: those that it names, and those that GitHub makes of its headings.
+/// The anchors of a page: its explicit ones, and those that GitHub makes of its headings.
 fn anchors(page: &Text) -> BTreeSet<String> {
     let mut anchors = BTreeSet::new();
     for line in page.prose() {
@@ -120,7 +121,7 @@ fn slug(heading: &str) -> String {
     kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// The targets of the links of a page, as `[text](target)` has them.
+/// The targets of the links in a page, written as `[text](target)`.
 fn links(page: &Text) -> Vec<&str> {
     let of_line = |line| -> Vec<&str> {
         let targets = str::split(line, "](").skip(1).filter_map(|rest| rest.split(')').next());
@@ -137,7 +138,7 @@ fn rules(path: &str) -> BTreeSet<String> {
     cells.chain(bold).map(str::to_owned).collect()
 }
 
-/// The page that a word refers to, if it has the form of a rule number and `path` is a file that uses such.
+/// The page to which a word refers, if it has the form of a rule number and `path` is a file that cites rules.
 fn page_of_rule(word: &str, path: &Path) -> Option<&'static str> {
     let digits = |text: &str| !text.is_empty() && text.len() <= 2 && text.bytes().all(|byte| byte.is_ascii_digit());
     let is_about_pinning = path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("pinning"));
@@ -162,7 +163,7 @@ fn every_page_that_is_cited_exists_with_the_section_that_is_cited() {
                 continue;
             };
             let named = &joined[begin..end];
-            // A link is judged by where it leads, and a pattern names no page.
+            // Links are checked by their targets, and a pattern names no page.
             let is_link = joined[..begin].ends_with("](") || joined[end..].trim_start_matches('`').starts_with("](");
             if is_link || named.contains('*') {
                 continue;
@@ -264,7 +265,7 @@ fn every_event_and_alarm_that_the_sources_tell_is_explained() {
     let mut kinds = BTreeSet::new();
     for source in texts().iter().filter(|text| text.is_rust()) {
         if source.path.starts_with("src/engine/controller") || source.path.starts_with("src/runtime") {
-            let told = [".change(", "kind:", "Alarm { kind:", " alarm("].into_iter();
+            let told = [".report_change(", "kind:", "Alarm { kind:", " alarm("].into_iter();
             let words = told.flat_map(|before| words_behind(&source.text, before));
             let is_kind = |word: &&str| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
             kinds.extend(words.filter(is_kind).map(str::to_owned));

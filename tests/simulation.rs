@@ -16,8 +16,9 @@ use fwlb::engine::DropReason;
 use fwlb::path::pinning::PinChange;
 use fwlb::sim::firewall::SimFirewallKind;
 use fwlb::sim::host::{End, FlowRef, FlowSpec, FlowState, Traffic};
-use fwlb::sim::sandwich::{SandwichPlan, Side};
+use fwlb::sim::sandwich::SandwichPlan;
 use fwlb::sim::scenario::{Route, Scenario};
+use fwlb::sim::side::Side;
 use fwlb::time::{Duration, Instant};
 
 /// From the first client to the first server over IPv4.

@@ -35,7 +35,7 @@ const fn memory(id: &'static str, what: &'static str, goal: Goal) -> Row {
     row(id, what, "absolute", "in memory, core 1", goal, true)
 }
 
-/// In the order in which they are printed.
+/// All rows, in the order in which they are printed.
 pub const ROWS: &[Row] = &[
     testpmd("forward-split-10k-testpmd", FORWARDING, SPLIT, true),
     minimal("forward-split-10k-minimal", FORWARDING, SPLIT, true),

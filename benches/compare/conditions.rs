@@ -1,4 +1,5 @@
-//! What the measurements depend on: the machine, the kernel, the versions of the peers, and whether anybody else works here.
+//! The conditions of the measurements: the machine, the kernel, the versions of the peers, and whether other programs
+//! use the machine.
 
 use std::fs;
 use std::process::Command;
@@ -8,7 +9,7 @@ use anyhow::Result;
 use crate::ground;
 use crate::placement::{CoreTime, DUT_CORE, GENERATOR_CORE};
 
-/// Above this share of a core somebody else is at work.
+/// Other programs disturb the measurements if they use more than this share of a core.
 const BUSY: f64 = 0.15;
 
 /// Name and value of each condition.
@@ -52,7 +53,7 @@ pub fn warnings() -> Result<Vec<String>> {
     Ok(warnings)
 }
 
-/// The versions of the peers that are there.
+/// The versions of the installed peers.
 fn versions() -> String {
     let asked = [
         ("testpmd", "dpkg-query", &["-W", "dpdk-dev"][..], "dpdk-dev\t"),
@@ -65,7 +66,7 @@ fn versions() -> String {
     asked.map(|(name, program, words, before)| format!("{name} {}", version(program, words, before))).join(", ")
 }
 
-/// The word after `before` in what the program says.
+/// The word after `before` in the output of the program.
 fn version(program: &str, words: &[&str], before: &str) -> String {
     let Ok(output) = Command::new(program).args(words).output() else { return "is missing".to_owned() };
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();

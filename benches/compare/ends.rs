@@ -1,9 +1,9 @@
-//! Both ends of short HTTP conversations through a lane, on core 0, on raw frames: as many as they
-//! and the device under test can carry.
+//! Both ends of short HTTP conversations through a lane, on core 0, with raw frames: as many conversations as they and
+//! the device under test can carry.
 //!
-//! Kernels and programs on one core are soon the limit of what they measure. Here one thread has both ends, the server keeps no
-//! state and the client a small table ([`crate::conversation`]), and frames come and go through the rings of `io`. The kernel's
-//! stack at both ends is kept from answering TCP; it still tells its neighbours where they are.
+//! Kernel sockets and ordinary programs on one core soon become the limit themselves. Here one thread has both ends,
+//! the server keeps no state and the client a small table ([`crate::conversation`]), and frames are exchanged through
+//! the rings of `io`. The kernel's stack at both ends is kept from answering TCP; it still answers ARP.
 
 use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,20 +29,21 @@ use crate::ground::{Namespace, pause};
 use crate::lane;
 use crate::placement::{self, GENERATOR_CORE, steer};
 
-/// Conversations at a time.
+/// Number of conversations at a time.
 const AT_A_TIME: u32 = 256;
-/// Frames that may wait at an end: more than there can be with so few conversations. Slots that are just long enough for a page
+/// Frames that may wait at an end: more than so few conversations ever have. Slots that are just long enough for a page
 /// and its headers keep the ring in the core's own cache.
 const RING: RingOptions = RingOptions { slots: 2048, slot_bytes: 256 };
 const HTTP: u16 = 80;
-/// How often what was not answered is looked for.
+/// How often retransmissions and acknowledgements are checked for.
 const TICK: Duration = Duration::from_millis(10);
-/// How long nothing must have come before a turn is over: a proxy ends its own conversations with the server after the client's.
+/// How long no segment must have arrived before a turn is over: a proxy ends its own conversations with the server
+/// after the client's.
 const LINGER: Duration = Duration::from_millis(20);
 /// How long the last conversations of a turn may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// Both ends of a lane, see the module.
 #[derive(Debug)]
 pub struct Ends {
     client: Client,
@@ -51,7 +52,7 @@ pub struct Ends {
     clock: Clock,
 }
 
-/// One end's ways.
+/// Receiver and sender of one end.
 #[derive(Debug)]
 struct Side {
     receiver: Receiver,
@@ -61,19 +62,20 @@ struct Side {
     refused: u64,
 }
 
-/// What came of a turn.
+/// The result of a turn.
 #[derive(Debug, Clone, Copy)]
 pub struct Turn {
-    /// Whole conversations per second.
+    /// Completed conversations per second.
     pub rate: f64,
     /// The share of the time that core 1 was busy.
     pub busy: f64,
-    /// The same of core 0, where both ends are.
+    /// The share of the time that core 0, with both ends, was busy.
     pub ends_busy: f64,
 }
 
 impl Ends {
-    /// Silent ends of a candidate's lane. From here on the kernel's stack has no part in TCP at both.
+    /// Opens the ends of a candidate's lane, without traffic. From here on the kernel's stack at both ends takes no
+    /// part in TCP.
     pub fn open(candidate: &Candidate) -> Result<Self> {
         let lane = &candidate.lane;
         let near = Side::open(&lane.generator, "g0", lane.generator_index()?, lane::MAC_GEN, lane::MAC_NEAR)?;
@@ -82,7 +84,8 @@ impl Ends {
         Ok(Self { client, near, far, clock: Clock::new() })
     }
 
-    /// Lets them talk: `settle` milliseconds that do not count, then `window` that do, then to the end of what is open.
+    /// Runs traffic: `settle` milliseconds that do not count, then `window` that do, then until all open conversations
+    /// have ended.
     pub fn turn(&mut self, settle: u64, window: u64) -> Result<Turn> {
         let (stop, completed) = (AtomicBool::new(false), AtomicU64::new(self.client.tally().completed));
         let clock = self.clock;
@@ -107,18 +110,18 @@ impl Ends {
         })
     }
 
-    /// What happened so far.
+    /// What has happened so far.
     pub const fn tally(&self) -> Tally {
         self.client.tally()
     }
 
-    /// Frames that the devices did not take so far.
+    /// Number of frames so far that the devices did not take.
     pub const fn refused(&self) -> u64 {
         self.near.refused + self.far.refused
     }
 
     fn talk(&mut self, stop: &AtomicBool, completed: &AtomicU64) -> Result<()> {
-        // On a machine that refuses either the ends are slower, and core 1 is idle.
+        // If the machine refuses either, the ends are slower and core 1 is idle at times.
         let _ = thread::pin_to(GENERATOR_CORE);
         let _ = thread::raise_priority();
         let Self { client, near, far, clock } = self;
@@ -163,7 +166,7 @@ impl Ends {
 
 impl Side {
     fn open(namespace: &Namespace, device: &str, index: u32, own: [u8; 6], other: [u8; 6]) -> Result<Self> {
-        // The ring has every frame before this hook.
+        // The ring receives every frame before this hook drops it.
         namespace.nft(&format!(
             "table netdev ends {{\n chain in {{\n  type filter hook ingress device {device} priority 0; policy accept;\n  \
              ip protocol tcp drop\n }}\n}}\n"
@@ -181,7 +184,8 @@ impl Side {
         })
     }
 
-    /// Hands every segment that has come to `hear` and sends what that leaves in the outbox; answers how many frames came.
+    /// Passes every received segment to `hear`, sends what that puts into the outbox, and returns how many frames
+    /// arrived.
     fn listen(&mut self, mut hear: impl FnMut(&Segment<'_>, &mut Outbox)) -> usize {
         let mut batch: Batch<'_, ()> = Batch::new();
         let received = self.receiver.receive(DeviceId(0), &mut batch, || ());

@@ -1,8 +1,10 @@
-//! The generator: a thread on core 0 that sends 60-byte UDP packets of so many flows into one lane after the other, at full
-//! speed or at a rate. It says nothing about losses: what was offered and what came is read from the devices' own counters.
+//! The generator: a thread on core 0 that sends 60-byte UDP packets of a number of flows into one lane after the other,
+//! at full speed or at a rate. It reports no losses: offered and received packets are read from the devices' own
+//! counters.
 //!
-//! It sends by AF_XDP, the fastest way to make packets that this program has, and by AF_PACKET where the machine has no AF_XDP
-//! or the ends have to answer for themselves: an AF_XDP socket takes what comes to its device away from the kernel.
+//! It sends by AF_XDP, the fastest way to make packets that this program has; and by AF_PACKET where the machine has no
+//! AF_XDP, or where the ends have to answer ARP: an AF_XDP socket takes every received frame of its device away from
+//! the kernel.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -30,19 +32,20 @@ const DATA: usize = 18;
 const PORTS: u32 = 16;
 const FIRST_PORT: u16 = 40_000;
 const NOBODY: usize = usize::MAX;
-/// A generator that was kept from its core for longer than this does not catch up: it would be a burst that nobody asked for.
+/// A generator that was kept from its core for longer than this does not catch up, because that would be a burst that
+/// was not asked for.
 const LAG_NANOS: u64 = 1_000_000;
 
-/// Where a lane's packets go, and which answer.
+/// The addresses of a lane's packets.
 #[derive(Debug, Clone, Copy)]
 pub struct Traffic {
-    /// To whom clients send.
+    /// The address to which clients send.
     pub to: Ipv4Addr,
-    /// Who answers.
+    /// The address of the server, which answers.
     pub from: Ipv4Addr,
 }
 
-/// Which end sends.
+/// The end that sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// The generator, as clients.
@@ -51,20 +54,20 @@ pub enum End {
     Servers,
 }
 
-/// What to send.
+/// An order to the generator.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
-    /// Into which lane, by its number.
+    /// The number of the lane.
     pub lane: usize,
     /// From which end.
     pub end: End,
-    /// How many flows take turns.
+    /// Number of flows, which take turns.
     pub flows: u32,
-    /// Packets per second; 0: as fast as can be.
+    /// Packets per second; 0: full speed.
     pub rate: u64,
 }
 
-/// How packets are sent.
+/// The kind of sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// Through packet sockets, from both ends.
@@ -73,11 +76,11 @@ pub enum Way {
     Xdp,
 }
 
-/// Frames of one end of one lane, and the way in.
+/// The packets of one end of one lane, and the sender for them.
 #[derive(Debug)]
 struct Gate {
     sender: Sender,
-    /// What keeps the way open.
+    /// Keeps the sender usable.
     _held: Option<(af_xdp::Attachment, af_xdp::Receiver)>,
     end: End,
     template: [u8; PACKET],
@@ -86,17 +89,17 @@ struct Gate {
 #[derive(Debug, Default)]
 struct Orders {
     stop: AtomicBool,
-    /// Which gate; two a lane.
+    /// Index of the gate; there are two per lane.
     gate: AtomicUsize,
     flows: AtomicU32,
     rate: AtomicU64,
     /// Counts orders, so that the thread notices a new one.
     epoch: AtomicU64,
-    /// Packets that were sent or could not be.
+    /// Packets that were sent or could not be sent.
     attempted: AtomicU64,
 }
 
-/// See the module.
+/// The generator, see the module.
 #[derive(Debug)]
 pub struct Generator {
     orders: Arc<Orders>,
@@ -104,7 +107,7 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// A silent generator for these lanes. Without AF_XDP on this machine it is one over packet sockets.
+    /// A silent generator for these lanes. On a machine without AF_XDP it uses packet sockets.
     pub fn new(lanes: &[(&Lane, Traffic)], way: Way) -> Result<Self> {
         let mut gates = Vec::new();
         for (lane, traffic) in lanes {
@@ -120,7 +123,7 @@ impl Generator {
         Ok(Self { orders, thread: Some(thread) })
     }
 
-    /// Sends this from now on.
+    /// Sends this load from now on.
     pub fn send(&self, load: Load) {
         self.orders.flows.store(load.flows.max(1), Ordering::Relaxed);
         self.orders.rate.store(load.rate, Ordering::Relaxed);
@@ -128,7 +131,7 @@ impl Generator {
         self.orders.epoch.fetch_add(1, Ordering::Release);
     }
 
-    /// Packets that it has sent or tried to, ever: exact a moment after it was silenced.
+    /// Number of packets so far that it sent or tried to send: exact a moment after it was silenced.
     pub fn attempted(&self) -> u64 {
         self.orders.attempted.load(Ordering::Relaxed)
     }
@@ -166,7 +169,7 @@ impl Gate {
     }
 }
 
-/// A way out of a device by AF_XDP, and what keeps it open.
+/// Opens an AF_XDP sender on a device, together with what keeps it usable.
 fn open_xdp(name: &str, index: u32) -> Result<(af_xdp::Sender, (af_xdp::Attachment, af_xdp::Receiver))> {
     let target = af_xdp::XdpDevice { name, index, mtu: 1500, tagged: false };
     let opened = af_xdp::open(target, &[af_xdp::Umem::new(1)?])?;
@@ -194,7 +197,8 @@ fn template(end: End, traffic: Traffic) -> Result<[u8; PACKET]> {
     };
     let bytes = emit::udp(macs, pair.context("both addresses are IPv4")?, source, destination, &[0; DATA]);
     let mut template: [u8; PACKET] = bytes.try_into().ok().context("a UDP packet of 60 bytes")?;
-    // The identification holds the complement of the client's host number, so that the header's sum is the same for all.
+    // The identification is the complement of the client's host number, so that the header's sum is the same for all
+    // flows.
     template[18..20].copy_from_slice(&0xffff_u16.to_be_bytes());
     template[24..26].fill(0);
     let sum: u32 = template[14..34].chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
@@ -206,7 +210,7 @@ fn template(end: End, traffic: Traffic) -> Result<[u8; PACKET]> {
     Ok(template)
 }
 
-/// Turns a packet of its gate into that of another flow.
+/// Turns a packet of a gate into that of another flow.
 fn write_flow(packet: &mut [u8; PACKET], end: End, flow: u32) {
     let host = ((flow / PORTS) as u16).to_be_bytes();
     let port = (FIRST_PORT + (flow % PORTS) as u16).to_be_bytes();
@@ -220,7 +224,7 @@ fn write_flow(packet: &mut [u8; PACKET], end: End, flow: u32) {
 }
 
 fn generate(gates: &[Gate], orders: &Orders) {
-    // On a machine that refuses either the generator is slower, and what was offered shows it.
+    // If the machine refuses either, the generator is slower, which the offered packets show.
     let _ = thread::pin_to(GENERATOR_CORE);
     let _ = thread::raise_priority();
     let clock = Clock::new();
@@ -246,14 +250,14 @@ fn generate(gates: &[Gate], orders: &Orders) {
                 write_flow(packet, gate.end, flow);
             }
             let frames = packets[..due].iter().map(|bytes| Outgoing { bytes, vlan: None, offload: Offload::NONE });
-            // The device counts what it could not take.
+            // The device counts the packets that it did not take.
             gate.sender.send(frames, |_, _| {});
             orders.attempted.fetch_add(due as u64, Ordering::Relaxed);
         }
     }
 }
 
-/// How many packets are due at a rate.
+/// Computes how many packets are due at a rate.
 #[derive(Debug)]
 struct Pacer {
     rate: u64,

@@ -1,4 +1,4 @@
-//! The ground under every measurement: commands, namespaces that vanish, pauses that Ctrl-C ends.
+//! What every measurement needs: commands, namespaces that are removed afterwards, pauses that Ctrl-C ends.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,12 +12,12 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use fwlb::io::clock::Clock;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// How all namespaces of this program begin; the process number follows.
+/// Prefix of the names of all namespaces of this program; the process id follows.
 const PREFIX: &str = "fwlbcmp";
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Ends every pause from the first Ctrl-C or SIGTERM on, so that what was built is taken down.
+/// From the first Ctrl-C or SIGTERM on, every pause ends with an error, so that everything is removed.
 pub fn watch_signals() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -39,13 +39,13 @@ pub fn watch_signals() -> Result<()> {
     Ok(())
 }
 
-/// An error once the user wants to stop.
+/// Fails once the user wants to stop.
 pub fn go_on() -> Result<()> {
     ensure!(!STOP.load(Ordering::Relaxed), "interrupted");
     Ok(())
 }
 
-/// Waits; an error as soon as the user wants to stop.
+/// Waits; fails as soon as the user wants to stop.
 pub fn pause(millis: u64) -> Result<()> {
     let clock = Clock::new();
     loop {
@@ -58,7 +58,7 @@ pub fn pause(millis: u64) -> Result<()> {
     }
 }
 
-/// Asks until the answer is yes, for so long at most.
+/// Waits until `done` is true, for this long at most.
 pub fn wait_until(millis: u64, what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
     let clock = Clock::new();
     loop {
@@ -75,13 +75,13 @@ pub fn run(program: &str, words: &[&str]) -> Result<String> {
     run_with_input(program, words, "")
 }
 
-/// As [`run`], with something to read.
+/// As [`run`], with text for standard input.
 pub fn run_with_input(program: &str, words: &[&str], input: &str) -> Result<String> {
     go_on()?;
     run_always(program, words, input)
 }
 
-/// As [`run_with_input`], also when the user wants to stop: for tidying up.
+/// As [`run_with_input`], even when the user wants to stop: for cleaning up.
 fn run_always(program: &str, words: &[&str], input: &str) -> Result<String> {
     let shown = || format!("{program} {}", words.join(" "));
     let mut child = Command::new(program)
@@ -92,7 +92,7 @@ fn run_always(program: &str, words: &[&str], input: &str) -> Result<String> {
         .spawn()
         .with_context(|| format!("cannot start {program}"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that ends before it has read everything tells why by itself.
+        // A program that ends before it has read everything explains that in its own output.
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = child.wait_with_output().with_context(shown)?;
@@ -104,23 +104,23 @@ fn run_always(program: &str, words: &[&str], input: &str) -> Result<String> {
     bail!("{}: {}: {}{}", shown(), output.status, errors.trim(), printed.trim())
 }
 
-/// Several `ip` commands, a line each.
+/// Runs several `ip` commands, one a line.
 pub fn ip(lines: &str) -> Result<()> {
     run_with_input("ip", &["-batch", "-"], lines).map(drop)
 }
 
-/// A network namespace that vanishes with this value, and everything in it.
+/// A network namespace, which is removed with everything in it when this is dropped.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
 }
 
 impl Namespace {
-    /// A namespace that no other run has: its name holds the number of this process.
+    /// Makes a namespace whose name no other run has, because it contains the process id.
     pub fn new(suffix: &str) -> Result<Self> {
         let namespace = Self { name: format!("{PREFIX}{}{suffix}", std::process::id()) };
         ip(&format!("netns add {0}\n-n {0} link set lo up\n", namespace.name)).or_else(|_| {
-            // `-n` is no word of a batch line for older `ip`.
+            // Older versions of `ip` do not accept `-n` in a batch.
             run("ip", &["-n", &namespace.name, "link", "set", "lo", "up"]).map(drop)
         })?;
         namespace.sysctl(&["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"])?;
@@ -132,19 +132,19 @@ impl Namespace {
         &self.name
     }
 
-    /// Several `ip` commands inside, a line each.
+    /// Runs several `ip` commands inside, one a line.
     pub fn ip(&self, lines: &str) -> Result<()> {
         run_with_input("ip", &["-n", &self.name, "-batch", "-"], lines).map(drop)
     }
 
-    /// A program inside, to its end.
+    /// Runs a program inside, to its end.
     pub fn run(&self, program: &str, words: &[&str]) -> Result<String> {
         let mut all = vec!["netns", "exec", &self.name, program];
         all.extend(words);
         run("ip", &all)
     }
 
-    /// Sets these, as `name=value`.
+    /// Sets these kernel settings, as `name=value`.
     pub fn sysctl(&self, settings: &[&str]) -> Result<()> {
         let mut words = vec!["-qw"];
         words.extend(settings);
@@ -161,7 +161,7 @@ impl Namespace {
         self.run("sh", &["-c", &format!("echo {value} > /sys/class/net/{path}")]).map(drop)
     }
 
-    /// Runs `f` on a thread inside. Descriptors that it opens stay inside for ever.
+    /// Runs `f` in a thread inside. Descriptors that it opens belong to the namespace for ever.
     pub fn inside<T: Send>(&self, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let path = Path::new("/run/netns").join(&self.name);
         let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
@@ -176,7 +176,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // What is left is removed by the next run.
+        // What could not be removed is removed by the next run.
         let _ = run_always("ip", &["netns", "del", &self.name], "");
     }
 }

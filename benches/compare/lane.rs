@@ -8,8 +8,8 @@
 //!                       VIP 10.1.255.80
 //! ```
 //!
-//! Every candidate has a lane of its own and all lanes are alike, so that candidates stand ready beside each other and take
-//! turns without a restart: sessions live on, and what a turn costs is none of the measurement.
+//! Every candidate has a lane of its own and all lanes are alike. So candidates stay ready beside each other and take
+//! turns without a restart: sessions live on, and switching costs no part of a measurement.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -21,13 +21,13 @@ use fwlb::io::netdev;
 use crate::ground::Namespace;
 use crate::placement::{self, Placement};
 
-/// Hardware address of the generator's end.
+/// MAC address of the generator.
 pub const MAC_GEN: [u8; 6] = [0x02, 0xaa, 0, 0, 0, 1];
-/// Of the device under test, toward the generator.
+/// MAC address of the device under test, toward the generator.
 pub const MAC_NEAR: [u8; 6] = [0x02, 0xbb, 0, 0, 0, 1];
-/// Of the device under test, toward the sink.
+/// MAC address of the device under test, toward the sink.
 pub const MAC_FAR: [u8; 6] = [0x02, 0xbb, 0, 0, 0, 2];
-/// Of the sink.
+/// MAC address of the sink.
 pub const MAC_SINK: [u8; 6] = [0x02, 0xcc, 0, 0, 0, 1];
 
 /// The generator's own address.
@@ -38,19 +38,19 @@ pub const NEAR: &str = "10.1.255.254";
 pub const FAR: &str = "10.2.255.254";
 /// The sink's address on the cable.
 pub const SINK: &str = "10.2.0.2";
-/// Two servers at the sink, behind its address on the cable.
+/// Two servers at the sink, reached through its address on the cable.
 pub const SERVERS: [&str; 2] = ["10.3.0.2", "10.3.0.3"];
-/// The virtual address that stands for the servers.
+/// The virtual address of the servers.
 pub const VIP: &str = "10.1.255.80";
 /// The UDP port of generated packets.
 pub const PORT: u16 = 9000;
 
-/// The text of a hardware address.
+/// Formats a MAC address.
 pub fn text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// See the module.
+/// A lane, see the module.
 #[derive(Debug)]
 pub struct Lane {
     /// The generator's namespace; its device is `g0`.
@@ -68,13 +68,13 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// Builds a lane whose receive work runs where `placement` says.
+    /// Builds a lane whose receive work is done where `placement` says.
     pub fn new(placement: Placement) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let namespace = |role: &str| Namespace::new(&format!("{role}{number}"));
         let (generator, dut, sink) = (namespace("g")?, namespace("d")?, namespace("s")?);
-        // Names that no other namespace has: the kernel's threads are named after devices.
+        // Names that no other namespace has, because kernel threads are named after devices.
         let device = |side: char| format!("{side}{:x}_{number}", std::process::id());
         let (near, far) = (device('n'), device('f'));
         let (g, d, s) = (generator.name(), dut.name(), sink.name());
@@ -99,13 +99,14 @@ impl Lane {
             SERVERS[1],
             text(MAC_FAR)
         ))?;
-        // What was generated ends before the sink's stack looks at it; everything else, as ARP, is answered.
+        // Generated packets are dropped before the sink's stack sees them; everything else, such as ARP, is answered.
         sink.nft(&format!(
             "table netdev sink {{\n chain in {{\n  type filter hook ingress device s0 priority 0; policy accept;\n  \
              udp dport {PORT} counter drop\n }}\n}}\n"
         ))?;
         if placement == Placement::Thr {
-            // A device that leaves segmentation to its peer is passed by the peer's NAPI, and with it by the thread.
+            // Frames of a device that leaves segmentation to its peer pass through the peer's NAPI, and so through its
+            // thread.
             generator.run("ethtool", &["-K", "g0", "tso", "off"])?;
             sink.run("ethtool", &["-K", "s0", "tso", "off"])?;
         }
@@ -115,7 +116,7 @@ impl Lane {
         Ok(Self { generator, dut, sink, near, far, offered, arrived })
     }
 
-    /// Gives the devices of the device under test their addresses and routes, as the kernel's candidates need them.
+    /// Gives the device under test its addresses and routes, as the kernel's candidates need them.
     pub fn address_dut(&self) -> Result<()> {
         let Self { near, far, .. } = self;
         self.dut.ip(&format!(
@@ -127,7 +128,7 @@ impl Lane {
         ))
     }
 
-    /// Keeps the kernel's stack off the devices under test, as fwlb does for itself.
+    /// Keeps the kernel's stack off the device under test, as fwlb does for itself.
     pub fn isolate_dut(&self) -> Result<()> {
         let chain = |name: &str, device: &str| {
             format!(" chain {name} {{ type filter hook ingress device {device} priority 0; policy drop; }}\n")
@@ -139,18 +140,18 @@ impl Lane {
         ))
     }
 
-    /// Packets that were handed to the generator's device so far, taken or not.
+    /// Number of packets so far that were handed to the generator's device, whether or not it took them.
     pub fn offered(&self) -> Result<u64> {
         let counts = self.offered.read()?;
         Ok(counts.sent + counts.not_sent)
     }
 
-    /// Packets that came to the sink so far.
+    /// Number of packets so far that arrived at the sink.
     pub fn arrived(&self) -> Result<u64> {
         Ok(self.arrived.read()?.received)
     }
 
-    /// Generated packets that the sink took out so far: nothing else is among them.
+    /// Number of generated packets so far that the sink's filter dropped; it drops nothing else.
     pub fn taken_out(&self) -> Result<u64> {
         let listing = self.sink.run("nft", &["list", "table", "netdev", "sink"])?;
         let count = listing.split("packets ").nth(1).and_then(|rest| rest.split_whitespace().next());
@@ -168,7 +169,7 @@ impl Lane {
     }
 }
 
-/// What a device counted.
+/// The counters of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Counts {
     received: u64,
@@ -176,7 +177,8 @@ struct Counts {
     not_sent: u64,
 }
 
-/// The counters of one device: a file that stays in its namespace, so that reading it moves nobody.
+/// The counters of one device: a file that was opened in its namespace, so that reading it needs no change of
+/// namespace.
 #[derive(Debug)]
 struct Counter {
     file: File,
@@ -195,7 +197,8 @@ impl Counter {
         let text = String::from_utf8_lossy(&buffer[..length]);
         let mut lines = text.lines().filter_map(|line| line.trim().split_once(':'));
         let (_, line) = lines.find(|(name, _)| *name == self.device).context("the device is gone")?;
-        // Eight columns of what was received, then what was sent: bytes, packets, errors, dropped, ... (proc_net_dev(5)).
+        // Eight columns for received frames, then for sent ones: bytes, packets, errors, dropped, ...
+        // (proc_net_dev(5)).
         let columns: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         let column = |number: usize| columns.get(number).copied().context("fewer columns than /proc/net/dev has");
         Ok(Counts { received: column(1)?, sent: column(9)?, not_sent: column(11)? })

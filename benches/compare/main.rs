@@ -1,16 +1,17 @@
-//! fwlb beside its peers on this machine: DPDK testpmd, the kernel's router and load balancer, HAProxy, and a forwarder over
-//! the same ring that does nothing else.
+//! Compares fwlb with its peers on this machine: DPDK testpmd, the kernel's router and load balancer, HAProxy, and a
+//! minimal forwarder over the same ring.
 //!
-//! `appliance/compare` installs the peers from Debian and runs this; `cargo bench --bench compare -- --help` tells the rest.
-//! Everything happens in network namespaces that are removed afterwards. It wants root, two cores and a quiet machine.
+//! `appliance/compare` installs the peers from Debian and runs this; `cargo bench --bench compare -- --help` lists the
+//! options. Everything happens in network namespaces that are removed afterwards. It needs root, two cores and a quiet
+//! machine.
 //!
 //! | file | is |
 //! | --- | --- |
-//! | `catalogue`, `table` | the rows, their goals, what came out |
-//! | `ground`, `lane`, `placement`, `process` | namespaces, cables, who runs where, programs that end with us |
+//! | `catalogue`, `table` | the rows, their goals, their results |
+//! | `ground`, `lane`, `placement`, `process` | namespaces, cables, placement on cores, programs that end with us |
 //! | `generator` | packets; the sink of a lane counts them |
 //! | `conversation`, `ends` | short HTTP conversations: both ends as values, and on raw frames |
-//! | `candidates` | who is compared, each in a lane of its own |
+//! | `candidates` | the candidates, each in a lane of its own |
 //! | `rounds`, `search`, `stats` | turns and ratios; the loss-free rate; quartiles |
 //! | `rows` | the measurements |
 //! | `conditions`, `report`, `plot` | the head, the table as text and JSON, the picture |
@@ -132,7 +133,7 @@ fn compare(args: &Args) -> Result<()> {
 
 fn wants(args: &Args, row: &Row) -> bool {
     let named = args.rows.is_empty() || args.rows.iter().any(|word| row.id.contains(word.as_str()));
-    // Who names a row wants it, however long it takes.
+    // A row that is named is measured, however long it takes.
     named && (row.quick || !args.quick || !args.rows.is_empty())
 }
 

@@ -1,17 +1,19 @@
-//! Who runs where. Numbers of two placements cannot be compared, so every row names its own.
+//! The placement of programs and kernel work on cores. Numbers of two placements cannot be compared, so every row names
+//! its own.
 //!
-//! The generator and both ends of a conversation run on core 0, the device under test on core 1. What differs is where the
-//! kernel does the work of receiving for the device under test:
+//! The generator and both ends of a conversation run on core 0, the device under test on core 1. Placements differ in
+//! where the kernel does the receive work for the device under test:
 //!
 //! | name | where | how |
 //! | --- | --- | --- |
 //! | `split` | core 0, in the sender's context | as virtual cables do by themselves |
-//! | `thr` | core 1, a kernel thread beside the worker | NAPI by `gro on` (and `tso off` at the peer), `threaded`, the thread pinned |
+//! | `thr` | core 1, a kernel thread beside the worker | NAPI by `gro on` (`tso off` at the peer), `threaded`, thread pinned |
 //! | `rps` | core 1, in softirq, before any program | receive packet steering |
 //!
-//! `rps` starves a program on core 1 and is for kernel candidates alone, whose whole work it is. Where two ends converse
-//! (TCP, HTTP, round trips) the table says `ends core 0`: their receive work is steered to core 0 in every lane, whether kernels
-//! have the ends or [`crate::ends`]; fwlb stands in `split`, the kernel's candidates and HAProxy in `rps`.
+//! `rps` starves a program on core 1 and is for kernel candidates alone, whose only work it is. Where two ends converse
+//! (TCP, HTTP, round trips), the table says `ends core 0`: their receive work is steered to core 0 in every lane,
+//! whether the ends are kernel sockets or [`crate::ends`]; fwlb uses `split`, the kernel's candidates and HAProxy use
+//! `rps`.
 
 use anyhow::{Context, Result};
 
@@ -21,10 +23,10 @@ use crate::ground::{self, Namespace, run};
 pub const GENERATOR_CORE: usize = 0;
 /// The core of the device under test.
 pub const DUT_CORE: usize = 1;
-/// Programs and kernel threads that are measured run at this niceness, so that what else happens on the machine disturbs little.
+/// Niceness of the measured programs and kernel threads, so that other work on the machine disturbs them little.
 pub const NICE: &str = "-10";
 
-/// See the module.
+/// A placement, see the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placement {
     /// Receive work on the generator's core.
@@ -46,7 +48,7 @@ impl Placement {
     }
 }
 
-/// Makes the receive work of these devices run where it is wanted.
+/// Applies a placement to the receive work of these devices.
 pub fn apply(placement: Placement, dut: &Namespace, devices: &[&str]) -> Result<()> {
     for device in devices {
         match placement {
@@ -91,7 +93,7 @@ fn napi_threads(device: &str) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// What a core did between two looks.
+/// The time that a core spent on each kind of work since the machine started.
 #[derive(Debug, Clone, Copy)]
 pub struct CoreTime {
     busy: u64,
@@ -99,7 +101,7 @@ pub struct CoreTime {
 }
 
 impl CoreTime {
-    /// What this core did since the machine started.
+    /// Reads the times of a core.
     pub fn of(core: usize) -> Result<Self> {
         let stat = std::fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
         let name = format!("cpu{core} ");
@@ -117,7 +119,7 @@ impl CoreTime {
     }
 }
 
-/// What both cores did: the one of the device under test, and the one of the ends.
+/// The times of both cores: that of the device under test, and that of the ends.
 pub fn cores() -> Result<(CoreTime, CoreTime)> {
     Ok((CoreTime::of(DUT_CORE)?, CoreTime::of(GENERATOR_CORE)?))
 }

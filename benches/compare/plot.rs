@@ -1,5 +1,5 @@
-//! The table as a picture: one line a row, how far from its goal the middle half of the measurements lies. The colours are
-//! readable on light and on dark ground.
+//! The table as a picture: one line per row, which shows how far from its goal the middle half of the measurements
+//! lies. The colours are readable on a light and on a dark background.
 
 use std::fmt::Write;
 
@@ -99,7 +99,7 @@ fn row(out: &mut String, y: f64, line: &Line) {
     text(out, RIGHT + 14.0, baseline, "font-size=\"11\"", &numbers);
 }
 
-/// Where a score lies; what is beyond the axis lies at its end.
+/// The position of a score; one beyond the axis is drawn at its end.
 fn position(score: f64) -> f64 {
     let score = if score.is_nan() { LOW } else { score.clamp(LOW, HIGH) };
     LEFT + (RIGHT - LEFT) * (score / LOW).log2() / (HIGH / LOW).log2()

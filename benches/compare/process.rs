@@ -1,4 +1,4 @@
-//! Programs that are measured: in a namespace, on a core, ended with this value.
+//! The measured programs: each runs in a namespace, on a core, and ends when its value is dropped.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::ground::Namespace;
 use crate::placement::NICE;
 
-/// See the module.
+/// A measured program, see the module.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -20,12 +20,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program` on a core, before ordinary programs. What it prints goes to a file of `directory`.
+    /// Starts `program` on a core, with priority over ordinary programs. Its output goes to a file in `directory`.
     pub fn start(directory: &Path, namespace: &Namespace, core: usize, program: &Path, words: &[&str]) -> Result<Self> {
         Self::start_on(directory, namespace, &core.to_string(), program, words)
     }
 
-    /// As [`Process::start`], on several cores, as `taskset` writes them.
+    /// As [`Process::start`], on several cores, in the format of `taskset`.
     pub fn start_on(
         directory: &Path,
         namespace: &Namespace,
@@ -37,7 +37,7 @@ impl Process {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let log = directory.join(format!("{name}-{}.log", namespace.name()));
         let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        // The last word of defence against a killed benchmark: its children die with it.
+        // Ends the children if the benchmark is killed: they die with it.
         let child = Command::new("ip")
             .args(["netns", "exec", namespace.name(), "setpriv", "--pdeathsig", "KILL", "nice", "-n", NICE])
             .args(["taskset", "-c", cores])
@@ -46,19 +46,19 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(output.try_clone()?)
             .stderr(output)
-            // A group of its own: Ctrl-C is for the benchmark, which ends its children in order.
+            // A process group of its own: Ctrl-C is for the benchmark, which ends its children in order.
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
         Ok(Self { name, child, log })
     }
 
-    /// Its number.
+    /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// An error with its last words if it has ended.
+    /// Fails with its last output if it has ended.
     pub fn lives(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
@@ -66,17 +66,17 @@ impl Process {
         }
     }
 
-    /// Whether it has printed this.
+    /// Whether its output contains this.
     pub fn has_said(&self, words: &str) -> bool {
         std::fs::read_to_string(&self.log).is_ok_and(|text| text.contains(words))
     }
 
-    /// Everything that it printed.
+    /// Its output so far.
     pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits for its end, so long at most, and returns what it printed.
+    /// Waits for its end, this long at most, and returns its output.
     pub fn finish(mut self, millis: u64) -> Result<String> {
         let mut status = None;
         crate::ground::wait_until(millis, &format!("{} does not end", self.name), || {
@@ -89,12 +89,12 @@ impl Process {
         }
     }
 
-    /// Lets it sleep while others are measured.
+    /// Stops it while others are measured.
     pub fn freeze(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
 
-    /// Wakes it.
+    /// Continues it.
     pub fn thaw(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
@@ -118,7 +118,7 @@ impl Drop for Process {
     }
 }
 
-/// Bytes of memory that a process has, from its `status` file.
+/// Bytes of resident memory, from the `status` file of a process.
 pub fn resident(status: &str) -> Result<u64> {
     let text = std::fs::read_to_string(status).with_context(|| format!("cannot read {status}"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;

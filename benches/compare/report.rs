@@ -6,26 +6,26 @@ use serde::Serialize;
 
 use crate::table::{Goal, Outcome, Row, Sense, Share, Unit, Verdict};
 
-/// What was measured, where.
+/// The results and their conditions.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// What the measurements depend on: name and value.
+    /// The conditions of the measurements: name and value.
     pub conditions: Vec<(String, String)>,
-    /// What may have spoilt them.
+    /// What may have spoilt the measurements.
     pub warnings: Vec<String>,
     /// The table.
     pub rows: Vec<Line>,
 }
 
-/// A row and what came out.
+/// A row with its result.
 #[derive(Debug, Serialize)]
 pub struct Line {
     /// The row.
     #[serde(flatten)]
     pub row: Row,
-    /// How it stands to the goal.
+    /// How the result compares with the goal.
     pub verdict: Verdict,
-    /// What came out.
+    /// The result.
     pub outcome: Outcome,
 }
 
@@ -37,7 +37,7 @@ impl Line {
 }
 
 impl Report {
-    /// As text for a terminal.
+    /// The report as text for a terminal.
     pub fn text(&self) -> String {
         let mut text = String::new();
         let width = self.conditions.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -85,14 +85,14 @@ impl Report {
         }
     }
 
-    /// How many rows came out how.
+    /// Number of rows by verdict.
     pub fn sum(&self) -> String {
         let count = |verdict: Verdict| self.rows.iter().filter(|line| line.verdict == verdict).count();
         let met = count(Verdict::Met) + count(Verdict::Stretch);
         format!("{met} met, {} missed, {} skipped", count(Verdict::Missed), count(Verdict::Skipped))
     }
 
-    /// As JSON.
+    /// The report as JSON.
     pub fn json(&self) -> serde_json::Result<String> {
         serde_json::to_string_pretty(self)
     }
@@ -103,7 +103,7 @@ fn line(text: &mut String, words: std::fmt::Arguments<'_>) {
     let _ = writeln!(text, "{words}");
 }
 
-/// A goal as people write it: `>= 1.00 (1.20)`.
+/// Formats a goal: `>= 1.00 (1.20)`.
 pub fn wanted(goal: &Goal) -> String {
     let sign = match goal.sense {
         Sense::AtLeast => ">=",
@@ -114,7 +114,7 @@ pub fn wanted(goal: &Goal) -> String {
     format!("{sign} {}{stretch}", amount(goal.goal, goal.unit))
 }
 
-/// A value with its unit.
+/// Formats a value with its unit.
 pub fn amount(value: f64, unit: Unit) -> String {
     let word = match unit {
         Unit::Ratio | Unit::Allocations => "",
@@ -136,7 +136,7 @@ fn number(value: f64, unit: Unit) -> String {
         Unit::Nanoseconds | Unit::Microseconds => format!("{value:.1}"),
         Unit::PerSecond if value >= 1e5 => format!("{:.2}", value / 1e6),
         Unit::PerSecond | Unit::Bytes => format!("{value:.0}"),
-        // Anything above nothing has to be seen.
+        // A value above zero must not look like zero.
         Unit::Allocations if value == 0.0 => "0".to_owned(),
         Unit::Allocations => format!("{value:.4}"),
     }

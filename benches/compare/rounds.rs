@@ -1,5 +1,5 @@
-//! Paired rounds: candidates take turns of a fraction of a second, and a ratio is always of two turns of the same round. What
-//! disturbs the machine for longer than that disturbs both parties.
+//! Paired rounds: candidates take turns of a fraction of a second, and a ratio always compares two turns of the same
+//! round. A disturbance of the machine that lasts longer affects both parties.
 
 use anyhow::Result;
 use fwlb::io::clock::Clock;
@@ -10,19 +10,19 @@ use crate::ground::pause;
 use crate::stats::{median, ratios};
 use crate::table::{Outcome, Share};
 
-/// Below this much more than was forwarded, what was offered may have been the limit.
+/// If less than this times the forwarded packets were offered, the generator may have been the limit.
 const CLEARLY_MORE: f64 = 1.2;
-/// Packets per second that open sessions.
+/// Packets per second while sessions are opened.
 const OPENING: u64 = 250_000;
-/// Attempts to have the sessions stand: a packet that is lost opens none.
+/// Attempts to open all sessions: a packet that is lost opens none.
 const ATTEMPTS: u32 = 4;
-/// So many of a hundred are enough: the first packets of the turns open the others.
+/// This percentage of the sessions is enough: the first packets of the turns open the others.
 const ENOUGH: u64 = 99;
 
-/// How long.
+/// The duration of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
-    /// Rounds.
+    /// Number of rounds.
     pub rounds: usize,
     /// Milliseconds of a turn before anything is counted.
     pub settle: u64,
@@ -31,27 +31,27 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// As the whole benchmark can afford it.
+    /// The duration that the whole benchmark can afford.
     pub const fn of(quick: bool) -> Self {
         if quick { Self { rounds: 5, settle: 80, window: 200 } } else { Self { rounds: 13, settle: 120, window: 350 } }
     }
 }
 
-/// What one candidate did in its turns, by round.
+/// The results of one candidate in its turns, by round.
 #[derive(Debug, Clone, Default)]
 pub struct Turns {
-    /// Packets per second that came out.
+    /// Packets per second that were forwarded.
     pub forwarded: Vec<f64>,
     /// Packets per second that were offered.
     pub offered: Vec<f64>,
 }
 
-/// Lets the candidates take turns under so many flows at full speed; answers in their order.
+/// Lets the candidates take turns with this many flows at full speed; returns the results in their order.
 pub fn take(candidates: &[Candidate], generator: &Generator, flows: u32, timing: Timing) -> Result<Vec<Turns>> {
     let mut turns = vec![Turns::default(); candidates.len()];
     for round in 0..timing.rounds {
         for step in 0..candidates.len() {
-            // Nobody always follows the same one.
+            // No candidate always follows the same one.
             let lane = (round + step) % candidates.len();
             let candidate = &candidates[lane];
             candidate.wake()?;
@@ -68,7 +68,7 @@ pub fn take(candidates: &[Candidate], generator: &Generator, flows: u32, timing:
     Ok(turns)
 }
 
-/// Packets per second that were offered to a candidate and that came out, over so many milliseconds.
+/// Packets per second that were offered to a candidate and that it forwarded, over this many milliseconds.
 pub fn window(candidate: &Candidate, millis: u64) -> Result<(f64, f64)> {
     let clock = Clock::new();
     let look =
@@ -80,13 +80,13 @@ pub fn window(candidate: &Candidate, millis: u64) -> Result<(f64, f64)> {
     Ok(((after.0 - before.0) as f64 / seconds, (after.1 - before.1) as f64 / seconds))
 }
 
-/// Opens a session for each flow through fwlb, answered by the servers, before anything is measured. No generator by AF_XDP may
-/// have the lane: fwlb asks the client's end for its hardware address.
+/// Opens a session for each flow through fwlb, answered by the servers, before anything is measured. The lane must have
+/// no AF_XDP generator, because fwlb resolves the client's address by ARP.
 pub fn establish(candidate: &Candidate, flows: u32) -> Result<()> {
     let generator = Generator::new(&[(&candidate.lane, candidate.traffic())], Way::Packet)?;
     candidate.wake()?;
     for attempt in 0..ATTEMPTS {
-        // What was lost at the first attempt comes again at a rate that any placement carries.
+        // Lost packets are repeated at a rate that any placement carries.
         let first = attempt == 0;
         let (rate, ends) =
             if first { (OPENING, &[End::Clients, End::Servers][..]) } else { (OPENING / 5, &[End::Clients][..]) };
@@ -105,7 +105,7 @@ pub fn establish(candidate: &Candidate, flows: u32) -> Result<()> {
     anyhow::bail!("only {standing} of {flows} sessions could be opened")
 }
 
-/// Our turns against theirs.
+/// Compares our turns with theirs.
 pub fn compare(ours: (Kind, &Turns), theirs: (Kind, &Turns)) -> Outcome {
     let Some(value) = ratios(&ours.1.forwarded, &theirs.1.forwarded) else {
         return Outcome::Skipped(format!("{} forwarded nothing", theirs.0.name()));

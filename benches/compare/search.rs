@@ -1,7 +1,8 @@
-//! The search for the highest rate at which nothing is lost (RFC 2544 section 26.1): halving with short trials, then trials of
-//! full length at what is left, each a little lower, until one loses nothing. A value: whoever owns it sends the packets.
+//! The search for the highest rate without loss (RFC 2544 section 26.1): bisection with short trials, then trials of
+//! full length at the rate that is left, each a little lower, until one loses nothing. It is a value: its owner sends
+//! the packets.
 
-/// What to try next.
+/// The next trial.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Trial {
     /// Packets per second to offer.
@@ -19,16 +20,16 @@ pub enum End {
     Lossy(f64),
 }
 
-/// Short trials end when the rates that passed and failed are this close.
+/// Short trials end when the passed and the failed rate are this close.
 const CLOSE: f64 = 1.06;
-/// What a failed trial of full length takes off the rate.
+/// Factor by which a failed trial of full length lowers the rate.
 const STEP_DOWN: f64 = 0.9;
-/// Trials of full length.
+/// Number of trials of full length.
 const FULL_TRIALS: u32 = 5;
 /// The share of the start rate below which short trials give up halving.
 const FLOOR: f64 = 1.0 / 64.0;
 
-/// How far from what an earlier search found the next one looks.
+/// How far from the result of an earlier search the next one searches.
 const AROUND: f64 = 1.3;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,7 +39,7 @@ enum Stage {
     Ended(End),
 }
 
-/// See the module.
+/// A search, see the module.
 #[derive(Debug, Clone)]
 pub struct Search {
     floor: f64,
@@ -66,7 +67,7 @@ impl Search {
         }
     }
 
-    /// What came of the trial that [`Search::next`] asked for.
+    /// Takes the result of the trial that [`Search::next`] returned.
     pub fn observe(&mut self, lost: bool) {
         self.stage = match (self.stage, lost) {
             (Stage::Halving { passed, failed }, _) => {

@@ -1,4 +1,4 @@
-//! Medians and quartiles: what a noisy machine allows to say.
+//! Medians and quartiles: the conclusions that a noisy machine allows.
 
 use serde::Serialize;
 
@@ -11,12 +11,13 @@ pub struct Quartiles {
     pub median: f64,
     /// A quarter of the measurements is not below it.
     pub q3: f64,
-    /// How many measurements.
+    /// Number of measurements.
     pub rounds: usize,
 }
 
 impl Quartiles {
-    /// Of these measurements, in any order; those that are no number are left out. `None` without any.
+    /// The quartiles of these measurements, in any order; those that are not a number are left out. `None` if there are
+    /// none.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
         values.sort_by(f64::total_cmp);
@@ -36,17 +37,17 @@ impl Quartiles {
     }
 }
 
-/// The ratios of two parties, each within its round; a round in which the reference did nothing says nothing.
+/// The ratios of two parties, each within its round; a round in which the reference measured zero is left out.
 pub fn ratios(ours: &[f64], theirs: &[f64]) -> Option<Quartiles> {
     Quartiles::of(ours.iter().zip(theirs).filter(|(_, theirs)| **theirs > 0.0).map(|(ours, theirs)| ours / theirs))
 }
 
-/// The median; `None` without any value.
+/// The median; `None` if there are no values.
 pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     Quartiles::of(values).map(|quartiles| quartiles.median)
 }
 
-/// The smallest value that so much of the whole is not above (nearest rank); `values` are sorted.
+/// The smallest value that is not exceeded by this percentage of all values (nearest rank); `values` are sorted.
 pub fn percentile(values: &[f64], percent: f64) -> Option<f64> {
     let rank = (percent / 100.0 * values.len() as f64).ceil() as usize;
     values.get(rank.saturating_sub(1)).copied()

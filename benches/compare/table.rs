@@ -1,10 +1,10 @@
-//! The rows of the table: what is measured against what, and what the goal is.
+//! The rows of the table: what is compared with what, and the goal.
 
 use serde::Serialize;
 
 use crate::stats::Quartiles;
 
-/// What the value of a row is.
+/// The unit of a row's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
@@ -12,9 +12,9 @@ pub enum Unit {
     Ratio,
     /// Nanoseconds per packet.
     Nanoseconds,
-    /// Microseconds more than the peer.
+    /// Microseconds more than the peer needs.
     Microseconds,
-    /// How often in a second.
+    /// Events per second.
     PerSecond,
     /// Bytes.
     Bytes,
@@ -30,20 +30,20 @@ pub enum Sense {
     AtLeast,
     /// Less is better.
     AtMost,
-    /// More is better, and there is no goal: the row is there to hold another one against. Its goal is to be as good.
+    /// More is better, and there is no goal: the row is shown for comparison with another one.
     Shown,
 }
 
-/// What a row has to reach.
+/// The goal of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Goal {
     /// Which side is good.
     pub sense: Sense,
     /// The goal.
     pub goal: f64,
-    /// What we would like to reach.
+    /// A goal that we would like to reach.
     pub stretch: Option<f64>,
-    /// Of both, and of what was measured.
+    /// The unit of both goals, and of the measurement.
     pub unit: Unit,
 }
 
@@ -54,53 +54,53 @@ pub struct Row {
     pub id: &'static str,
     /// What is measured.
     pub what: &'static str,
-    /// Against whom.
+    /// The peer.
     pub against: &'static str,
-    /// Where who runs: see [`crate::placement`].
+    /// The placement: see [`crate::placement`].
     pub placement: &'static str,
-    /// What has to come out.
+    /// The goal.
     pub goal: Goal,
     /// Whether `--quick` measures it.
     pub quick: bool,
 }
 
-/// What a party did.
+/// The result of one party.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Share {
-    /// Who.
+    /// The party.
     pub who: String,
-    /// How much: the median of the rounds.
+    /// The amount: the median of the rounds.
     pub amount: f64,
-    /// Of what.
+    /// Its unit.
     pub unit: &'static str,
 }
 
-/// What came out.
+/// The result of a row.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// A value to hold against the goal.
+    /// A value to compare with the goal.
     Measured {
         /// The value.
         value: Quartiles,
-        /// What the parties did.
+        /// The results of the parties.
         shares: Vec<Share>,
-        /// What a reader has to know of this row.
+        /// Notes that a reader needs.
         notes: Vec<String>,
     },
-    /// Nothing, and why.
+    /// There is no value, for this reason.
     Skipped(String),
 }
 
-/// How the value stands to the goal.
+/// How a value compares with the goal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// The stretch goal too.
+    /// It reaches the stretch goal too.
     Stretch,
-    /// The goal.
+    /// It reaches the goal.
     Met,
-    /// Neither.
+    /// It reaches neither.
     Missed,
     /// There is no goal.
     Shown,
@@ -109,17 +109,17 @@ pub enum Verdict {
 }
 
 impl Goal {
-    /// At least `goal` times the peer.
+    /// A goal of at least `goal` times the peer.
     pub const fn ratio(goal: f64, stretch: Option<f64>) -> Self {
         Self { sense: Sense::AtLeast, goal, stretch, unit: Unit::Ratio }
     }
 
-    /// At most so much.
+    /// A goal of at most this value.
     pub const fn at_most(goal: f64, unit: Unit) -> Self {
         Self { sense: Sense::AtMost, goal, stretch: None, unit }
     }
 
-    /// None: the ratio is shown.
+    /// No goal: the ratio is shown.
     pub const fn none() -> Self {
         Self { sense: Sense::Shown, goal: 1.0, stretch: None, unit: Unit::Ratio }
     }
@@ -135,7 +135,7 @@ impl Goal {
     pub fn score(&self, value: f64) -> f64 {
         match self.sense {
             Sense::AtLeast | Sense::Shown => value / self.goal,
-            // What is below nothing, as a round trip that is shorter than the peer's, is as good as can be.
+            // A value below zero, as of a round trip that is shorter than the peer's, is as good as can be.
             Sense::AtMost if value <= 0.0 => f64::INFINITY,
             Sense::AtMost => self.goal / value,
         }
@@ -143,7 +143,7 @@ impl Goal {
 }
 
 impl Outcome {
-    /// How it stands to the goal.
+    /// Compares the value with the goal.
     pub fn verdict(&self, goal: &Goal) -> Verdict {
         let Self::Measured { value, .. } = self else { return Verdict::Skipped };
         if goal.sense == Sense::Shown {
@@ -157,12 +157,12 @@ impl Outcome {
         }
     }
 
-    /// The parties' amounts, and how they compare.
+    /// A result with the parties' amounts.
     pub fn measured(value: Quartiles, shares: Vec<Share>) -> Self {
         Self::Measured { value, shares, notes: Vec::new() }
     }
 
-    /// With something that a reader has to know.
+    /// Adds a note that a reader needs.
     pub fn note(mut self, note: impl Into<String>) -> Self {
         if let Self::Measured { notes, .. } = &mut self {
             notes.push(note.into());
@@ -172,14 +172,14 @@ impl Outcome {
 }
 
 impl Share {
-    /// What `who` did.
+    /// The result of the party `who`.
     pub fn new(who: impl Into<String>, amount: f64, unit: &'static str) -> Self {
         Self { who: who.into(), amount, unit }
     }
 }
 
 impl Verdict {
-    /// The word for it.
+    /// The word for the verdict.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Stretch => "met, stretch",

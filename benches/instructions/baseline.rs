@@ -1,4 +1,4 @@
-//! What was counted before, in a file.
+//! The earlier counts, in a file.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-/// A case may grow by this part, in percent, before it fails; falling by as much is worth a new baseline.
+/// Percentage by which a case may grow before it fails; if it falls by as much, the baseline should be updated.
 const TOLERATED: f64 = 5.0;
 
 const HEAD: &str = "\
@@ -17,26 +17,26 @@ const HEAD: &str = "\
 /// The file's content.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Baseline {
-    /// What `rustc --version` said.
+    /// The output of `rustc --version`.
     pub rustc: String,
-    /// By case.
+    /// Instructions per packet, by case.
     #[serde(rename = "instructions-per-packet")]
     pub per_packet: BTreeMap<String, f64>,
 }
 
-/// What to think of a count, the worst last.
+/// The judgement of a count, the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Judgement {
     /// Within what is tolerated.
     Same,
-    /// So much less that the baseline is to follow.
+    /// So much less that the baseline should be updated.
     Better,
     /// Too many.
     Worse,
 }
 
 impl Baseline {
-    /// Without counts.
+    /// A baseline without counts.
     pub fn of_this_compiler() -> Result<Self, String> {
         let output = Command::new("rustc").arg("--version").output().map_err(|error| format!("rustc: {error}"))?;
         let rustc = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -58,7 +58,8 @@ impl Baseline {
         Ok(path)
     }
 
-    /// What to think of `here`, and its change in percent; a case that the baseline does not know is to be added to it.
+    /// The judgement of a count, and its change in percent; a case that is missing in the baseline has to be added to
+    /// it.
     pub fn judge(&self, case: &str, here: f64) -> (Judgement, Option<f64>) {
         let Some(was) = self.per_packet.get(case) else { return (Judgement::Worse, None) };
         let change = (here / was - 1.0) * 100.0;

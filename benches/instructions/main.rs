@@ -1,12 +1,13 @@
 //! Instructions per packet, counted by valgrind: a trend that noise cannot move.
 //!
-//! `cargo bench --bench instructions` counts each case and compares it with the baseline that is kept beside this file
-//! (`baseline.toml`); it fails where one has grown by more than a twentieth. `-- --update` writes what it counted as the new
+//! `cargo bench --bench instructions` counts each case and compares it with the baseline beside this file
+//! (`baseline.toml`); it fails if one has grown by more than a twentieth. `-- --update` writes the counts as the new
 //! baseline.
 //!
-//! The program runs itself under valgrind's cachegrind twice a case, both times with the same packets made and all but the
-//! first few batches processed in one of them: the difference is what processing costs. Hashers have fixed keys or few entries,
-//! and the C library is told to use what every x86-64 has, so that another machine counts the same.
+//! The program runs itself under valgrind's cachegrind twice per case. Both runs make the same packets; one processes
+//! only the first few batches, the other all of them: the difference is the cost of processing. Hashers have fixed keys
+//! or few entries, and the C library is told to use only what every x86-64 has, so that another machine counts the
+//! same.
 #![allow(missing_docs, reason = "a bench has no readers of its documentation")]
 
 mod baseline;
@@ -22,7 +23,7 @@ use fwlb::wire::Family;
 use service::Translated;
 use traffic::{BATCH, Pattern, Traffic};
 
-/// Flows that are known, most packets belonging to few of them.
+/// Number of known flows; most packets belong to few of them.
 const FLOWS: u32 = 10_000;
 /// Batches until everything has been touched once.
 const WARM: u32 = 512;
@@ -31,7 +32,7 @@ const COUNTED: u32 = 512;
 
 const CASES: [&str; 6] = ["known-ipv4", "known-ipv6", "nat-ipv4", "nat-ipv6", "new-ipv4", "new-ipv6"];
 
-/// What every x86-64 has: otherwise copies take other instructions on other machines.
+/// Features that every x86-64 has: otherwise copies take other instructions on other machines.
 const PLAIN_PROCESSOR: &str = "glibc.cpu.hwcaps=-AVX2,-AVX2_Usable,-AVX512F,-AVX512F_Usable,-AVX512VL,-AVX512BW,-ERMS,-FSRM,\
                                -AVX_Fast_Unaligned_Load,-SSSE3,-Fast_Unaligned_Copy,-Prefer_No_VZEROUPPER";
 
@@ -169,7 +170,7 @@ fn count(case: &str, batches: u32) -> Result<u64, String> {
     parse(&said).ok_or_else(refused)
 }
 
-/// `==PID== I refs:        1,234,567` (the manual of cachegrind; a space less in older ones).
+/// Parses `==PID== I refs:        1,234,567` (the manual of cachegrind; one space less in older versions).
 fn parse(said: &str) -> Option<u64> {
     let number = said.lines().find_map(|line| {
         let (_, rest) = line.split_once("refs:").filter(|(head, _)| head.trim_end().ends_with('I'))?;

@@ -27,7 +27,7 @@ pub struct Translated {
 }
 
 impl Translated {
-    /// With so many clients, each of which has its session.
+    /// An engine with this many clients, each of which has a session.
     pub fn new(family: Family, clients: u32) -> Self {
         let mut snapshot = testbed::snapshot(Side::Inner, 4);
         snapshot.services = service();
@@ -85,7 +85,7 @@ impl Translated {
     }
 }
 
-/// What client `number` sends to the service, as it leaves a firewall.
+/// The packet of client `number` to the service, as it leaves a firewall.
 fn frame(family: Family, number: u32, vip: IpAddr) -> Vec<u8> {
     let client = flow(family, number).source;
     let (source, destination) =

@@ -1,4 +1,4 @@
-//! Packets for the benches: an outer engine of the testbed, so many flows through it, and batches of their packets.
+//! Packets for the benches: an outer engine of the testbed, a number of flows through it, and batches of their packets.
 #![allow(dead_code, missing_docs, reason = "each bench uses its part of it")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -53,7 +53,7 @@ pub fn frame(flow: &FlowKey) -> Vec<u8> {
     emit::udp(macs, pair, flow.source.port, flow.destination.port, &[0; DATA])
 }
 
-/// Which flow comes next.
+/// The order of flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pattern {
     /// Every flow equally often, in no order.
@@ -96,7 +96,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// An engine that knows `flows` sessions, with room for so many more.
+    /// An engine with `flows` sessions, and room for `room` more.
     pub fn new(family: Family, flows: u32, room: usize, pattern: Pattern) -> Self {
         let (table, mut workers) = testbed::forwarders(1, flows.next_multiple_of(BATCH as u32) as usize + room);
         let (forwarder, _) = workers.remove(0);
@@ -123,8 +123,8 @@ impl Traffic {
         traffic
     }
 
-    /// Fills the memory of a batch as a network card would, and nothing else: what the other measurements contain besides the
-    /// engine's work.
+    /// Fills the memory of a batch as a network card would, and does nothing else: the other measurements contain this
+    /// time besides the engine's work.
     pub fn fill_known(&mut self) {
         for slot in 0..BATCH {
             let number = match self.pattern {
@@ -150,8 +150,8 @@ impl Traffic {
         self.process();
     }
 
-    /// Lets the server answer the packets of the batch that was sent last, through the firewalls that took them: their flows
-    /// are established then.
+    /// Lets the server answer the packets of the last batch, through the firewalls that they were sent to: their flows
+    /// are then established.
     fn answer(&mut self) {
         let link = Side::Outer.far();
         let (addresses, ports) = match self.family {
@@ -169,7 +169,7 @@ impl Traffic {
         self.process_from(link);
     }
 
-    /// The table, which others look at while packets pass.
+    /// The session table, for readers beside the packets.
     pub fn table(&self) -> Arc<SessionTable> {
         Arc::clone(&self.table)
     }

@@ -150,7 +150,7 @@ pub async fn serve_socket(
     }
 }
 
-/// Connections that are not accepted: told when that begins, and not again for as long as it lasts.
+/// Reports failures to accept connections: once when they begin, and not again for as long as they last.
 #[derive(Debug, Default)]
 struct AcceptErrors {
     is_reported: bool,

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod names;
 mod openapi;
 mod parameters;
+mod prefix;
 pub mod router;
 pub mod sessions;
 pub mod tls;
@@ -39,7 +40,8 @@ pub use crate::flow::text as flow_text;
 pub use call::HttpCall;
 pub use capture::{CaptureRequest, Chunk, Download};
 pub use engines::Engines;
-pub use parameters::{WEIGHT_MAX, address_or_prefix};
+pub use parameters::WEIGHT_MAX;
+pub use prefix::address_or_prefix;
 pub use router::router;
 pub use sessions::{Cursor, SessionFilter, SessionPage, SessionRequest, SessionSort, TalkerRequest, TalkersBy};
 
@@ -150,7 +152,8 @@ pub enum Request {
     Services,
     /// Lists the last results of health checks and probes (`show checks`).
     Checks {
-        /// A server or firewall, or what contains them: `web/s1`, `web`, `s1`, `perimeter/fw1`, `perimeter`, `fw1`; `None`: all.
+        /// A server or firewall, or what contains them: `web/s1`, `web`, `s1`, `perimeter/fw1`, `perimeter`, `fw1`;
+        /// `None`: all of them.
         subject: Option<String>,
         /// The number of newest results to list; `None`: [`CHECKS_LIMIT`].
         limit: Option<usize>,
@@ -280,7 +283,7 @@ pub const CHECKS_LIMIT: usize = 1000;
 pub const SESSION_WALK_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Request {
-    /// Whether the answer needs a look at every session, so that [`SESSION_WALK_TIMEOUT`] applies.
+    /// Whether the answer needs a walk over every session, so that [`SESSION_WALK_TIMEOUT`] applies.
     pub fn walks_over_sessions(&self) -> bool {
         matches!(self, Self::Reload { .. } | Self::Rollback { .. } | Self::Plan { .. } | Self::Kill { .. })
     }

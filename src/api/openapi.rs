@@ -1,7 +1,7 @@
 //! Builds the OpenAPI document from the types that the routes read and write.
 //!
-//! Nothing is written twice: queries and bodies are the types that the handlers read, answers the views that engines
-//! give, and the descriptions are their doc comments. This module only puts them together.
+//! Nothing is written twice: queries and bodies are the types that the handlers read, answers are the views that
+//! engines give, and descriptions are the doc comments of these types. This module only puts them together.
 
 use axum::http::StatusCode;
 use axum::routing::MethodFilter;

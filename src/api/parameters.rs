@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -385,11 +384,4 @@ impl From<EventFilter> for EventsQuery {
         let kind = (!kinds.is_empty()).then(|| kinds.join(","));
         Self { after: Some(after), since, kind, subject, limit, engine: None }
     }
-}
-
-/// Parses `203.0.113.7` or `203.0.113.0/24`.
-pub fn address_or_prefix(text: &str) -> Result<IpNet, ApiError> {
-    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
-    let bad = || ApiError::BadRequest(format!("not an address or prefix: {text:?}"));
-    text.parse().ok().or_else(address).ok_or_else(bad)
 }

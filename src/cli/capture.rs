@@ -80,14 +80,14 @@ pub struct Args {
     snaplen: Option<u32>,
 }
 
-/// Every reason, so that one that is nearly right is told which it is nearly, and shells complete them.
+/// The parser of drop reasons: an unknown reason is answered with the most similar one, and shells complete them.
 fn reasons() -> impl TypedValueParser<Value = DropFilter> {
     let words = DropReason::ALL.iter().map(|reason| PossibleValue::new(reason.word()).alias(reason.name()));
     let any = PossibleValue::new(DropFilter::ANY).hide(true);
     PossibleValuesParser::new(words.chain([any])).try_map(|word| word.parse::<DropFilter>())
 }
 
-/// A capture that runs.
+/// A running capture.
 struct Running {
     engine: Engine,
     capturing: CaptureStream,
@@ -113,7 +113,7 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
 }
 
 impl Args {
-    /// What to ask of an engine; `None` if no link of it is meant.
+    /// The request to an engine; `None` if the command line names no link of this engine.
     fn request(&self, engine: &str, id: &str) -> Option<CaptureRequest> {
         let here = |link: &String| match link.split_once('/') {
             None => Some(link.clone()),
@@ -140,7 +140,7 @@ impl Args {
     }
 }
 
-/// Starts a capture at every engine that knows what is meant; at least one.
+/// Starts a capture at every engine that knows the names in the request; at least one engine has to.
 async fn start(args: &Args, engines: Vec<Engine>, id: &str) -> anyhow::Result<Vec<Running>> {
     let mut running = Vec::new();
     let mut unknown = None;
@@ -160,7 +160,7 @@ async fn start(args: &Args, engines: Vec<Engine>, id: &str) -> anyhow::Result<Ve
     }
 }
 
-/// What an engine sends, or that it has ended, with the reason if that is none of ours.
+/// What an engine sends, or that its capture has ended, with the reason if this program did not end it.
 enum CaptureOutput {
     Bytes(usize, Chunk),
     Ended(Option<String>),
@@ -190,7 +190,7 @@ async fn capture(args: &Args, running: Vec<Running>, id: &str, mut out: impl Wri
                     left -= 1;
                     broken = why.filter(|_| !asked_to_end).or(broken);
                 }
-                // Nobody is left, or the rest does not come.
+                // No engine is left, or the rest does not arrive.
                 Ok(None) | Err(_) => break,
             },
             _ = tick.tick() => merge.release(&mut ready),
@@ -220,10 +220,10 @@ async fn capture(args: &Args, running: Vec<Running>, id: &str, mut out: impl Wri
     }
 }
 
-/// Longer than anybody captures.
+/// Longer than any capture.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Asks the engines to send what they have and end. One that cannot be asked ends by itself.
+/// Asks the engines to send the remaining frames and to end. A capture whose engine cannot be asked ends by itself.
 async fn end(engines: &[Engine], id: &str) {
     for engine in engines {
         let _ = engine.client.end_capture(id).await;
@@ -253,7 +253,7 @@ fn read(running: Vec<Running>) -> mpsc::Receiver<CaptureOutput> {
     news
 }
 
-/// The ways in which a user ends a capture.
+/// The signals by which a user ends a capture.
 struct Signals([tokio::signal::unix::Signal; 2]);
 
 impl Signals {

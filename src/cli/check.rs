@@ -1,4 +1,4 @@
-//! `fwlb check`: every problem of configuration files, and what they ask of the firewalls.
+//! `fwlb check`: reports every problem of configuration files, and what the firewalls have to permit.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -45,21 +45,21 @@ pub fn run(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What was found out about this machine for one file.
+/// What was found about this machine for one file.
 #[derive(Debug, Default)]
 struct Found {
     /// What costs the engine speed or correctness.
     warnings: Vec<Warning>,
-    /// The file may be meant for another machine: none of its devices is here.
+    /// The file may be meant for another machine: none of its devices exists here.
     for_other_machine: bool,
 }
 
-/// Looks at this machine, if it has any of the file's devices. `placed` workers come before its own, as `fwlb run` with the same
-/// files would place them.
+/// Inspects this machine, if it has any of the file's devices. `placed` workers come before this file's own, as `fwlb
+/// run` with the same files would place them.
 fn check_machine(outcome: &mut LoadedConfig, placed: &mut usize) -> Found {
     let Some(config) = outcome.config.clone() else { return Found::default() };
     let mut machine = machine::inspect(config.devices.iter().map(String::as_str));
-    // They may be this very engine's, which runs while its next file is checked.
+    // These may be workers of the same engine, which runs while its next file is checked.
     machine.workers.clear();
     if machine.devices.is_empty() {
         return Found { for_other_machine: true, ..Found::default() };
@@ -71,7 +71,7 @@ fn check_machine(outcome: &mut LoadedConfig, placed: &mut usize) -> Found {
     Found { warnings: placement::warnings(&workers, &machine), for_other_machine: false }
 }
 
-/// Devices that are not here, or have nobody at the other end.
+/// Warns about devices that do not exist here, or have nothing at the other end.
 fn check_devices(config: &Config, outcome: &mut LoadedConfig) {
     for name in &config.devices {
         let mut warn = |what: String, hint: &str| system::warn(outcome, Concern::Device(name), what, hint.to_owned());
@@ -86,7 +86,7 @@ fn check_devices(config: &Config, outcome: &mut LoadedConfig) {
     }
 }
 
-/// Users and groups that are not here.
+/// Warns about users and groups that do not exist here.
 fn check_users(config: &Config, outcome: &mut LoadedConfig) {
     let engine = &config.engine;
     if let Some(name) = engine.user.as_deref().filter(|name| matches!(user::find(name), Ok(None))) {
@@ -101,7 +101,7 @@ fn check_users(config: &Config, outcome: &mut LoadedConfig) {
     }
 }
 
-/// One file, as text: problems to standard error, the rest to the report.
+/// Reports one file as text: problems to standard error, the rest to `report`.
 fn report_file(outcome: &LoadedConfig, of_machine: &Found, report: &mut String) -> anyhow::Result<()> {
     let found = &outcome.diagnostics;
     output::print_error(&found.render(output::shown(output::Stream::Error)));
@@ -123,18 +123,18 @@ fn report_file(outcome: &LoadedConfig, of_machine: &Found, report: &mut String) 
     Ok(())
 }
 
-/// A problem, for editors and other programs.
+/// A problem as JSON, for editors and other programs.
 #[derive(Debug, Serialize)]
 struct Row {
     file: String,
-    /// From 1; null for what has no place in the file.
+    /// Counted from 1; null for a problem without a place in the file.
     line: Option<usize>,
-    /// From 1, in characters.
+    /// Counted from 1, in characters.
     column: Option<usize>,
     severity: &'static str,
     message: String,
     hint: Option<String>,
-    /// Other places that have to do with it.
+    /// Other places in the file that belong to the problem.
     related: Vec<Related>,
 }
 
@@ -184,7 +184,7 @@ fn word(severity: Severity) -> &'static str {
     }
 }
 
-/// Reads a file and what it refers to.
+/// Reads a file and the files to which it refers.
 pub fn load(path: &Path) -> anyhow::Result<LoadedConfig> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(config::load(&path.to_string_lossy(), &text, &mut read_secret))
@@ -195,7 +195,7 @@ fn read_secret(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
-/// `2 errors, 1 warning`; nothing for none.
+/// Formats counts as `2 errors, 1 warning`; empty if there are none.
 pub fn count(errors: usize, warnings: usize) -> String {
     let words = |number: usize, what: &str| match number {
         0 => None,

@@ -1,4 +1,4 @@
-//! `fwlb completions`, and the answers to shells that ask for words.
+//! `fwlb completions`, and the answers to shells that ask for completions.
 
 pub mod live;
 
@@ -33,10 +33,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Answers a shell that asks for words. True if one did: there is nothing else to be done then.
+/// Answers a shell that asks for completions. Returns true if a shell asked, and nothing else is to be done.
 pub fn answer(arguments: &[OsString]) -> clap::error::Result<bool> {
     let asked = std::env::var_os(COMPLETE_VARIABLE).is_some_and(|shell| !shell.is_empty());
-    // Without words behind it the script is asked for, as by tools that know this protocol.
+    // Without words, the script itself is requested, as by tools that know this protocol.
     let Some(words) = asked.then(|| words(arguments)).flatten() else {
         return CompleteEnv::with_factory(command).try_complete(arguments.to_vec(), None);
     };
@@ -45,7 +45,7 @@ pub fn answer(arguments: &[OsString]) -> clap::error::Result<bool> {
     CompleteEnv::with_factory(command).try_complete(whole, std::env::current_dir().ok().as_deref())
 }
 
-/// The words of the unfinished command line, `fwlb` first, of a call of the script.
+/// The words of the unfinished command line, `fwlb` first, if the script made this call.
 fn words(arguments: &[OsString]) -> Option<&[OsString]> {
     let begin = arguments.iter().position(|word| word == OsStr::new("--"))? + 1;
     Some(&arguments[begin..])

@@ -1,4 +1,4 @@
-//! Which engine is meant, and how it is reached.
+//! Selects the engines that a command is for, and connects to them.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +7,11 @@ use clap::ValueHint;
 use serde_json::Value;
 
 use crate::api::{Answer, ApiError, Request};
-use crate::cli::completions::live;
 use crate::cli::output::{self, When};
 use crate::client::{Client, ClientError, RUN_DIRECTORY};
 use crate::time::Duration;
 
-/// Where these options stand in the help of a command.
+/// Heading under which these options are listed in the help of a command.
 pub const HEADING: &str = "Global options";
 
 /// Options of every command that speaks to engines; they stand before or after the words.
@@ -31,7 +30,7 @@ pub struct EngineSelection {
     )]
     sockets: Vec<PathBuf>,
     /// Name of the engine: its socket is /run/fwlb/NAME.sock
-    #[arg(short, long, global = true, help_heading = HEADING, value_name = "NAME", add = live::engines())]
+    #[arg(short, long, global = true, help_heading = HEADING, value_name = "NAME")]
     engine: Option<String>,
     /// Answer in JSON, errors too
     #[arg(long, global = true, help_heading = HEADING)]
@@ -75,14 +74,14 @@ pub struct EngineSelection {
 /// A running engine.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    /// Its name, as its socket is called.
+    /// Its name, which is the name of its socket.
     pub name: String,
-    /// Its other end.
+    /// The client of its control socket.
     pub client: Client,
 }
 
 impl EngineSelection {
-    /// The engines that are meant: one that was named, or all that run here. At least one.
+    /// The selected engines: those that were named, or all that run here; at least one.
     pub fn engines(&self) -> anyhow::Result<Vec<Engine>> {
         if !self.sockets.is_empty() {
             return Ok(self.sockets.iter().map(|path| self.at(path)).collect());
@@ -109,8 +108,8 @@ impl EngineSelection {
         }
     }
 
-    /// The sockets that engines left behind where the engines that are meant have theirs: they ended without a word. None where
-    /// engines were named.
+    /// Sockets that engines left behind in the directory of the selected engines, because they ended without cleaning
+    /// up. Empty if engines were named.
     pub fn stale_sockets(&self) -> anyhow::Result<Vec<Engine>> {
         if !self.sockets.is_empty() || self.engine.is_some() {
             return Ok(Vec::new());
@@ -124,7 +123,7 @@ impl EngineSelection {
         Ok(dead)
     }
 
-    /// The engines that run here, or in the laboratory that stands; none where nothing can be known.
+    /// The engines that run here, or those of the running lab; empty if neither can be determined.
     pub fn running_or_in_a_lab(&self) -> Vec<Engine> {
         match self.running() {
             Ok(none) if none.is_empty() => self.in_a_lab().unwrap_or_default(),
@@ -132,12 +131,12 @@ impl EngineSelection {
         }
     }
 
-    /// The same with another patience.
+    /// The same selection with another timeout.
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// The engines of the laboratory that stands, where no others run.
+    /// The engines of the running lab, if no other engines run.
     fn in_a_lab(&self) -> anyhow::Result<Vec<Engine>> {
         if self.run_directory != Path::new(RUN_DIRECTORY) {
             return Ok(Vec::new());
@@ -162,7 +161,7 @@ impl EngineSelection {
         }
     }
 
-    /// The one engine that is meant; it is an error if there are several.
+    /// The one selected engine; it is an error if there are several.
     pub fn engine(&self) -> anyhow::Result<Engine> {
         let engines = self.engines()?;
         match engines.as_slice() {
@@ -174,7 +173,7 @@ impl EngineSelection {
         }
     }
 
-    /// The engines whose sockets stand beside that of `engine`.
+    /// The engines whose sockets are in the same directory as that of `engine`.
     pub fn sibling_engines(&self, engine: &Engine) -> anyhow::Result<Vec<Engine>> {
         let own = engine.client.path();
         let directory = own.parent().unwrap_or(&self.run_directory);
@@ -186,12 +185,12 @@ impl EngineSelection {
         self.listening_in(&self.run_directory)
     }
 
-    /// Every socket in a directory that somebody listens on, in order of name.
+    /// Every socket in a directory on which a process listens, in order of name.
     fn listening_in(&self, directory: &Path) -> anyhow::Result<Vec<Engine>> {
         self.sockets_in(directory).map(|(running, _)| running)
     }
 
-    /// The sockets in a directory, in order of name: those that somebody listens on, and those that nobody does.
+    /// The sockets in a directory, in order of name: those on which a process listens, and those without one.
     fn sockets_in(&self, directory: &Path) -> anyhow::Result<(Vec<Engine>, Vec<Engine>)> {
         let entries = match std::fs::read_dir(directory) {
             Ok(entries) => entries,
@@ -212,11 +211,12 @@ impl EngineSelection {
     }
 }
 
-/// True if somebody listens there. Asking it says whether that is an engine, and why it may not be asked.
+/// Whether a process listens on the socket. A request then shows whether that is an engine, and if not, why it may not
+/// be asked.
 fn is_alive(path: &Path) -> bool {
     let path = path.to_owned();
     let (tell, told) = std::sync::mpsc::channel();
-    // An engine for whose attention many wait lets a connection wait too.
+    // A busy engine with a full backlog makes a connection wait.
     std::thread::spawn(move || {
         let alive = match std::os::unix::net::UnixStream::connect(path) {
             Ok(_) => true,
@@ -231,11 +231,11 @@ fn names(engines: &[Engine]) -> String {
     engines.iter().map(|engine| engine.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// The answers of several engines: JSON as they wrote it, and understood.
+/// The answers of several engines, as JSON and parsed.
 pub type Answers = Vec<(Engine, Value, Answer)>;
 
-/// Asks all of `engines`. What some of them could not answer comes back beside the answers of the others; it is an error
-/// if none answered.
+/// Asks all of `engines`. The errors of some are returned beside the answers of the others; it is an error if none
+/// answered.
 pub async fn ask_all(engines: &[Engine], request: &Request) -> Result<(Answers, Vec<ClientError>), ClientError> {
     let mut answers = Vec::new();
     let mut failures = Vec::new();
@@ -251,24 +251,24 @@ pub async fn ask_all(engines: &[Engine], request: &Request) -> Result<(Answers, 
     }
 }
 
-/// Asks one engine: JSON as it wrote it, and understood.
+/// Asks one engine, and returns its answer as JSON and parsed.
 pub async fn ask(engine: &Engine, request: &Request) -> Result<(Value, Answer), ClientError> {
     engine.client.ask_with_json(request).await
 }
 
-/// True if the engine does not know what it was asked about.
+/// Whether the engine does not know the object in the request.
 pub fn is_unknown(error: &ClientError) -> bool {
     matches!(error, ClientError::Engine(ApiError::NotFound(_)))
 }
 
-/// Runs what waits for sockets on this thread.
+/// Runs a future that waits for sockets on this thread.
 pub fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     Ok(runtime.block_on(future))
 }
 
-/// Who types, as the environment claims: the user behind `sudo`, or the user; empty where it says nothing, as under cron. The
-/// engine knows the user by the kernel's word and tells a claim as one.
+/// The user, as the environment claims: the one behind `sudo`, or the current one; empty where the environment has
+/// neither, as under cron. The engine learns the user from the kernel, and marks a differing claim as a claim.
 pub fn whoami() -> String {
     let named = ["SUDO_USER", "USER", "LOGNAME"].iter().filter_map(|variable| std::env::var(variable).ok());
     named.into_iter().find(|name| !name.is_empty()).unwrap_or_default()

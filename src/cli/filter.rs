@@ -1,4 +1,4 @@
-//! Which sessions are meant, as options.
+//! The options that select sessions.
 
 use crate::api::{SessionFilter, address_or_prefix, sessions::STATE_NAMES};
 use crate::cli::completions::live;
@@ -37,14 +37,14 @@ pub struct FilterArgs {
 }
 
 impl FilterArgs {
-    /// As it is asked.
+    /// The filter as a request has it.
     pub fn filter(&self) -> SessionFilter {
         let Self { source, destination, hosts, ports, flow, firewall, service, server, state } = self.clone();
         SessionFilter { source, destination, hosts, ports, flow, firewall, service, server, state }
     }
 }
 
-/// An address or prefix that was typed.
+/// Parses an address or a prefix.
 pub fn prefix(text: &str) -> Result<ipnet::IpNet, String> {
     address_or_prefix(text).map_err(|error| error.to_string())
 }

@@ -22,7 +22,7 @@ pub fn run(Args {}: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> 
         Err(_) if !dead.is_empty() => Vec::new(),
         running => running?,
     };
-    // Whoever asks hears why nobody listens there.
+    // The answer also says why no process listens on these sockets.
     engines.extend(dead);
     engines.sort_by(|one, other| one.name.cmp(&other.name));
     let asked = block_on(async {
@@ -56,7 +56,7 @@ pub fn run(Args {}: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> 
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A line for each problem, or one that says that there is none; and one for each warning.
+/// One line for each problem, or one that says that there is none; and one for each warning.
 fn show(health: &HealthView) -> String {
     let name = &health.engine;
     let problems = health.problems.iter().map(|problem| output::paint(&problem.reason, Tone::Bad));
@@ -65,7 +65,7 @@ fn show(health: &HealthView) -> String {
     problems.chain(ok).chain(warnings).map(|line| format!("{name}: {line}\n")).collect()
 }
 
-/// What stands for an engine that does not answer.
+/// The health of an engine that does not answer.
 fn no_answer(name: &str, reason: &str) -> Value {
     serde_json::json!({
         "engine": name,

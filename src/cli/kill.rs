@@ -12,7 +12,7 @@ use crate::cli::filter::FilterArgs;
 use crate::cli::output;
 use crate::engine::view::KillView;
 
-/// More sessions than these are not ended without a yes.
+/// Ending more sessions than this has to be confirmed.
 const CONFIRM_ABOVE: u64 = 10;
 
 /// End live sessions
@@ -37,7 +37,7 @@ pub struct Args {
     reason: Option<String>,
 }
 
-/// An engine that knows what is meant, and how many of its sessions that are.
+/// An engine that knows the names in the filter, and how many of its sessions match.
 struct SelectedSessions {
     engine: Engine,
     sessions: u64,
@@ -62,7 +62,7 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     })?
 }
 
-/// How many sessions are meant, at every engine that knows the names in `filter`; at least one does.
+/// Counts the matching sessions at every engine that knows the names in `filter`; at least one engine has to.
 async fn count(engines: Vec<Engine>, filter: &SessionFilter) -> anyhow::Result<Vec<SelectedSessions>> {
     let mut meant = Vec::new();
     let mut unknown = None;

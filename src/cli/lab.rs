@@ -19,10 +19,10 @@ use status::Status;
 use text::{described, how_to_play};
 use traffic::TrafficCommand;
 
-/// The name of a lab that is not given one.
+/// The name of a lab if none is given.
 const DEFAULT_NAME: &str = "fwlb";
 
-/// Where the console of `lab up --console` is: loopback, so that it takes neither certificate nor token.
+/// Address of the console of `lab up --console`: loopback, so that it needs neither certificate nor token.
 const CONSOLE_ADDRESS: &str = "127.0.0.1:9600";
 
 /// Build the sandwich in network namespaces, play with it, break it
@@ -155,7 +155,7 @@ enum LegArg {
 /// Runs `fwlb lab …`.
 ///
 /// # Errors
-/// What could not be done, in words.
+/// The command failed; the message says what to do.
 pub fn run(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let open = || Lab::open(&args.name, &program);
@@ -199,7 +199,7 @@ pub fn run(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is broken and healed.
+/// What can be broken and healed.
 #[derive(Debug, Clone, Copy)]
 enum Subject {
     Firewall(u8),
@@ -207,7 +207,7 @@ enum Subject {
     Engine(Side),
 }
 
-/// `fw1`, `firewall fw1`, `s1 sick`, `server s1 sick`: who, and the word behind it.
+/// Parses `fw1`, `firewall fw1`, `s1 sick`, `server s1 sick`: the subject, and the word behind it.
 fn subject<'a>(lab: &Lab, words: &'a [String]) -> anyhow::Result<(Subject, Option<&'a str>)> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let topology = lab.topology();
@@ -314,7 +314,7 @@ impl TopologyArgs {
     }
 }
 
-/// `group.check.fall=3` is section `group.check`, key `fall`; what is no TOML value is taken as text.
+/// Parses `group.check.fall=3` as section `group.check`, key `fall`; a value that is not valid TOML is taken as text.
 fn parse_setting(text: &str) -> Option<(&str, &str, toml::Value)> {
     let (name, value) = text.split_once('=')?;
     let (section, key) = name.rsplit_once('.')?;

@@ -1,4 +1,4 @@
-//! `fwlb man`: a page for every command, and fwlb.toml(5).
+//! `fwlb man`: a manual page for every command, and fwlb.toml(5).
 
 mod commands;
 mod extra;
@@ -56,7 +56,7 @@ fn in_markdown(page: &str, mut command: Command) -> anyhow::Result<String> {
     }
 }
 
-/// One page.
+/// A manual page.
 struct Page {
     /// `fwlb-show.1`.
     file: String,
@@ -64,7 +64,7 @@ struct Page {
 }
 
 impl Page {
-    /// `fwlb-show`, or as it is typed: `show`.
+    /// Whether the page has this name: `fwlb-show`, or as it is typed: `show`.
     fn is_called(&self, name: &str) -> bool {
         let own = self.file.rsplit_once('.').map_or(self.file.as_str(), |(own, _)| own);
         own == name || own.strip_prefix("fwlb-") == Some(name)

@@ -1,7 +1,7 @@
-//! The command line: what is asked for and how the answer is printed, one file per subcommand. No other room imports it.
+//! The command line: reads requests and prints answers, one file per subcommand. No other room imports it.
 //!
-//! Exit status: 0 done, 1 the answer is no or the input is bad, 2 usage. What went wrong goes to standard error in a line
-//! or two that say what to do; with `--json` as an object with `error` (its kind) and `message`.
+//! Exit status: 0 done, 1 the answer is no or the input is bad, 2 usage. Errors go to standard error in a line or two
+//! that say what to do; with `--json` as an object with `error` (its kind) and `message`.
 
 mod capture;
 mod check;
@@ -37,7 +37,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use engines::EngineSelection;
 
-/// Verbs that a later version will have (`docs/interface.md`, section 9).
+/// Verbs that are reserved for a later version (`docs/interface.md`, section 9).
 const RESERVED: &[&str] = &["ha", "clear", "watch", "import", "upgrade", "describe", "init"];
 
 /// Firewall load balancer: every session through one firewall, in both directions
@@ -78,12 +78,13 @@ enum Command {
     Man(man::Args),
 }
 
-/// The whole command line. Commands may be abbreviated as far as they are told apart.
+/// The whole command line. Commands may be abbreviated as long as they are unambiguous.
 fn command() -> clap::Command {
-    options::hide_options(Cli::command().infer_subcommands(true))
+    let command = Cli::command().infer_subcommands(true);
+    options::hide_options(command.mut_arg("engine", |engine| engine.add(completions::live::engines())))
 }
 
-/// What was typed, as clap understands it.
+/// Parses the arguments.
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     let mut command = command();
     let matches = command.try_get_matches_from_mut(arguments)?;
@@ -101,7 +102,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(true) => return ExitCode::SUCCESS,
         Err(error) => return usage(&error, &arguments),
     }
-    // What is not understood is complained of as it was asked for.
+    // An error of usage is reported in the format that was asked for.
     if arguments.iter().take_while(|word| *word != "--").any(|word| word == "--json") {
         output::set_json();
     }
@@ -143,7 +144,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// What is to be said about words that are none of ours.
+/// Reports that the arguments are not understood.
 fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     let word = match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
         (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word))) => word.as_str(),

@@ -1,11 +1,11 @@
-//! The options that stand before or after the words, and the commands that do not take them.
+//! The global options, which are accepted before and after a command, and the commands that do not use them.
 
 use std::ffi::OsString;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
-/// Commands without some of these options, the options by their names, and why.
+/// Commands that do not use some of these options: the command, the ids of the options, and why.
 const HIDDEN_OPTIONS: [(&str, &[&str], &str); 15] = [
     ("run", ENGINE_OPTIONS, "it starts engines"),
     ("run", &["json"], "it answers nothing"),
@@ -23,13 +23,13 @@ const HIDDEN_OPTIONS: [(&str, &[&str], &str); 15] = [
     ("lab exec", &["json"], "it shows what the command prints"),
     ("lab traffic", OUTPUT_OPTIONS, "it always writes JSON"),
 ];
-/// Which engine is asked, and how long.
+/// Options that select engines, and how long they are waited for.
 const ENGINE_OPTIONS: &[&str] = &["socket", "engine", "timeout", "run_directory"];
-/// How the answer looks.
+/// Options about the format of the answer.
 const OUTPUT_OPTIONS: &[&str] = &["json", "color"];
 
-/// Takes the options out of the help of commands that do not take them. They are understood there all the same, so that
-/// [`misplaced_option`] can say why not.
+/// Removes the options from the help of commands that do not use them. They are still parsed there, so that
+/// [`misplaced_option`] can say why they are refused.
 pub fn hide_options(command: Command) -> Command {
     let all: Vec<_> = command.get_arguments().filter(|one| one.is_global_set()).cloned().collect();
     HIDDEN_OPTIONS.iter().fold(command, |command, (name, without, _)| {
@@ -39,7 +39,7 @@ pub fn hide_options(command: Command) -> Command {
     })
 }
 
-/// Changes the command that is named, which may be one of another: `lab traffic`.
+/// Changes the command with this name, which may be a subcommand: `lab traffic`.
 fn change_command(command: Command, name: &str, change: impl FnOnce(Command) -> Command) -> Command {
     match name.split_once(' ') {
         None => command.mut_subcommand(name, change),
@@ -47,7 +47,7 @@ fn change_command(command: Command, name: &str, change: impl FnOnce(Command) -> 
     }
 }
 
-/// Why an option that was typed makes no sense with its command.
+/// Why an option that was given makes no sense with its command.
 pub fn misplaced_option(matches: &ArgMatches) -> Option<String> {
     HIDDEN_OPTIONS.iter().find_map(|(name, without, why)| {
         let of = name.split(' ').try_fold(matches, |of, word| of.subcommand_matches(word))?;
@@ -56,8 +56,8 @@ pub fn misplaced_option(matches: &ArgMatches) -> Option<String> {
     })
 }
 
-/// The commands of which `word` may be an abbreviation, where it stands behind others on a command line; `words` are those of the
-/// line behind the program's name.
+/// The commands that `word` may abbreviate, where it follows other words on a command line; `words` are all words after
+/// the program's name.
 pub fn candidates<'a>(command: &'a Command, words: &[&str], word: &str) -> Vec<&'a str> {
     let mut of = command;
     for typed in words {
@@ -71,7 +71,8 @@ pub fn candidates<'a>(command: &'a Command, words: &[&str], word: &str) -> Vec<&
     Vec::new()
 }
 
-/// The words of a command line, `fwlb` first, with the names of commands written out; not the last, which may go on.
+/// The words of a command line, `fwlb` first, with abbreviated commands written out; the last word is kept, because it
+/// may be unfinished.
 pub fn expand_commands(command: &Command, words: &[OsString]) -> Vec<OsString> {
     let mut of = command;
     let mut whole = words.to_vec();
@@ -86,7 +87,7 @@ pub fn expand_commands(command: &Command, words: &[OsString]) -> Vec<OsString> {
     whole
 }
 
-/// The commands below `of` that `typed` may mean: the one of that name, or those whose names begin so.
+/// The subcommands of `of` that `typed` may mean: the one of that name, or those whose names begin with it.
 fn matching_commands<'a>(of: &'a Command, typed: &str) -> Vec<&'a Command> {
     let shown = || of.get_subcommands().filter(|one| !one.is_hide_set());
     if let Some(one) = shown().find(|one| one.get_name_and_visible_aliases().contains(&typed)) {

@@ -1,4 +1,4 @@
-//! What goes to the terminal or the pipe: text or JSON, tables, durations.
+//! Writes to the terminal or a pipe: text or JSON, tables, durations.
 
 mod colour;
 mod table;
@@ -16,20 +16,21 @@ pub use crate::time::in_words as duration_ms;
 pub use colour::{Stream, Tone, When, choose, paint, shown};
 pub use table::{Columns, table};
 
-/// True where `--json` was given: what goes to standard error is JSON too, a line for each thing said.
+/// Whether `--json` was given: standard error gets JSON too, one line per message.
 static JSON: AtomicBool = AtomicBool::new(false);
 
-/// Says for once and all that answers and complaints are JSON.
+/// Switches answers and errors to JSON for the rest of the process.
 pub fn set_json() {
     JSON.store(true, Ordering::Relaxed);
 }
 
-/// True if that was said.
+/// Whether [`set_json`] was called.
 pub fn is_json() -> bool {
     JSON.load(Ordering::Relaxed)
 }
 
-/// Writes to standard output. A reader that has gone is an error, which [`is_broken_pipe`] knows and nobody complains of.
+/// Writes to standard output. If the reader is gone, this is an error that [`is_broken_pipe`] recognises and that is
+/// not reported.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
@@ -43,12 +44,12 @@ pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     print(&text)
 }
 
-/// Says on standard error what went wrong.
+/// Reports a failure on standard error.
 pub fn print_failure(text: &str) {
     write_line(&format!("fwlb: {}\n", text.trim_end()), || json!({ "error": "failed", "message": text.trim_end() }));
 }
 
-/// Says on standard error why a command failed; in JSON with the kind of the error where an engine told it.
+/// Reports on standard error why a command failed; in JSON with the kind of the error if an engine gave one.
 pub fn print_command_error(error: &anyhow::Error) {
     match error.downcast_ref() {
         Some(error) => print_client_error(error),
@@ -56,7 +57,7 @@ pub fn print_command_error(error: &anyhow::Error) {
     }
 }
 
-/// The same of what an engine answered, or did not.
+/// Reports the error of a request to an engine.
 pub fn print_client_error(error: &ClientError) {
     match error {
         ClientError::Engine(refused) => {
@@ -66,18 +67,18 @@ pub fn print_client_error(error: &ClientError) {
     }
 }
 
-/// Says on standard error that the words make no sense together; the exit status for that.
+/// Reports on standard error that the arguments make no sense together; returns the exit status for that.
 pub fn usage_error(text: &str) -> ExitCode {
     write_line(&format!("fwlb: {}\n", text.trim_end()), || json!({ "error": "usage", "message": text.trim_end() }));
     ExitCode::from(2)
 }
 
-/// Says on standard error what is no error, but not seen in the answer.
+/// Writes a note to standard error: no error, but not visible in the answer.
 pub fn note(text: &str) {
     write_line(&format!("{text}\n"), || json!({ "note": text }));
 }
 
-/// Writes to standard error what stands in the answer as well where that is JSON.
+/// Writes an error to standard error, unless the JSON answer contains it too.
 pub fn print_error(text: &str) {
     if !is_json() {
         write_error(text);
@@ -92,21 +93,21 @@ fn write_line(text: &str, json: impl FnOnce() -> Value) {
 }
 
 fn write_error(text: &str) {
-    // If nobody listens there, the exit status is all that is left.
+    // If standard error is closed, the exit status is all that is left.
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// True if the error is a reader that ended, as `head` does.
+/// Whether the error is a reader that has ended, as `head` does.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// `-` for what there is not.
+/// The text, or `-` if there is none.
 pub fn or_dash(text: Option<&str>) -> String {
     text.unwrap_or("-").to_owned()
 }
 
-/// A round trip.
+/// Formats a round-trip time.
 pub fn round_trip(us: Option<u64>) -> String {
     match us {
         None => "-".to_owned(),
@@ -115,7 +116,7 @@ pub fn round_trip(us: Option<u64>) -> String {
     }
 }
 
-/// A duration that the user typed.
+/// Parses a duration.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     crate::config::value::duration(text).map_err(|refused| refused.message)
 }

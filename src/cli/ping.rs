@@ -1,4 +1,4 @@
-//! `fwlb ping`: from the engine, which the kernel's ping cannot be.
+//! `fwlb ping`: pings from the engine, whose addresses the kernel's ping cannot use.
 
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -40,7 +40,7 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     block_on(exchanges(args, &engine, &Request::Ping { address: args.address, via }, reach.json))?
 }
 
-/// Exit status 0 if anybody answered, as ping(8).
+/// Returns exit status 0 if any ping was answered, as ping(8).
 async fn exchanges(args: &Args, engine: &Engine, request: &Request, json: bool) -> anyhow::Result<ExitCode> {
     let mut answered = 0;
     let mut rows: Vec<Value> = Vec::new();

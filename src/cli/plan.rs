@@ -78,7 +78,7 @@ fn show_move(way: &MoveView) -> String {
     )
 }
 
-/// What one session does, said of several.
+/// The effect on a session, in the plural form.
 fn plural(fate: &str) -> &str {
     match fate {
         "moves" => "move",

@@ -1,4 +1,4 @@
-//! `fwlb reload`: a running engine goes on with another configuration.
+//! `fwlb reload`: gives a running engine another configuration.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,7 +40,7 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The path as the engine, which runs in a directory of its own, understands it.
+/// The absolute path, because an engine runs in a directory of its own.
 pub fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("cannot tell where {} is", path.display()))
 }

@@ -18,7 +18,7 @@ use crate::cli::output;
 use line::Line;
 use sums::{Report, Sums};
 
-/// A line that is longer is none of ours; so much of it is kept in memory.
+/// A longer line does not belong to the log; at most this much of it is kept in memory.
 const LINE_MAX: u64 = 64 << 10;
 
 /// Sum a log of sessions (`sessions` of `[log]`) per server, firewall, client, service, reason or hour

@@ -1,4 +1,4 @@
-//! `fwlb rollback`: a running engine goes on with an earlier configuration.
+//! `fwlb rollback`: returns a running engine to an earlier configuration.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `fwlb set`: what an operator decides against the file.
+//! `fwlb set`: overrides the file by an operator's decision.
 
 mod drain;
 pub mod warnings;
@@ -112,7 +112,7 @@ fn server_name(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A state or a weight. Shells complete the states, which a function alone could not tell them.
+/// Parses a state or a weight. It is a type, because shells complete the states, which a function could not list.
 #[derive(Debug, Clone)]
 struct ChangeParser;
 
@@ -148,23 +148,23 @@ fn change(text: &str) -> Result<ServerChange, String> {
     Ok(ServerChange::Admin(state.admin()))
 }
 
-/// What is set.
+/// The object to change.
 enum Target<'a> {
     Firewall { group: Option<&'a str>, name: &'a str },
     Server { service: &'a str, name: &'a str },
     Service { name: &'a str },
 }
 
-/// How far a drain is, by the answer of one engine.
+/// The progress of a drain, by the answer of one engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Remaining {
     sessions: u64,
-    /// New flows still go to it: nobody else takes them.
+    /// New flows still go to it, because no other takes them.
     takes_new: bool,
 }
 
 impl Target<'_> {
-    /// The words of `fwlb set` that name it.
+    /// The words of `fwlb set` that name the object.
     fn command(&self, title: &str) -> String {
         match self {
             Self::Firewall { .. } => format!("set firewall {title}"),
@@ -173,7 +173,7 @@ impl Target<'_> {
         }
     }
 
-    /// Its sessions.
+    /// The filter of its sessions.
     fn filter(&self) -> SessionFilter {
         let mut filter = SessionFilter::default();
         match self {
@@ -186,7 +186,7 @@ impl Target<'_> {
         filter
     }
 
-    /// What tells whether an engine knows it, and how many sessions it has.
+    /// The request whose answer shows whether an engine knows the object, and how many sessions it has.
     const fn session_request(&self) -> Request {
         match self {
             Self::Firewall { .. } => Request::Firewalls,
@@ -194,7 +194,7 @@ impl Target<'_> {
         }
     }
 
-    /// How far it is by the answer of an engine; `None` if that does not know it.
+    /// The progress by the answer of an engine; `None` if the engine does not know the object.
     fn remaining(&self, answer: &Answer) -> Option<Remaining> {
         let quiet = |sessions| Remaining { sessions, takes_new: false };
         match (self, answer) {
@@ -271,9 +271,9 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
 }
 
 /// The engine that has a service: a service of the same name on another engine is another service. If none has it, the
-/// first is asked and says what it has instead.
+/// first engine is asked, whose error lists the services that it has.
 async fn only_one(engines: &[Engine], target: &Target<'_>, title: &str) -> anyhow::Result<Engine> {
-    // The answer may tell of thousands of servers, and where there is no choice nobody needs it.
+    // The answer may list thousands of servers, and it is not needed where there is no choice.
     if let [one] = engines {
         return Ok(one.clone());
     }
@@ -325,7 +325,7 @@ async fn set(
             }
             Ok(_) => {}
             Err(error) if is_unknown(&error) => unknown = Some(error),
-            // Whoever says so first says it for all: nothing is done by halves.
+            // A conflict at the first engine ends the command, so that it is not carried out on some engines only.
             Err(error @ ClientError::Engine(ApiError::Conflict(_))) if done.is_empty() => return Err(error.into()),
             Err(error) => {
                 failed = true;

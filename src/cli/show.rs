@@ -1,4 +1,4 @@
-//! `fwlb show`: what engines tell about themselves.
+//! `fwlb show`: prints the state of engines.
 
 mod counters;
 mod sessions;
@@ -17,7 +17,7 @@ use crate::cli::output;
 use counters::CounterArgs;
 use sessions::SessionArgs;
 
-/// How often `--follow` asks for news.
+/// How often `--follow` asks for new events.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Show what engines know: status (default), links, neighbors, firewalls, peers, services, checks, sessions, counters, events, config
@@ -136,7 +136,7 @@ impl What {
 }
 
 impl What {
-    /// What its rows are, where there may be none.
+    /// What its rows are called, for a note that there are none.
     const fn rows(&self) -> Option<&'static str> {
         match self {
             Self::Links => Some("links"),
@@ -169,7 +169,7 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     }
     let (mut answers, mut failures) = block_on(ask_all(&engines, &what.request()))??;
     if let What::Checks(_) = what {
-        // One engine has the server or the firewall; the others need not know it.
+        // Only one engine has the server or the firewall; the others need not know it.
         failures.retain(|failure| !is_unknown(failure));
     }
     if let What::Events(EventArgs { lines: Some(lines), .. }) | What::Checks(CheckArgs { lines: Some(lines), .. }) =
@@ -191,7 +191,7 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// One engine's answer as it is; of several, one array whose rows have `engine`.
+/// The answer of one engine as it is; of several engines one array whose rows have `engine`.
 fn merged(answers: &Answers, several: bool) -> Value {
     match answers.as_slice() {
         [(_, value, _)] if !several => value.clone(),
@@ -205,7 +205,7 @@ fn merged(answers: &Answers, several: bool) -> Value {
     }
 }
 
-/// The row with the engine that it is of.
+/// The row with the name of its engine.
 pub fn named(row: &Value, engine: &str) -> Value {
     let mut row = row.clone();
     if let Some(object) = row.as_object_mut() {
@@ -216,7 +216,7 @@ pub fn named(row: &Value, engine: &str) -> Value {
 
 /// Keeps the last `lines` events, or results of checks, of all engines together.
 fn last_of_all(answers: &mut Answers, lines: usize) {
-    // RFC 3339 in UTC sorts as text. What one engine tells of one moment stays in its order.
+    // RFC 3339 in UTC sorts as text. Events of one engine at the same moment stay in order.
     let times = |answer: &Answer| -> Vec<String> {
         match answer {
             Answer::Events(events) => events.iter().map(|event| event.at.clone()).collect(),
@@ -245,17 +245,18 @@ fn last_of_all(answers: &mut Answers, lines: usize) {
     }
 }
 
-/// Keeps the rows at these places.
+/// Keeps the rows at these positions.
 fn retain_rows<T>(rows: &mut Vec<T>, places: &BTreeSet<usize>) {
     let mut place = 0..;
     rows.retain(|_| place.next().is_some_and(|place| places.contains(&place)));
 }
 
-/// Prints events as they come, after the last few, until the reader or the last engine is gone; JSON stands one event to a line.
+/// Prints events as they arrive, after the last few, until the reader or the last engine is gone; in JSON one event a
+/// line.
 async fn follow(engines: &[Engine], args: &EventArgs, json: bool) -> anyhow::Result<ExitCode> {
     let mut seen = vec![0; engines.len()];
     let history = args.lines.unwrap_or(FOLLOW_LINES);
-    // The number of the last one has to be known even if none is to be shown.
+    // The number of the last event has to be known even if none is to be shown.
     let begin = EventFilter { limit: Some(history.max(1)), ..args.filter() };
     let (mut answers, _) = ask_all(engines, &Request::Events(begin)).await?;
     for (engine, _, answer) in &answers {

@@ -1,4 +1,4 @@
-//! `fwlb sim`: the sandwich in one process with virtual time, faults and checkers.
+//! `fwlb sim`: runs the sandwich in one process with virtual time, faults and checkers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -101,7 +101,7 @@ impl Args {
         }
     }
 
-    /// The command that plays one seed of this run again.
+    /// The command that repeats the run of one seed.
     fn again(&self, seed: u64) -> String {
         let mut line = format!("fwlb sim --seed {seed}");
         if let Some(firewalls) = self.firewalls {
@@ -145,7 +145,7 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     Ok(if reports.iter().all(RunReport::is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What happened in one run, and what was broken.
+/// The events of one run, and the broken promises.
 fn run_text(report: &RunReport, args: &Args) -> String {
     let mut text = format!("seed {}: {} {:?} firewalls", report.seed, report.plan.firewalls, report.plan.kind);
     let _ = writeln!(text, ", {} flows, digest {}", report.flows, report.digest);
@@ -203,7 +203,7 @@ fn row(name: &str, value: String) -> Vec<String> {
     vec![name.to_owned(), value]
 }
 
-/// The sums of a map that every report has.
+/// The sums of a map over all reports.
 fn merged(reports: &[RunReport], prefix: &str, of: impl Fn(&RunReport) -> BTreeMap<String, u64>) -> Vec<Vec<String>> {
     let mut sums = BTreeMap::new();
     for (name, count) in reports.iter().flat_map(of) {

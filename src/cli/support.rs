@@ -1,4 +1,4 @@
-//! `fwlb support`: everything that somebody who helps would ask for, in one archive.
+//! `fwlb support`: everything that a helper would ask for, in one archive.
 
 mod archive;
 mod machine;
@@ -40,14 +40,14 @@ pub struct Args {
     between: Duration,
 }
 
-/// The longest time between two looks.
+/// The longest time between two readings of the counters.
 const BETWEEN_MAX: Duration = Duration::from_secs(60);
-/// Sessions of each engine.
+/// Number of sessions of each engine.
 const SESSIONS_MAX: usize = 1000;
-/// Where the configurations are unless others are named.
+/// Directory of the configurations, unless others are named.
 const CONFIG_DIRECTORY: &str = "/etc/fwlb";
 
-/// What is asked of each engine, by the name of its file.
+/// The requests to each engine, by the name of their file.
 fn requests() -> Vec<(&'static str, Request)> {
     vec![
         ("status", Request::Status),
@@ -85,7 +85,7 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
         output::note(&contents_text(&inside));
         return Ok(ExitCode::SUCCESS);
     }
-    // Nobody else may read it, also if it was there before.
+    // Nobody else may read it, even if it existed before.
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
     let file = file.with_context(cannot)?;
     file.set_permissions(Permissions::from_mode(0o600)).with_context(cannot)?;
@@ -128,7 +128,7 @@ fn contents_text(inside: &[(String, usize)]) -> String {
 
 fn collect(args: &Args, reach: &EngineSelection, archive: &mut Archive) -> anyhow::Result<()> {
     let between = args.between.min(BETWEEN_MAX);
-    // Without an engine the machine and the log may tell why there is none.
+    // Without an engine, the machine and the log may show why there is none.
     let mut silent = String::new();
     let engines = reach.engines().unwrap_or_else(|error| {
         silent += &format!("{error:#}\n");
@@ -177,7 +177,7 @@ fn configurations(args: &Args, archive: &mut Archive) {
     }
 }
 
-/// The secrets of a configuration, also those in files, stand nowhere else in the archive.
+/// Hides the secrets of a configuration everywhere in the archive, including those in files.
 fn hide_secrets_of(text: &str, archive: &mut Archive) {
     for secret in config::secrets(text) {
         match secret.strip_prefix("file:") {
@@ -187,14 +187,14 @@ fn hide_secrets_of(text: &str, archive: &mut Archive) {
     }
 }
 
-/// All that one engine knows.
+/// Adds everything that one engine reports.
 async fn add_engine(archive: &mut Archive, engine: &Engine) {
     counters(archive, engine, "counters-1").await;
     for (all, name) in [(false, "config"), (true, "config-all")] {
         let text = match ask(engine, &Request::Config { all }).await {
             Ok((_, Answer::Config(ConfigView { text, settings: _ }))) => {
                 hide_secrets_of(&text, archive);
-                // The engine hides them too; an older one may not know of every key.
+                // The engine hides them too; an older version may not know every key.
                 config::hide_secrets(&text)
             }
             Ok(_) => "the engine answered something else\n".to_owned(),
@@ -223,7 +223,7 @@ fn shown(answer: Result<Value, impl std::fmt::Display>) -> String {
     }
 }
 
-/// What `fwlb check` says of a text without secrets. Those of files are looked at, not shown.
+/// The output of `fwlb check` for a text without secrets. Secrets in files are read for the check, and not shown.
 fn check(text: &str) -> String {
     let mut read = |path: &Path| fs::read_to_string(path).map_err(|error| error.to_string());
     let outcome = config::load("config.toml", text, &mut read);

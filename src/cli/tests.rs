@@ -1,4 +1,4 @@
-//! What can be typed, and what cannot.
+//! Tests of the command line: what is accepted, and what is refused.
 
 use super::*;
 
@@ -21,7 +21,7 @@ fn commands_are_abbreviated_as_far_as_they_are_told_apart() {
         ("se f fw1 drain", "set firewall fw1 drain"),
         ("-e outer ex esp 192.0.2.1 192.0.2.2", "explain esp 192.0.2.1 192.0.2.2 -e outer"),
         ("lab st", "lab status"),
-        // A whole word is no abbreviation of another.
+        // A whole word is not an abbreviation of another.
         ("show config", "show config"),
     ] {
         let told = |line: &str| format!("{:?}", parse(line).expect(line).command);

@@ -27,7 +27,7 @@ use state::{Action, Change, State};
 use table::Tone;
 use views::View;
 
-/// How long the reader of the keyboard stays deaf to the end of the program.
+/// How long the reader of the keyboard may take to notice that the program ends.
 const KEY_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Live view of rates, firewalls, services, servers, sessions, drops and events
@@ -49,7 +49,7 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         bail!("top needs a terminal\nin a script use: fwlb show WHAT --json");
     }
-    // What is wrong with the engines is said before the screen is taken.
+    // Errors of the engines are reported before the screen is taken over.
     let engines = reach.engines()?;
     let colour = output::shown(output::Stream::Output);
     let terminal = ratatui::try_init().context("cannot use this terminal")?;
@@ -59,7 +59,7 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the loop waits for, besides keys and time.
+/// An event that the loop waits for, besides keys and time.
 enum TopEvent {
     Sample(Box<Sample>),
     Changed(String, Tone),
@@ -104,7 +104,7 @@ async fn watch(
             Action::Quit => break,
             // Engines that are slow to answer are not asked again meanwhile.
             Action::Refresh if asked.is_empty() => {
-                // Engines come and go; if none is left, the last picture stays and says so.
+                // Engines may start and stop; if none is left, the last picture stays and says so.
                 if let Ok(running) = reach.engines() {
                     engines = running;
                 }
@@ -127,13 +127,13 @@ async fn watch(
             }
         }
     }
-    // The reader sees that nobody listens and ends; the runtime waits for it.
+    // The reader notices that nobody receives and ends; the runtime waits for it.
     drop(keys);
     keyboard.await.context("the keyboard is gone")?;
     Ok(())
 }
 
-/// Puts a sample where its engine is, which may be new.
+/// Adds a sample to its engine, which may be new.
 fn insert_sample(watched: &mut Vec<Watched>, sample: Sample) {
     match watched.iter_mut().find(|one| one.last.engine == sample.engine) {
         Some(one) => one.push(sample),
@@ -146,7 +146,7 @@ fn insert_sample(watched: &mut Vec<Watched>, sample: Sample) {
     }
 }
 
-/// Keys as they are typed, `None` for a new size of the terminal, until the other end is gone.
+/// Reads keys until the receiver is gone; `None` stands for a new size of the terminal.
 fn read_keys(typed: &mpsc::Sender<Option<KeyEvent>>) {
     while !typed.is_closed() {
         let news = match event::poll(KEY_POLL_INTERVAL) {

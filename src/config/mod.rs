@@ -399,15 +399,13 @@ pub struct Service {
     pub scheduler: Scheduler,
     /// How packets are passed to the server: NAT, full NAT, direct or tunnel.
     pub mode: ForwardingMode,
-    /// ForwardingMode `full-nat`: the source addresses that replace those of clients. Without any, the engine's addresses on the
+    /// Mode `full-nat`: the source addresses that replace those of clients. Without any, the engine's addresses on the
     /// link toward the server are used.
     pub snat: Vec<IpAddr>,
     /// Source-address persistence; `None` means that each session is scheduled by itself.
     pub sticky: Option<StickyBy>,
-    /// What happens to the TCP sessions of a server that went down.
-    pub on_failure_tcp: OnFailure,
-    /// What happens to the sessions of other protocols.
-    pub on_failure_udp: OnFailure,
+    /// What happens to the sessions of a server that went down; see [`OnFailure::for_flow`].
+    pub on_failure: OnFailure,
     /// How long the sessions of a draining server may stay; `None` means without limit.
     pub drain_timeout: Option<Duration>,
     /// The administrative state in the file.

@@ -4,6 +4,7 @@
 //! and puts their results into words.
 
 mod builder;
+mod pins;
 #[cfg(test)]
 mod tests;
 mod what_if;

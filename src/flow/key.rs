@@ -1,6 +1,6 @@
 //! The identity of a flow: the 5-tuple of a packet, and its canonical form that both directions share.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::wire::Family;
 use crate::wire::frame::Tuple;
@@ -91,12 +91,23 @@ impl FlowKey {
     /// If both ends are equal (a LAND packet), the direction is [`Direction::LowToHigh`].
     #[inline]
     pub fn canonical(&self) -> (CanonicalKey, Direction) {
-        let (low, high, direction) = if self.is_low_to_high() {
-            (self.source, self.destination, Direction::LowToHigh)
-        } else {
-            (self.destination, self.source, Direction::HighToLow)
-        };
-        (CanonicalKey::of(self.protocol, low, high), direction)
+        // Numbers are put in order rather than ends: a compiler moves an end, which may be of either family, byte by byte.
+        let Self { protocol, source, destination } = self;
+        match (&source.address, &destination.address) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => canonical_v4(*protocol, (from, source.port), (to, destination.port)),
+            (IpAddr::V6(from), IpAddr::V6(to)) => canonical_v6(*protocol, (from, source.port), (to, destination.port)),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => self.canonical_of_two_families(),
+        }
+    }
+
+    /// Both ends of a flow are of one family. If a caller breaks that promise, the IPv4-mapped form gives a well-defined
+    /// key that no real flow has.
+    #[cold]
+    #[inline(never)]
+    fn canonical_of_two_families(&self) -> (CanonicalKey, Direction) {
+        let Self { protocol, source, destination } = self;
+        let (from, to) = (as_v6(&source.address), as_v6(&destination.address));
+        canonical_v6(*protocol, (&from, source.port), (&to, destination.port))
     }
 
     /// The direction of this packet relative to the canonical key.
@@ -109,13 +120,14 @@ impl FlowKey {
     #[inline]
     fn is_low_to_high(&self) -> bool {
         let Self { source, destination, .. } = self;
-        match (source.address, destination.address) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                let number = |address, port| u64::from(u32::from(address)) << 16 | u64::from(port);
-                number(from, source.port) <= number(to, destination.port)
+        match (&source.address, &destination.address) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => number_v4(from, source.port) <= number_v4(to, destination.port),
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                (u128::from(*from), source.port) <= (u128::from(*to), destination.port)
             }
-            (IpAddr::V6(from), IpAddr::V6(to)) => (u128::from(from), source.port) <= (u128::from(to), destination.port),
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => source <= destination,
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
+                self.canonical_of_two_families().1 == Direction::LowToHigh
+            }
         }
     }
 }
@@ -144,31 +156,6 @@ impl From<FlowKey> for Tuple {
 }
 
 impl CanonicalKey {
-    /// The key of two ends that are already in order.
-    #[inline]
-    fn of(protocol: u8, low: Endpoint, high: Endpoint) -> Self {
-        match (low.address, high.address) {
-            (IpAddr::V4(low_address), IpAddr::V4(high_address)) => Self::V4(CanonicalV4 {
-                low: low_address.octets(),
-                high: high_address.octets(),
-                low_port: low.port,
-                high_port: high.port,
-                protocol,
-            }),
-            // Both ends of a flow are of one family. If a caller breaks that promise, the IPv4-mapped form gives a
-            // well-defined key that no real flow has.
-            (IpAddr::V6(_), IpAddr::V6(_)) | (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
-                Self::V6(CanonicalV6 {
-                    low: octets_v6(low.address),
-                    high: octets_v6(high.address),
-                    low_port: low.port,
-                    high_port: high.port,
-                    protocol,
-                })
-            }
-        }
-    }
-
     /// The address family of both ends.
     pub const fn family(&self) -> Family {
         match self {
@@ -211,11 +198,50 @@ impl CanonicalKey {
     }
 }
 
-fn octets_v6(address: IpAddr) -> [u8; 16] {
+/// An IPv4 address with its port, as one number.
+#[inline]
+fn number_v4(address: &Ipv4Addr, port: u16) -> u64 {
+    u64::from(u32::from(*address)) << 16 | u64::from(port)
+}
+
+/// The key of an IPv4 flow, and the direction of its packet.
+#[inline]
+fn canonical_v4(protocol: u8, from: (&Ipv4Addr, u16), to: (&Ipv4Addr, u16)) -> (CanonicalKey, Direction) {
+    let key = |low: u64, high: u64| {
+        let address = |end: u64| ((end >> 16) as u32).to_be_bytes();
+        let (low_port, high_port) = (low as u16, high as u16);
+        CanonicalKey::V4(CanonicalV4 { low: address(low), high: address(high), low_port, high_port, protocol })
+    };
+    in_order(number_v4(from.0, from.1), number_v4(to.0, to.1), key)
+}
+
+/// The key of an IPv6 flow, and the direction of its packet.
+#[inline]
+fn canonical_v6(protocol: u8, from: (&Ipv6Addr, u16), to: (&Ipv6Addr, u16)) -> (CanonicalKey, Direction) {
+    let key = |(low, low_port): (u128, u16), (high, high_port): (u128, u16)| {
+        CanonicalKey::V6(CanonicalV6 {
+            low: low.to_be_bytes(),
+            high: high.to_be_bytes(),
+            low_port,
+            high_port,
+            protocol,
+        })
+    };
+    in_order((u128::from(*from.0), from.1), (u128::from(*to.0), to.1), key)
+}
+
+/// An address in the form of IPv6.
+fn as_v6(address: &IpAddr) -> Ipv6Addr {
     match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => *address,
     }
+}
+
+/// The key that `key` makes of two ends in order, and the direction of a packet between them.
+#[inline]
+fn in_order<T: PartialOrd>(from: T, to: T, key: impl Fn(T, T) -> CanonicalKey) -> (CanonicalKey, Direction) {
+    if from <= to { (key(from, to), Direction::LowToHigh) } else { (key(to, from), Direction::HighToLow) }
 }
 
 impl Direction {

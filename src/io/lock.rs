@@ -5,12 +5,14 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::mem::{offset_of, zeroed};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
+
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::sockopt;
 
 /// Why a lock was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -63,42 +65,13 @@ pub fn is_owned(device: &str) -> bool {
 /// Process id of whoever listens at `address`, if it can be asked without waiting. The holder accepts no connections,
 /// so that its backlog is full after some hundred questions.
 fn owner(address: &SocketAddr) -> Option<u32> {
-    let name = address.as_abstract_name()?;
-    // SAFETY: integers and an array of characters: zeros are a value of each. JUSTIFICATION: the standard library
-    // cannot connect a Unix socket without blocking.
-    let mut raw: libc::sockaddr_un = unsafe { zeroed() };
-    raw.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    // An abstract name begins with a zero byte.
-    let room = raw.sun_path.get_mut(1..=name.len())?;
-    room.iter_mut().zip(name).for_each(|(to, from)| *to = from.cast_signed() as libc::c_char);
-    let len = offset_of!(libc::sockaddr_un, sun_path) + 1 + name.len();
-    // SAFETY: integers in; a non-negative answer is a descriptor that nobody else owns; the address and its length
-    // describe `raw`. JUSTIFICATION: as above.
-    let stream = unsafe {
-        let fd = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0);
-        if fd < 0 {
-            return None;
-        }
-        let stream = OwnedFd::from_raw_fd(fd);
-        if libc::connect(fd, std::ptr::from_ref(&raw).cast(), libc::socklen_t::try_from(len).ok()?) != 0 {
-            return None;
-        }
-        stream
-    };
-    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
-    let mut len = libc::socklen_t::try_from(size_of::<libc::ucred>()).ok()?;
-    // SAFETY: pointer and length describe `credentials`; the kernel writes at most that.
-    // JUSTIFICATION: the standard library's `peer_cred` is not stable.
-    let status = unsafe {
-        libc::getsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut credentials).cast(),
-            &raw mut len,
-        )
-    };
-    u32::try_from(credentials.pid).ok().filter(|pid| status == 0 && *pid != 0)
+    let address = SocketAddrUnix::new_abstract_name(address.as_abstract_name()?).ok()?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let stream = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
+    net::connect(&stream, &address).ok()?;
+    // A holder in a PID namespace that is not seen from here has the number 0, which rustix cannot represent.
+    let holder: libc::ucred = sockopt::get(&stream, libc::SOL_SOCKET, libc::SO_PEERCRED).ok()?;
+    u32::try_from(holder.pid).ok().filter(|pid| *pid != 0)
 }
 
 /// The lock of a path, such as a control socket or a state directory.

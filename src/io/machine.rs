@@ -21,7 +21,7 @@ pub struct Machine {
     pub cpus: Vec<usize>,
     /// The kernel gives no huge pages, not even on request (`never`).
     pub huge_pages_never: bool,
-    /// This process, which may open devices, may not have threads of the class that runs at once.
+    /// This process may open devices, but its threads may not have real-time priority.
     pub lacks_realtime: bool,
     /// Packet workers of other processes.
     pub workers: Vec<PinnedThread>,
@@ -181,7 +181,7 @@ fn interrupts(root: &Path, card: &Path) -> Vec<(u32, Vec<usize>)> {
     numbers.sort_unstable();
     let one = |number: u32| {
         let directory = root.join("proc/irq").join(number.to_string());
-        // Interrupts for configuration changes are not those of a queue.
+        // Interrupts for configuration changes do not belong to a queue.
         let is_about_itself = |name: &String| ["config", "async", "misc"].iter().any(|word| name.contains(word));
         if names(&directory).iter().any(is_about_itself) {
             return None;

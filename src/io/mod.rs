@@ -1,9 +1,9 @@
-//! Wraps the operating system: the only system calls, and the only home of `unsafe`, `libc` and `pnet`. Decides
+//! Wraps the operating system: the only system calls, and the only home of `unsafe`, `libc`, `rustix` and `pnet`. Decides
 //! nothing.
 //!
 //! | file | wraps |
 //! | --- | --- |
-//! | [`af_packet`] | packet sockets: receive by an mmap ring, send by sendmmsg, with checksum and segmentation offloads |
+//! | [`af_packet`] | packet sockets: receive by an mmap ring, send by sendmmsg, with checksum and segment offloads |
 //! | [`af_xdp`] | AF_XDP sockets: the same before the kernel's stack, in memory that is shared with it |
 //! | [`frame_io`] | receivers and senders of either kind |
 //! | [`wait`] | sleeping until a frame or a wake-up comes |
@@ -33,6 +33,7 @@ pub mod memory;
 pub mod monitor;
 pub mod netdev;
 mod netlink;
+mod outgoing;
 pub mod privileges;
 pub mod seccomp;
 pub mod sockopt;

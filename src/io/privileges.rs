@@ -58,10 +58,10 @@ impl ThreadPrivileges {
 /// none. To be called as root, before the threads start that need capabilities.
 pub fn become_user(user: User, xdp: bool) -> io::Result<()> {
     caps::clear(None, CapSet::Bounding).map_err(refused)?;
+    rustix::thread::set_keep_capabilities(true)?;
     // SAFETY: each call takes integers, and `setgroups` an empty list that it does not read. glibc changes all threads
     // at once. JUSTIFICATION: the standard library changes only the user of a child.
     unsafe {
-        check(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0))?;
         check(libc::setgroups(0, std::ptr::null()))?;
         check(libc::setresgid(user.gid, user.gid, user.gid))?;
         check(libc::setresuid(user.uid, user.uid, user.uid))?;
@@ -88,8 +88,7 @@ pub fn limit_thread(duty: ThreadPrivileges) -> io::Result<()> {
 /// Sets `no_new_privs`: a program that this thread or its children execute gains nothing by set-user-id bits or file
 /// capabilities.
 pub fn set_no_new_privs() -> io::Result<()> {
-    // SAFETY: takes integers and touches no memory. JUSTIFICATION: no safe form exists.
-    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
+    Ok(rustix::thread::set_no_new_privs(true)?)
 }
 
 fn check(status: libc::c_int) -> io::Result<()> {

@@ -11,6 +11,8 @@ use std::os::fd::AsRawFd;
 pub(super) unsafe trait Plain: Copy {}
 // SAFETY: an integer. JUSTIFICATION: `get` needs the promise.
 unsafe impl Plain for libc::c_int {}
+// SAFETY: three integers. JUSTIFICATION: as above.
+unsafe impl Plain for libc::ucred {}
 // SAFETY: two integers. JUSTIFICATION: as above.
 unsafe impl Plain for libc::tpacket_stats {}
 // SAFETY: integers. JUSTIFICATION: as above.
@@ -53,8 +55,8 @@ pub(super) fn set_buffer(
     set(socket, libc::SOL_SOCKET, force, &bytes).or_else(|_| set(socket, libc::SOL_SOCKET, plain, &bytes))
 }
 
-/// Lets `bytes` of received data wait in a socket, beyond the system's limit (`net.core.rmem_max`) with CAP_NET_ADMIN and up
-/// to that limit without.
+/// Lets `bytes` of received data wait in a socket, beyond the system's limit (`net.core.rmem_max`) with CAP_NET_ADMIN
+/// and up to that limit without.
 ///
 /// # Errors
 /// The kernel refuses the option.

@@ -54,8 +54,7 @@ impl Host {
         let (started, ready) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             assert!(namespace(), "the caller has one");
-            // SAFETY: takes nothing and touches no memory. JUSTIFICATION: no safe form exists.
-            started.send(unsafe { libc::gettid() }).expect("the maker waits");
+            started.send(rustix::thread::gettid().as_raw_pid()).expect("the maker waits");
             for job in todo {
                 job();
             }

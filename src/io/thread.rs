@@ -2,42 +2,36 @@
 //! thread alone.
 
 use std::io;
-use std::mem::{size_of, zeroed};
+use std::num::NonZeroU64;
+
+use rustix::process::setpriority_process;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity, set_current_timer_slack};
 
 /// The CPUs that the calling thread may run on, ascending.
 pub fn allowed_cpus() -> io::Result<Vec<usize>> {
-    // SAFETY: an empty set is a valid value; the kernel writes at most the size given. JUSTIFICATION: the standard
-    // library says how many CPUs there are, not which.
-    let set = unsafe {
-        let mut set: libc::cpu_set_t = zeroed();
-        if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        set
-    };
-    // SAFETY: the number is below the size of the set. JUSTIFICATION: the macro is an unsafe function in Rust.
-    Ok((0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
 }
 
 /// Binds the calling thread to one CPU.
 pub fn pin_to(cpu: usize) -> io::Result<()> {
-    if cpu >= libc::CPU_SETSIZE as usize {
+    keep_to(&[cpu])
+}
+
+/// Binds the calling thread, and those that it will start, to these CPUs.
+pub fn keep_to(cpus: &[usize]) -> io::Result<()> {
+    if cpus.iter().any(|cpu| *cpu >= CpuSet::MAX_CPU) {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
-    // SAFETY: `cpu` is below the size of the set, which lives through the call. JUSTIFICATION: no safe form exists.
-    let status = unsafe {
-        let mut set: libc::cpu_set_t = zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
-    };
-    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let mut set = CpuSet::new();
+    cpus.iter().for_each(|cpu| set.set(*cpu));
+    Ok(sched_setaffinity(None, &set)?)
 }
 
 /// Sets the calling thread's timer slack to 1 ns, so that its sleeps do not end up to 50 µs late.
 pub fn set_timer_slack() {
-    // SAFETY: this option takes an integer and touches no memory. JUSTIFICATION: no safe form exists.
     // A refusal costs some microseconds of latency and nothing else.
-    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) };
+    let _ = set_current_timer_slack(Some(NonZeroU64::MIN));
 }
 
 /// Gives the calling thread real-time priority (SCHED_FIFO at its lowest level, sched(7)), for a thread that has little
@@ -51,7 +45,7 @@ pub fn set_realtime_priority() -> io::Result<()> {
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether a thread of this process may: tried by one that ends at once.
+/// Whether a thread of this process may have real-time priority, which is tried in a thread that ends at once.
 pub fn may_set_realtime_priority() -> io::Result<()> {
     let tried = std::thread::Builder::new().name("fwlb-try".to_owned()).spawn(set_realtime_priority)?;
     tried.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended before it answered")))
@@ -60,10 +54,8 @@ pub fn may_set_realtime_priority() -> io::Result<()> {
 /// Gives the calling thread priority over ordinary ones (nice -15), so that on a busy machine the engine misses neither
 /// packets nor the answers to its own probes. Needs CAP_SYS_NICE.
 pub fn raise_priority() -> io::Result<()> {
-    // SAFETY: takes integers and touches no memory; with PRIO_PROCESS and 0 Linux changes the calling thread alone.
-    // JUSTIFICATION: no safe form exists.
-    let status = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -15) };
-    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    // Linux changes the calling thread alone.
+    Ok(setpriority_process(None, -15)?)
 }
 
 #[cfg(test)]

@@ -47,8 +47,7 @@ pub fn is_root() -> bool {
 
 /// The effective user id of the process.
 pub fn effective() -> u32 {
-    // SAFETY: takes nothing and cannot fail. JUSTIFICATION: no safe form exists.
-    unsafe { libc::geteuid() }
+    rustix::process::geteuid().as_raw()
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
+
+use rustix::event::{EventfdFlags, eventfd};
 
 use super::frame_io::Receiver;
 use crate::time::Duration;
@@ -22,15 +24,8 @@ pub struct Waiter {
 impl Wake {
     /// A wake-up that is not pending.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: integers in, and a non-negative answer is a descriptor that nobody else owns.
-        // JUSTIFICATION: the standard library has no eventfd.
-        unsafe {
-            let fd = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            Ok(Self(Arc::new(File::from_raw_fd(fd))))
-        }
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self(Arc::new(File::from(event))))
     }
 
     /// Ends the present sleep, or else the next one. Never blocks.

@@ -1,11 +1,13 @@
 //! Writes the configuration files of the lab's engines as a user would write them.
 
+mod services;
+
 use std::fmt::Write;
 use std::fs;
 
 use super::LabError;
 use super::blueprint::{firewall_devices, host_device, network};
-use super::farm::{self, ServiceMode};
+use super::farm::ServiceMode;
 use super::topology::{AddressPair, FirewallKind, RoutingSetup, Side, Topology};
 use crate::config;
 
@@ -40,7 +42,7 @@ pub fn configuration(lab: &Topology, side: Side, directory: &str) -> String {
         group(&mut text, lab, side);
     }
     if side == Side::Inner {
-        farm::services(&mut text, lab);
+        services::services(&mut text, lab);
     }
     text
 }
@@ -84,10 +86,10 @@ pub fn check(lab: &Topology, directory: &str) -> Result<(), LabError> {
 }
 
 /// A key with its value.
-pub(super) type Entry = (&'static str, toml::Value);
+type Entry = (&'static str, toml::Value);
 
 /// Writes a section: the lab's own settings, replaced and extended by those of the topology.
-pub(super) fn section(text: &mut String, lab: &Topology, name: &str, defaults: &[Entry]) {
+fn section(text: &mut String, lab: &Topology, name: &str, defaults: &[Entry]) {
     let set = lab.settings.get(name);
     let header = match name {
         "group" | "service" => format!("[[{name}]]"),
@@ -199,7 +201,7 @@ const fn firewall_link_address(lab: &Topology, side: Side, firewall: u8) -> Addr
     }
 }
 
-pub(super) fn line(text: &mut String, line: &str) {
+fn line(text: &mut String, line: &str) {
     writeln!(text, "{line}").expect("a String takes everything");
 }
 

@@ -1,8 +1,8 @@
 //! The servers of a lab: their programs, and the harm that can be done to them.
 //!
-//! Every server, and the client, runs the lab's echo service. Web pages come from nginx if the [`LabFarm`](super::LabFarm)
-//! has it, else from the lab's own web server. Both show the name of the server, and answer 503 while the server's
-//! `sick` file exists.
+//! Every server, and the client, runs the lab's echo service. Web pages come from nginx if the
+//! [`LabFarm`](super::LabFarm) has it, else from the lab's own web server. Both show the name of the server, and answer
+//! 503 while the server's `sick` file exists.
 
 use std::fs;
 use std::path::Path;

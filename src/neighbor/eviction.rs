@@ -7,30 +7,17 @@
 //! | share | is forgotten first |
 //! | --- | --- |
 //! | open: a quarter of the table | the neighbour that failed longest ago; then the oldest of the source with the most |
-//! | known: the rest | neighbours that only asked for the engine; then those traffic goes to; the least recently used |
+//! | known: the rest | neighbours that only sent requests; then those traffic goes to; the least recently used |
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::entry::EntryOrigin;
+use super::entry::{EntryOrigin, EvictionPlace};
 use super::{NeighborKey, NeighborTable, RequestSource};
 use crate::time::Instant;
 
 /// One part in this many of the table is for neighbours that have not answered.
 pub(super) const OPEN_SHARE: usize = 4;
-
-/// Where an entry is in the order in which entries are forgotten.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EvictionPlace {
-    /// It is never forgotten.
-    Kept,
-    /// It has been asked without an answer since then, on behalf of this source.
-    Open { source: RequestSource, since: Instant },
-    /// It has failed since then.
-    Failed { since: Instant },
-    /// It has answered, and was last used then.
-    Known { origin: EntryOrigin, last_used: Instant },
-}
 
 /// The size of a source's open entries: their number, then the age of the oldest.
 type SourceLoad = (usize, Reverse<Instant>, RequestSource);
@@ -74,7 +61,7 @@ impl EvictionOrder {
         self.known.len()
     }
 
-    /// The entry to forget for another one that is to be asked.
+    /// The entry to forget for another one that is to be queried.
     pub(super) fn first_open(&self) -> Option<NeighborKey> {
         self.failed.first().map(|(_, key)| *key).or_else(|| self.largest().next())
     }

@@ -29,6 +29,16 @@ pub enum OnFailure {
 }
 
 impl OnFailure {
+    /// The action for a flow of TCP, or of another protocol. Only a TCP connection can be reset: with `reset`, a flow of
+    /// any other protocol is reselected.
+    #[inline]
+    pub const fn for_flow(self, is_tcp: bool) -> Self {
+        match self {
+            Self::Reset if !is_tcp => Self::Reselect,
+            Self::Reselect | Self::Reset | Self::Keep | Self::Drop => self,
+        }
+    }
+
     /// The name of the action in configuration and output.
     pub const fn name(self) -> &'static str {
         match self {
@@ -78,7 +88,8 @@ pub struct GroupMember {
     pub spare: bool,
 }
 
-/// A group as the selection needs it, with at most [`FirewallGroup::MEMBERS_MAX`] firewalls in the order of the configuration.
+/// A group as the selection needs it, with at most [`FirewallGroup::MEMBERS_MAX`] firewalls in the order of the
+/// configuration.
 #[derive(Debug, Clone)]
 pub struct FirewallGroup {
     /// Its number.
@@ -98,7 +109,7 @@ pub struct FirewallGroup {
 }
 
 impl FirewallGroup {
-    /// The most members of a group, which have one bit each in a [`PathSet`].
+    /// The largest number of members of a group, which have one bit each in a [`PathSet`].
     pub const MEMBERS_MAX: usize = 64;
 
     /// The slot of a firewall in this group. Members usually have consecutive numbers, so that the first guess finds

@@ -4,6 +4,7 @@
 //! share it with the tokens of all.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,26 +14,22 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::RunError;
-use super::backend::EngineBackend;
-use crate::api::Engines;
 use crate::api::listen::{self, Access, Limits};
+use crate::api::{Backend, Engines};
 use crate::config::{Api, Token};
 
 /// The addresses at which the engines of this process are served.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct ApiListeners {
     /// The section `[api]` of each engine's file, by the name of the engine.
     apis: BTreeMap<String, Api>,
     listeners: BTreeMap<SocketAddr, ApiListener>,
-    serving: Option<Serving>,
+    /// Set once the engines run.
+    serve: Option<Serve>,
 }
 
-/// The running engines, and the tokio runtime that serves them.
-#[derive(Debug, Clone)]
-struct Serving {
-    engines: Arc<Engines<EngineBackend>>,
-    runtime: Handle,
-}
+/// Serves the running engines at a bound address, until the task is aborted.
+type Serve = Box<dyn Fn(SocketAddr, TcpListener, Arc<ArcSwap<Access>>) -> JoinHandle<()> + Send>;
 
 #[derive(Debug)]
 struct ApiListener {
@@ -48,6 +45,12 @@ pub(super) type SharedApiListeners = Arc<Mutex<ApiListeners>>;
 /// Locks it. To be held briefly, and never across an await.
 pub(super) fn lock(web: &SharedApiListeners) -> MutexGuard<'_, ApiListeners> {
     web.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for ApiListeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiListeners").field("listeners", &self.listeners).finish_non_exhaustive()
+    }
 }
 
 impl ApiListeners {
@@ -101,23 +104,25 @@ impl ApiListeners {
     }
 
     /// Begins to answer requests, as the engines run. To be called within the runtime that is to serve.
-    pub(super) fn serve(&mut self, engines: Vec<Arc<EngineBackend>>) {
-        self.serving = Some(Serving { engines: Arc::new(Engines::new(engines)), runtime: Handle::current() });
-        self.serve_listeners();
-    }
-
-    fn serve_listeners(&mut self) {
-        let Some(serving) = &self.serving else { return };
-        for (listen, site) in &mut self.listeners {
-            let Some(listener) = site.listener.take() else { continue };
-            let (engines, access) = (Arc::clone(&serving.engines), Arc::clone(&site.access));
-            let address = *listen;
-            site.task = Some(serving.runtime.spawn(async move {
+    pub(super) fn serve<B: Backend>(&mut self, engines: Vec<Arc<B>>) {
+        let (engines, runtime) = (Arc::new(Engines::new(engines)), Handle::current());
+        self.serve = Some(Box::new(move |address, listener, access| {
+            let engines = Arc::clone(&engines);
+            runtime.spawn(async move {
                 match tokio::net::TcpListener::from_std(listener) {
                     Ok(listener) => listen::serve(listener, engines, access, Limits::default()).await,
                     Err(error) => tracing::error!(%address, %error, "the API is not served"),
                 }
-            }));
+            })
+        }));
+        self.serve_listeners();
+    }
+
+    fn serve_listeners(&mut self) {
+        let Some(serve) = &self.serve else { return };
+        for (listen, site) in &mut self.listeners {
+            let Some(listener) = site.listener.take() else { continue };
+            site.task = Some(serve(*listen, listener, Arc::clone(&site.access)));
             tracing::info!(address = %listen, "the API is served");
         }
     }

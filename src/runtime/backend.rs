@@ -1,6 +1,8 @@
 //! Answers the API's requests to a running engine: from what its threads share, or on the control thread. Decides
 //! nothing.
 
+mod kill;
+
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, oneshot};
@@ -11,7 +13,7 @@ use super::punts::PuntDepth;
 use super::reload::{ConfigSource, ReloadRequest, Reloader};
 use super::sessions::{self, EarlierTraffic, Walk};
 use super::shared::Shared;
-use super::{capture, counters, kill, logging, overrides, process};
+use super::{capture_pump, counters, logging, overrides, process};
 use crate::api::metrics::Process;
 use crate::api::names::Member;
 use crate::api::{
@@ -46,7 +48,7 @@ pub(super) struct EngineBackend {
     reloader: Arc<Reloader>,
     history: Arc<History>,
     /// Limits how many orders to kill sessions are carried out at once.
-    pub(super) kills: Arc<Semaphore>,
+    kills: Arc<Semaphore>,
     /// Limits how many requests for rates are served at once.
     rates: Semaphore,
 }
@@ -136,7 +138,7 @@ impl Backend for EngineBackend {
     }
 
     fn capture(&self, request: CaptureRequest) -> Result<Download, ApiError> {
-        capture::start(&self.shared, request)
+        capture_pump::start(&self.shared, request)
     }
 
     fn end_capture(&self, id: &str) -> Result<(), ApiError> {

@@ -9,7 +9,6 @@
 //! Nobody waits for anybody. A slow caller fills the chunks, then the queues, and then the capture loses frames,
 //! counted for each link. The capture ends when its caller disconnects.
 
-mod pump;
 mod queue;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,12 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::engine::trace::{Filter, Tap};
 
-pub(super) use pump::start;
-
 use queue::Queue;
 
 /// Number of captures at once; each makes the workers look at every frame.
-const CAPTURES_MAX: usize = 4;
+pub(super) const CAPTURES_MAX: usize = 4;
 
 /// The captures of one engine.
 #[derive(Debug)]
@@ -34,16 +31,17 @@ pub(super) struct Captures {
     running: Mutex<Vec<Arc<Capture>>>,
 }
 
+/// A running capture.
 #[derive(Debug)]
-struct Capture {
+pub(super) struct Capture {
     /// The id by which its caller can end it.
     id: Option<String>,
     filter: Arc<Filter>,
     snaplen: usize,
     /// One queue per thread.
-    queues: Vec<Queue>,
+    pub queues: Vec<Queue>,
     /// Set when the capture is to end.
-    is_ending: AtomicBool,
+    pub is_ending: AtomicBool,
 }
 
 /// The generation of captures that a thread knows.
@@ -84,7 +82,13 @@ impl Captures {
     }
 
     /// Registers a capture; `None` if too many run.
-    fn begin(&self, id: Option<String>, filter: Filter, snaplen: usize, links: usize) -> Option<Arc<Capture>> {
+    pub(super) fn begin(
+        &self,
+        id: Option<String>,
+        filter: Filter,
+        snaplen: usize,
+        links: usize,
+    ) -> Option<Arc<Capture>> {
         let queues = (0..=self.workers).map(|_| Queue::new(links)).collect();
         let capture =
             Arc::new(Capture { id, filter: Arc::new(filter), snaplen, queues, is_ending: AtomicBool::new(false) });
@@ -97,7 +101,8 @@ impl Captures {
         Some(capture)
     }
 
-    fn remove(&self, capture: &Arc<Capture>) {
+    /// Removes a capture that has ended.
+    pub(super) fn remove(&self, capture: &Arc<Capture>) {
         self.running().retain(|one| !Arc::ptr_eq(one, capture));
         self.generation.fetch_add(1, Ordering::Relaxed);
     }

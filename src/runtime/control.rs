@@ -64,7 +64,7 @@ pub(super) struct Control {
     /// Replaced snapshots, oldest first; they are freed here and not by a worker.
     retired: VecDeque<Arc<Snapshot>>,
     ring_losses: RingLosses,
-    /// Frames that the rings of each device had no room for, as the controller was told last.
+    /// Frames that the rings of each device had no room for, as last reported to the controller.
     ring_dropped: Vec<u64>,
 }
 
@@ -189,7 +189,7 @@ impl Control {
         }
     }
 
-    /// Tells the controller of the links whose workers' rings lost frames since it was told before.
+    /// Reports to the controller the links whose workers' rings have lost frames since the last report.
     fn report_ring_losses(&mut self, now: Instant) {
         let config = self.shared.config();
         self.ring_dropped.resize(config.devices.len(), 0);
@@ -266,8 +266,8 @@ impl Control {
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
     }
 
-    /// Keeps a snapshot that the workers are about to leave: a worker that freed thousands of servers would carry
-    /// nothing meanwhile.
+    /// Keeps a snapshot that the workers are about to leave: a worker that freed thousands of servers itself would
+    /// forward nothing meanwhile.
     fn retire(&mut self, snapshot: Arc<Snapshot>) {
         if self.retired.len() == RETIRED_MAX {
             self.retired.pop_front();

@@ -420,7 +420,7 @@ fn links_on(config: &Config, device: &str) -> LinkKinds {
     }
 }
 
-/// Whether the way to an address leads by a link: it is connected there, or connected nowhere and routed there.
+/// Whether an address is reached by a link: it is connected there, or connected nowhere and routed there.
 fn is_next_hop_link(config: &Config, address: IpAddr, link: usize) -> bool {
     let is_connected = |of: &Link| of.addresses.iter().any(|subnet| subnet.contains(&address));
     if config.links.iter().any(is_connected) {

@@ -13,10 +13,11 @@ use super::devices::{AttachError, Devices, DevicesSetUp};
 use super::events::{self, Archive};
 use super::management::{Served, SocketPath};
 use super::opening::Opener;
-use super::overrides_file::{OverridesFile, ServersFile};
+use super::overrides_file::OverridesFile;
 use super::probe_thread::{ProbeThread, ProbeThreadHandle};
 use super::reload::{ReloadableEngine, Reloader};
 use super::sandbox;
+use super::servers_file::ServersFile;
 use super::session_log::WorkerSessionLog;
 use super::shared::{ConfigText, Shared};
 use super::starting::StartState;
@@ -184,7 +185,8 @@ impl PreparedEngine {
         for (number, session_worker) in session_workers.into_iter().enumerate() {
             let cell = shared.cells[number].clone();
             let mut forwarder = Forwarder::new(session_worker, limits, ports.clone(), random(), cell);
-            forwarder.set_session_ledger(Box::new(WorkerSessionLog::new(shared.clone())));
+            let session_log = WorkerSessionLog::new(shared.session_log.clone(), shared.snapshot.clone());
+            forwarder.set_session_ledger(Box::new(session_log));
             let cpu = placement::places(&cpus).nth(placed + number);
             let (worker, handle) = Worker::new(number, forwarder, shared.clone(), punt_sender.clone(), cpu)
                 .map_err(system("make the wake-up of a packet worker"))?;
@@ -232,9 +234,12 @@ impl PreparedEngine {
                 .map_err(system("start a thread"))
         };
         let (failing, xdp) = (engine.clone(), config.engine.io == Io::AfXdp);
+        let beside_workers = placement::beside(&cpus, placed + count);
+        let of_probes = beside_workers.clone();
         let control = spawn(
             "control".to_owned(),
             Box::new(move || {
+                leave_workers_alone(&beside_workers);
                 control.shared.set_realtime_priority();
                 sandbox::drop_capabilities(ThreadPrivileges::Devices { xdp });
                 if let Err(error) = control.run(sources) {
@@ -242,7 +247,13 @@ impl PreparedEngine {
                 }
             }),
         )?;
-        let probes = spawn("probes".to_owned(), Box::new(move || probes.run()))?;
+        let probes = spawn(
+            "probes".to_owned(),
+            Box::new(move || {
+                leave_workers_alone(&of_probes);
+                probes.run();
+            }),
+        )?;
         let mut threads = Vec::new();
         for (number, (worker, handle)) in workers.into_iter().zip(handles).enumerate() {
             threads.push((handle, spawn(format!("worker-{number}"), Box::new(move || worker.run()))?));
@@ -333,6 +344,16 @@ fn restore_events(shared: &Shared, config: &Config) {
     match Archive::open(&shared.engine, &path) {
         Ok(archive) => shared.events().restore(earlier, archive),
         Err(error) => tracing::warn!(engine = shared.engine, %error, "events are not kept on disk"),
+    }
+}
+
+/// Keeps the calling thread on the CPUs that no packet worker has, if there are any. A refusal costs packets some latency and
+/// nothing else.
+fn leave_workers_alone(beside: &[usize]) {
+    if !beside.is_empty()
+        && let Err(error) = thread::keep_to(beside)
+    {
+        tracing::debug!(%error, "a thread with real-time priority runs on any CPU");
     }
 }
 

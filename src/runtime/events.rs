@@ -22,8 +22,8 @@ use limit::{LineLimiter, LineVerdict};
 
 /// Events that are remembered in memory, of each of the two sorts.
 const EVENTS_MAX: usize = 1000;
-/// Subjects whose last change is remembered; a farm has fewer. The events of further ones lack the age of the old
-/// state.
+/// Subjects whose last change is remembered; a farm has fewer. The events of any further subject lack the age of its
+/// old state.
 const SUBJECTS_MAX: usize = 100_000;
 /// Kinds of events that somebody caused: they are kept apart and on disk.
 const KEPT_KINDS: [&str; 4] = ["admin", "config", "engine", "kill"];

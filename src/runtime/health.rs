@@ -10,11 +10,11 @@ use crate::time::Duration;
 
 /// Time between two looks at a thread that was woken.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// Kinds of alarms that say that packets are stopped. All others are warnings: they concern work beside the packets, or a
-/// replacement for something that failed. So does a claim of one of the engine's addresses, as packets of neighbours that do not
-/// listen to it go on.
+/// Kinds of alarms that say that packets are stopped. All others are warnings: they concern work beside the packets, or
+/// a replacement for something that failed. A duplicate address is a warning too, because the packets of neighbours
+/// that ignore the other claim go on.
 const BLOCKING_ALARMS: [&str; 2] = ["below_min", "service_down"];
-/// Reported with the state of the link.
+/// The alarm for a link that is down, which is reported with the state of the link instead.
 const LINK_DOWN: &str = "link_down";
 
 impl EngineBackend {
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn what_stops_packets_is_a_problem_and_what_goes_on_beside_them_is_none() {
         assert!(judge("outer", &[], &[link("up", None)], &[]).healthy);
-        // The last stands for an older look at the links.
+        // The last alarm stands for an earlier reading of the links.
         let beside = ["peer_lost", "duplicate_address", "firewalls_share_mac", "link_down"].map(alarm);
         let well = judge("outer", &[], &[link("up", None)], &beside);
         let warned: Vec<_> = well.warnings.iter().map(|warning| warning.kind.as_str()).collect();

@@ -24,7 +24,7 @@ use crate::time::Duration;
 /// Number of configurations that are kept.
 const CONFIGS_MAX: usize = 10;
 
-/// ConfigOrigin a configuration took effect.
+/// How a configuration took effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum ConfigOrigin {

@@ -1,7 +1,7 @@
 //! Decides how a worker with empty rings spends its time until frames arrive.
 //!
 //! ```text
-//!   frames come in every turn          no rest
+//!   frames come in every turn          none
 //!   at least 100 in a millisecond      nap     50 µs, without asking the kernel to wake it for each frame
 //!   gaps of up to 300 µs               spin    looks again at once: a wake-up would cost more than the gap is worth
 //!   anything else                      sleep   until a frame comes
@@ -33,7 +33,7 @@ const SPIN_MIN: Duration = Duration::from_micros(10);
 const SPIN_MAX: Duration = Duration::from_micros(300);
 /// If other threads ran this long while the worker yielded, spinning costs them more than it saves.
 const YIELD_LONG: Duration = Duration::from_micros(50);
-/// How long the core is then left to the others: shortly at first, and twice as long each time that they still want it.
+/// How long the core is then left to the others: briefly at first, and twice as long each time that they still want it.
 const SPIN_PAUSE_MIN: Duration = Duration::from_millis(1);
 const SPIN_PAUSE_MAX: Duration = Duration::from_millis(256);
 /// Other threads that did not want the core for this long are gone.

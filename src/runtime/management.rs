@@ -1,4 +1,4 @@
-//! The control socket, the signals of the process, and notifications to the service manager.
+//! The control socket and the signals of the process.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,6 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sd_notify::NotifyState;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -118,18 +117,6 @@ pub(super) async fn until_stopped() {
             _ = interrupt.recv() => return tracing::info!("stopped by SIGINT"),
             _ = reopen.recv() => reopen_all(),
         }
-    }
-}
-
-/// Notifies the service manager, if there is one (sd_notify(3)).
-pub(super) fn notify(state: NotifyState<'_>) {
-    notify_all(&[state]);
-}
-
-/// Sends several notifications to the service manager at once.
-pub(super) fn notify_all(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "the service manager does not listen");
     }
 }
 

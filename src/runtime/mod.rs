@@ -8,8 +8,8 @@
 //!        sockets (messages)
 //! ```
 //!
-//! A thread of its own, beside the workers, takes path probes from a ring of their own and puts them first in the
-//! queue.
+//! The probe thread, beside the workers, takes path probes and the answers to health checks from rings of their own and
+//! puts them first in the queue of punts.
 //!
 //! A worker owns a forwarder, its rings and its sockets, and holds no lock across frames. The control thread has a
 //! tokio runtime of its own, so that no request over HTTP can delay a probe. Packet logic is in [`crate::engine`] and
@@ -18,6 +18,7 @@
 mod api_listeners;
 mod backend;
 mod capture;
+mod capture_pump;
 mod control;
 mod counters;
 mod devices;
@@ -26,7 +27,6 @@ mod events;
 mod health;
 mod history;
 mod idle;
-mod kill;
 mod logging;
 mod management;
 mod metrics;
@@ -40,13 +40,17 @@ mod punts;
 mod reload;
 mod rings;
 mod sandbox;
+mod servers_file;
+mod service_manager;
 mod session_log;
 pub mod sessions;
 mod shared;
+mod socket_counters;
 mod starting;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod turn_counter;
 mod users;
 mod watchdog;
 mod worker;
@@ -207,7 +211,7 @@ pub fn run(engines: Vec<EngineFile>, options: Options) -> Result<(), RunError> {
     let signals = async {
         management::until_stopped().await;
     };
-    let ended = run_until(engines, options, || management::notify(sd_notify::NotifyState::Ready), signals);
+    let ended = run_until(engines, options, || service_manager::notify(sd_notify::NotifyState::Ready), signals);
     logging::flush();
     ended
 }
@@ -263,6 +267,7 @@ fn run_until(
             Ok(()) => {
                 api_listeners::lock(&web).serve(running.iter().map(engine::RunningEngine::backend).collect());
                 if options.drop_privileges {
+                    logging::drop_capabilities();
                     sandbox::enter_sandbox(sandbox, xdp);
                 }
                 ready();
@@ -279,7 +284,7 @@ fn run_until(
             }
             Err(error) => Err(error),
         };
-        management::notify(sd_notify::NotifyState::Stopping);
+        service_manager::notify(sd_notify::NotifyState::Stopping);
         api_listeners::lock(&web).stop();
         for engine in running {
             engine.stop().await;

@@ -37,7 +37,7 @@ pub(super) enum Opener {
 pub(super) struct LinkKinds {
     /// Whether one of them is on a VLAN.
     pub tagged: bool,
-    /// One with firewalls, or with servers that are checked.
+    /// Whether one of them has firewalls, or servers that are checked.
     pub has_probes: bool,
 }
 
@@ -49,8 +49,8 @@ pub(super) struct DeviceEndpoints {
     /// The control thread's sender. It is a packet socket always, because an AF_XDP socket belongs to one thread and
     /// the control thread sends little.
     pub control_sender: Sender,
-    /// The way in of what verdicts hang on, where the device has firewalls or checked servers. Frames of AF_XDP do not come by
-    /// packet sockets.
+    /// Receives path probes and the answers to health checks apart from all other frames, where the device has
+    /// firewalls or checked servers. `None` for AF_XDP, whose frames never reach a packet socket.
     pub probes: Option<Box<Receiver>>,
     /// Keeps the XDP program attached.
     pub attachment: Option<Attachment>,
@@ -135,7 +135,7 @@ impl Opener {
     }
 }
 
-/// The way in of what verdicts hang on; without it that comes by the workers.
+/// Opens the receiver of probes and of answers to checks. If that fails, the workers pass them on with everything else.
 fn open_for_probes(engine: &str, found: &netdev::Device) -> Option<Box<Receiver>> {
     match af_packet::Receiver::open_filtered(found.index, &super::probe_thread::probes_only()) {
         Ok(receiver) => Some(Box::new(Receiver::Packet(receiver))),

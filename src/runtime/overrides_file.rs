@@ -1,7 +1,5 @@
 //! Keeps what `fwlb set` changed over a restart: `overrides.json` in the engine's state directory.
 
-mod servers;
-
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,8 +8,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::engine::Controller;
 use crate::engine::view::OverrideView;
 use crate::time::Instant;
-
-pub(super) use servers::ServersFile;
 
 /// The file of one engine's overrides.
 #[derive(Debug)]
@@ -54,7 +50,8 @@ impl OverridesFile {
         }
     }
 
-    /// Notes the overrides to keep and returns the change's number for [`OverridesFile::save_pending`]. Does not wait for the disk.
+    /// Notes the overrides to keep and returns the change's number for [`OverridesFile::save_pending`]. Does not wait
+    /// for the disk.
     pub(super) fn set_pending(&self, overrides: Vec<OverrideView>) -> u64 {
         let mut wanted = lock(&self.pending);
         *wanted = (wanted.0 + 1, overrides);

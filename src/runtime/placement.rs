@@ -37,7 +37,7 @@ pub struct Workers {
     pub busy_poll: bool,
     /// If the engine receives by AF_XDP: its devices that have links on VLANs.
     pub xdp: Option<Vec<String>>,
-    /// Verdicts about firewalls or servers hang on frames that come in.
+    /// Whether the engine probes firewalls or checks servers, whose state depends on frames that come in.
     pub has_checks: bool,
 }
 
@@ -64,6 +64,13 @@ impl Workers {
 /// CPUs in the order in which workers get them: from the last one down, because the first one serves most interrupts.
 pub(super) fn places(cpus: &[usize]) -> impl Iterator<Item = usize> {
     cpus.iter().rev().cycle().copied()
+}
+
+/// The CPUs that none of the first `workers` workers of a process has, for threads with real-time priority: a worker that shares
+/// its CPU with one of them forwards nothing while that runs. Empty if the workers have all of them.
+pub(super) fn beside(cpus: &[usize], workers: usize) -> Vec<usize> {
+    let taken: BTreeSet<_> = places(cpus).take(workers).collect();
+    cpus.iter().copied().filter(|cpu| !taken.contains(cpu)).collect()
 }
 
 /// The warnings about `machine`, the most harmful first.
@@ -135,7 +142,8 @@ fn merging(device: &Device) -> Option<Warning> {
     })
 }
 
-/// Frames of AF_XDP do not come by packet sockets, which sort out what verdicts hang on.
+/// With AF_XDP, probes and answers to checks wait among all other frames, because only packet sockets can sort them
+/// out.
 fn verdicts(workers: &Workers) -> Option<Warning> {
     (workers.xdp.is_some() && workers.has_checks).then(|| Warning {
         what: "with io = \"af-xdp\" probes and answers to checks have no way of their own: under a flood that fills the queues of \
@@ -147,7 +155,7 @@ fn verdicts(workers: &Workers) -> Option<Warning> {
     })
 }
 
-/// The threads that verdicts are made by wait for everything else.
+/// The threads that decide which firewalls and servers are up have no priority over other threads.
 fn priority(machine: &Machine) -> Option<Warning> {
     machine.lacks_realtime.then(|| Warning {
         what: "no thread may run at once when there is something to do (SCHED_FIFO is refused): while the machine is busy, healthy \

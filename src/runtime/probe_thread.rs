@@ -1,8 +1,11 @@
-//! The way of what verdicts hang on from the devices to the control thread, beside the packet workers: however long their rings
-//! are, and however long they wait for a CPU, a probe is answered, and the answer to a probe or a check taken, when it comes.
+//! Takes path probes and the answers to health checks from the devices to the control thread, beside the packet
+//! workers. However long the workers' rings are, and however long the workers wait for a CPU, a probe is answered, and
+//! the answer to a probe or a check is taken, as soon as it arrives.
 //!
-//! The kernel gives it a ring of its own on every device with firewalls, and on those where servers are checked. A thread that has
-//! nothing else to do, and runs at once when there is something, puts it into the queue of what goes first. The workers see the
+//! The kernel queues these frames on a ring of their own for every device with firewalls and every device on which
+//! servers are checked. A thread that has nothing else to do, and runs at once when there is something, puts them into
+//! the queue of urgent punts. The workers see the same frames in their rings, count them, and do nothing else with
+//! them.
 //! same frames in their rings, count them, and leave them at that.
 
 use std::collections::BTreeSet;
@@ -36,12 +39,12 @@ enum ProbeThreadMessage {
     Detach(DeviceId),
 }
 
-/// A device, and what is taken of it.
+/// A device, and which of its frames the thread takes.
 #[derive(Debug)]
 struct ReplyPath {
     receiver: Box<Receiver>,
     apart: Arc<ProbeBypass>,
-    /// What the kernel gives.
+    /// The filter that the kernel applies at present.
     wanted: ProbeFilter,
 }
 
@@ -57,19 +60,19 @@ pub(super) struct ProbeThreadHandle {
 pub(super) struct ProbeThread {
     shared: Arc<Shared>,
     punts: PuntSender,
-    /// By [`DeviceId`].
+    /// Indexed by [`DeviceId`].
     devices: Vec<Option<ReplyPath>>,
     budget: BypassLimiter,
-    /// Where servers are checked, by the routes of this generation.
+    /// The generation of the configuration, and by its routes the links on which servers are checked.
     checked_links: (u64, BTreeSet<LinkId>),
-    /// The publication that what is wanted was taken from.
+    /// The epoch of the snapshot from which the filters were made.
     epoch: Option<u64>,
     messages: channel::Receiver<ProbeThreadMessage>,
     waiter: Waiter,
 }
 
 impl ProbeThreadHandle {
-    /// What is `apart` of a device comes by this from now on.
+    /// From here on, the thread takes the probes of a device; `apart` tells the workers which frames to leave to it.
     pub(super) fn attach(&self, device: DeviceId, receiver: Box<Receiver>, apart: Arc<ProbeBypass>) {
         self.send(ProbeThreadMessage::Attach(device, receiver, apart));
     }
@@ -91,7 +94,7 @@ impl ProbeThreadHandle {
     }
 }
 
-/// ProbeThread to the device's own hardware address, and nothing more.
+/// Probes to the device's own hardware address, and nothing else.
 pub(super) fn probes_only() -> ProbeFilter {
     ProbeFilter { macs: Vec::new(), addresses: Vec::new(), ports: forwarder::CHECK_PORTS }
 }
@@ -173,7 +176,7 @@ impl ProbeThread {
         }
     }
 
-    /// Has the kernel sort out what a new publication asks for.
+    /// Sets the kernel's filters to what a new snapshot asks for.
     fn update_filters(&mut self, snapshot: &Snapshot) {
         if self.epoch == Some(snapshot.epoch) {
             return;
@@ -191,7 +194,7 @@ impl ProbeThread {
             if wanted == way.wanted {
                 continue;
             }
-            // The workers leave only what comes here; for a moment it may come by both.
+            // The workers leave only what arrives here; for a moment a frame may come both ways.
             match receiver.set_filter(&wanted) {
                 Ok(()) => way.apart.set_check_addresses(wanted.addresses.clone()),
                 Err(error) => tracing::warn!(

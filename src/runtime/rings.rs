@@ -1,4 +1,5 @@
-//! Reports frames that were lost because a worker did not empty its ring in time: while it goes on, but not too often.
+//! Reports frames that were lost because a worker did not empty its ring in time: while the loss goes on, but not too
+//! often.
 
 use std::collections::BTreeMap;
 

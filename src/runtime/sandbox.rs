@@ -1,11 +1,11 @@
 //! Gives up the privileges of the process, step by step.
 //!
 //! ```text
-//!  start        as root, or with the capabilities that the service manager gave:
-//!   │           locks links, binds the addresses of [api], creates directories for the user
-//!   ▼ become    as the user, with CAP_NET_RAW, CAP_NET_ADMIN, CAP_IPC_LOCK, CAP_SYS_NICE (and CAP_BPF for AF_XDP):
-//!   │           opens devices and files, starts threads; each thread keeps only the capabilities of its duty
-//!   ▼ close     under the seccomp filter; only the control thread can reopen devices that come back
+//!  start           as root, or with the capabilities that the service manager gave:
+//!   │              locks links, binds the addresses of [api], creates directories for the user
+//!   ▼ switch_user  as the user, with CAP_NET_RAW, CAP_NET_ADMIN, CAP_IPC_LOCK, CAP_SYS_NICE (and CAP_BPF for AF_XDP):
+//!   │              opens devices and files, starts threads; each thread keeps only the capabilities that it needs
+//!   ▼ enter_sandbox  under the seccomp filter; only the control thread can reopen devices that come back
 //! ```
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
-use super::{EngineFile, RunError, logging};
+use super::{EngineFile, RunError};
 use crate::io::privileges::{self, ThreadPrivileges};
 use crate::io::user::{self, User};
 use crate::io::{group, seccomp};
@@ -142,7 +142,8 @@ impl Identity {
     }
 }
 
-/// Gives up the capabilities of the calling thread that its duty does not need. A failure is logged and has no other
+/// Gives up the capabilities of the calling thread that `duty` does not need. A failure is logged and has no other
+/// effect.
 /// effect.
 pub(super) fn drop_capabilities(duty: ThreadPrivileges) {
     if let Err(error) = privileges::limit_thread(duty) {
@@ -154,7 +155,6 @@ pub(super) fn drop_capabilities(duty: ThreadPrivileges) {
 /// running engine does not need. `xdp` says whether any engine opens devices by AF_XDP.
 pub(super) fn enter_sandbox(sandbox: bool, xdp: bool) {
     drop_capabilities(ThreadPrivileges::None);
-    logging::drop_capabilities();
     if let Err(error) = privileges::set_no_new_privs() {
         tracing::warn!(%error, "the process may gain privileges");
     }

@@ -11,12 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::sandbox;
 use super::sessions;
-use super::shared::Shared;
 use crate::engine::view::SessionEndView;
 use crate::engine::{SessionLedger, Snapshot};
 use crate::io::clock::Clock;
@@ -66,23 +65,25 @@ struct EndedSession {
 /// Writes to the session log on behalf of a worker.
 #[derive(Debug)]
 pub(super) struct WorkerSessionLog {
-    shared: Arc<Shared>,
+    log: Arc<SessionLog>,
+    /// The snapshot in force.
+    current: Arc<ArcSwap<Snapshot>>,
+    /// The snapshot of the last session that ended.
     snapshot: Arc<Snapshot>,
 }
 
 impl WorkerSessionLog {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { snapshot: shared.snapshot.load_full(), shared }
+    pub(super) fn new(log: Arc<SessionLog>, current: Arc<ArcSwap<Snapshot>>) -> Self {
+        Self { log, snapshot: current.load_full(), current }
     }
 }
 
 impl SessionLedger for WorkerSessionLog {
     fn session_ended(&mut self, session_ended: &Removed, reason: EndReason, snapshot: &Snapshot, now: Instant) {
-        let accounts = &self.shared.session_log;
-        let queue = accounts.queue.load();
+        let queue = self.log.queue.load();
         let Some(queue) = queue.as_deref() else { return };
         if self.snapshot.epoch != snapshot.epoch {
-            self.snapshot = self.shared.snapshot.load_full();
+            self.snapshot = self.current.load_full();
         }
         let session_ended = EndedSession {
             session: *session_ended,
@@ -91,7 +92,7 @@ impl SessionLedger for WorkerSessionLog {
             snapshot: Arc::clone(&self.snapshot),
         };
         if queue.try_send(session_ended).is_err() {
-            accounts.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            self.log.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

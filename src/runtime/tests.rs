@@ -1,5 +1,5 @@
-//! Tests of whole engines on real devices: the test's namespace is the engine's machine, the hosts on its links have
-//! their own.
+//! Tests of whole engines on real devices: the test's namespace is the engine's machine, and the hosts on its links
+//! have namespaces of their own.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -99,7 +99,7 @@ fn get(directory: &Path, engine: &str, path: &str) -> Value {
     serde_json::from_str(body).unwrap()
 }
 
-/// Repeats a question until the answer is right, for ten seconds.
+/// Repeats a check until it holds, for ten seconds.
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..200 {
         if holds() {

@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::shared::SocketCounters;
+use super::socket_counters::SocketCounters;
 use crate::engine::{Batch, Snapshot, Transmit, Verdict};
 use crate::id::{DeviceId, LinkId};
 use crate::io::frame_io::{Outgoing, SendError, Sender};

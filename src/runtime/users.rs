@@ -18,7 +18,7 @@ pub(super) fn peer_user(stream: &UnixStream) -> Option<User> {
 }
 
 /// The user `uid` of the process `pid`, with names from the file `passwd`. A directory service is not asked for names:
-/// an answer may take long, and a confined process loads no libraries that could ask.
+/// an answer may take long, and a sandboxed process loads no libraries that could ask.
 fn user(uid: u32, pid: Option<i32>, proc: &Path, passwd: &Path) -> User {
     let users = fs::read_to_string(passwd).unwrap_or_default();
     let name = |uid: u32| users.lines().find_map(|line| name_in(line, uid)).map(str::to_owned);

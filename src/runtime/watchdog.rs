@@ -2,34 +2,16 @@
 //! thread turns.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use sd_notify::NotifyState;
 
-use super::management::notify;
+use super::service_manager::notify;
 use super::shared::Shared;
 use crate::time::Duration;
 
 /// The longest time that a healthy thread needs for a turn: an idle control thread turns once a second. If the watchdog
 /// is to be fed more often, it is fed between two checks whatever the threads do.
 pub(super) const TURN_MAX: Duration = Duration::from_secs(2);
-
-/// Counts the turns of a thread's loop. It has a cache line of its own, because workers write theirs all the time.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub(super) struct TurnCounter(AtomicU64);
-
-impl TurnCounter {
-    /// Counts a turn; to be called by the thread that turns.
-    pub(super) fn turn(&self) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-    }
-
-    /// Number of turns so far.
-    pub(super) fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// Feeds the watchdog for ever, if the service manager set one. `engines` are all engines of the process.
 pub(super) async fn feed(engines: Vec<Arc<Shared>>) {
@@ -83,6 +65,7 @@ fn turn_counts(engines: &[Arc<Shared>]) -> Vec<(String, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::turn_counter::TurnCounter;
 
     #[test]
     fn a_thread_that_does_not_turn_starves_the_watchdog_until_it_turns_again() {

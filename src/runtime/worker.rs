@@ -39,7 +39,7 @@ pub(super) enum WorkerMessage {
         /// them.
         receiver: Option<Box<Receiver>>,
         sender: Sender,
-        /// What somebody else takes to the control thread of what comes by it.
+        /// Which frames of the device the worker leaves to the probe thread; `None` if it takes none there.
         apart: Option<Arc<ProbeBypass>>,
     },
     /// A device has another MTU.

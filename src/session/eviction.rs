@@ -11,55 +11,22 @@
 //! all the time. This state lies in the table under a lock of its own. Its worker takes the lock to open and expire
 //! sessions; another worker takes it to evict a session if it has none of its own to evict.
 
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::Relaxed;
-
 use crate::session::eviction_class::{self, EvictionClass};
-use crate::session::memory::zeroed;
-use crate::session::table::lock;
 use crate::session::wheel::Wheel;
-use crate::session::{Removed, Session, SessionId, SessionTable};
+use crate::session::worker_lists::{Mark, WorkerLists, tick};
+use crate::session::{Removed, Session, SessionId, SessionTable, lock};
 use crate::time::{Duration, Instant};
-
-/// The number of lists of one worker.
-pub(super) const LISTS: u32 = EvictionClass::ORDER.len() as u32;
 
 /// The age at which a half-open session is checked for the first time. By then most have completed their handshake and
 /// leave the list that is evicted first, so that an eviction finds a victim at once.
 const FIRST_CHECK_AGE: Duration = Duration::from_secs(2);
 
-/// The most sessions of one list that one search for a victim looks at.
+/// The largest number of sessions of one list that one search for a victim checks.
 const LIST_SEARCH_MAX: usize = 16;
 
-/// The most sessions that one search for a victim looks at: twice all lists of its worker, and some of other workers.
+/// The largest number of sessions that one search for a victim checks: twice all lists of its worker, and some of other
+/// workers.
 const SEARCH_MAX: usize = 2 * LIST_SEARCH_MAX * EvictionClass::ORDER.len() + 48;
-
-/// The state of one worker; see the module.
-#[derive(Debug)]
-pub(super) struct WorkerLists {
-    wheel: Wheel,
-    /// The number of the first list's sentinel.
-    lists: u32,
-    /// The number of half-open sessions of this worker.
-    half_open: usize,
-    /// How many half-open sessions are kept before they are evicted ahead of all others.
-    half_open_kept: usize,
-}
-
-/// For each slot, in which list it is and since when. 0, which fresh memory contains, means in no list.
-#[derive(Debug)]
-pub(super) struct ListMarks(Box<[AtomicU32]>);
-
-/// The list that a slot is in, and when it was put there.
-#[derive(Debug, Clone, Copy)]
-struct Mark {
-    class: EvictionClass,
-    /// In units of 2^24 ns (17 ms), modulo 2^28 (52 days).
-    tick: u32,
-}
-
-const TICK_BITS: u32 = 28;
-const TICKS: u32 = (1 << TICK_BITS) - 1;
 
 /// Which of the sessions that may be evicted at all one search may choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,51 +47,8 @@ struct Candidate {
     is_idle: bool,
 }
 
-impl ListMarks {
-    /// Bytes for each slot.
-    pub(super) const BYTES: usize = size_of::<AtomicU32>();
-
-    pub(super) fn new(slots: usize) -> Self {
-        Self(zeroed(slots))
-    }
-
-    fn get(&self, slot: u32) -> Option<Mark> {
-        let bits = self.0[slot as usize].load(Relaxed);
-        let number = (bits >> TICK_BITS).checked_sub(1)?;
-        Some(Mark { class: *EvictionClass::ORDER.get(number as usize)?, tick: bits & TICKS })
-    }
-
-    fn set(&self, slot: u32, mark: Option<Mark>) {
-        let bits = mark.map_or(0, |mark| (mark.class as u32 + 1) << TICK_BITS | mark.tick);
-        self.0[slot as usize].store(bits, Relaxed);
-    }
-}
-
-impl Mark {
-    /// True if a packet used the session at `used`, after it was put into its list.
-    fn is_before(self, used: Instant) -> bool {
-        let since = tick(used).wrapping_sub(self.tick) & TICKS;
-        (1..1 << (TICK_BITS - 1)).contains(&since)
-    }
-}
-
 impl WorkerLists {
-    /// The empty state of one of `workers` workers, whose lists have their sentinels from `lists` on.
-    pub(super) fn new(wheel: Wheel, lists: u32, capacity: usize, workers: usize) -> Self {
-        Self { wheel, lists, half_open: 0, half_open_kept: EvictionClass::half_open_kept(capacity, workers) }
-    }
-
-    /// Half-open sessions that go first when somebody needs a place.
-    pub(super) fn half_open_spare(&self) -> usize {
-        self.half_open.saturating_sub(self.half_open_kept)
-    }
-
-    /// Takes the next slot that is due out of the wheel.
-    pub(super) fn pop_due(&mut self, now: Instant) -> Option<u32> {
-        self.wheel.pop(now)
-    }
-
-    /// Schedules the next check of a session, and puts it into the list of its worth if it may be evicted.
+    /// Schedules the next check of a session, and puts it into the list of its class if it may be evicted.
     pub(super) fn schedule(&mut self, table: &SessionTable, slot: u32, session: &Session, now: Instant) {
         let timeouts = &table.timeouts();
         let patience = timeouts.shortest(session.class).min(Wheel::SPAN);
@@ -147,8 +71,8 @@ impl WorkerLists {
         self.unlist(table, slot);
     }
 
-    /// Evicts a session within `reach`: ends it and returns its slot, which is in no list any more. Looks at no more
-    /// than `looks` sessions, and decrements that number for each.
+    /// Evicts a session within `reach`: ends it and returns its slot, which is in no list any more. Checks no more than
+    /// `looks` sessions, and decrements that number for each.
     pub(super) fn evict(
         &mut self,
         table: &SessionTable,
@@ -209,7 +133,7 @@ impl WorkerLists {
         None
     }
 
-    /// Puts a session at the end of the list of its worth, if it may be evicted.
+    /// Puts a session at the end of the list of its class, if it may be evicted.
     fn enlist(&mut self, table: &SessionTable, slot: u32, session: &Session, now: Instant) {
         self.unlist(table, slot);
         let Some(worth) = EvictionClass::of(session) else { return };
@@ -225,14 +149,10 @@ impl WorkerLists {
             table.marks.set(slot, None);
         }
     }
-
-    const fn sentinel(&self, worth: EvictionClass) -> u32 {
-        self.lists + worth as u32
-    }
 }
 
-/// Evicts a session in favour of worker `number` and returns its slot. The reaches are tried in order, each first on
-/// the worker's own sessions and then on those of others. A worker whose state is locked at this moment is skipped.
+/// Evicts a session in favour of worker `number` and returns its slot. The scopes are tried in order, each first on the
+/// worker's own sessions and then on those of others. A worker whose state is locked at this moment is skipped.
 pub(super) fn make_room(
     table: &SessionTable,
     number: u16,
@@ -255,10 +175,6 @@ pub(super) fn make_room(
         }
     }
     None
-}
-
-fn tick(time: Instant) -> u32 {
-    (time.as_nanos() >> 24) as u32 & TICKS
 }
 
 #[cfg(test)]

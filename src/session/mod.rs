@@ -18,6 +18,9 @@ pub mod tcp;
 mod walk;
 pub mod wheel;
 mod worker;
+mod worker_lists;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::flow::{CanonicalKey, Direction, FlowKey};
 use crate::id::{ServerId, ServiceId};
@@ -180,8 +183,8 @@ impl ProtocolClass {
 }
 
 impl Session {
-    /// The session of a flow whose first packet goes in `direction`. [`Session::record_packet`] has to be called for that
-    /// packet too.
+    /// The session of a flow whose first packet goes in `direction`. [`Session::record_packet`] has to be called for
+    /// that packet too.
     pub fn new(key: &CanonicalKey, direction: Direction, now: Instant) -> Self {
         let class = ProtocolClass::of(key.protocol());
         let state = match class {
@@ -214,7 +217,8 @@ impl Session {
         self.seen_flags.expect_no_replies();
     }
 
-    /// True for a TCP connection whose opener has had no credible answer: no segment but resets came from the other end.
+    /// True for a TCP connection whose opener has had no credible answer: no segment but resets came from the other
+    /// end.
     pub fn is_unanswered(&self) -> bool {
         self.state == ConversationState::Tcp(TcpState::Opening)
             && !self.seen_flags.has_sent(self.original_direction.reversed())
@@ -311,4 +315,10 @@ impl Timeouts {
             ProtocolClass::Other => self.other,
         }
     }
+}
+
+/// Locks a mutex of the table. No code panics in the middle of a change under such a lock, so that a poisoned one is
+/// consistent.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -20,13 +20,12 @@ mod entry;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
 use crate::flow::CanonicalKey;
 use crate::session::cell::{self, SessionCell};
-use crate::session::eviction::{LISTS, ListMarks, WorkerLists};
 use crate::session::index::{Index, KeyHash};
 use crate::session::links::SlotLinks;
 use crate::session::locked_session::LockedSession;
@@ -34,7 +33,8 @@ use crate::session::memory::AlignedRecords;
 use crate::session::record::{KeyWords, SlotRef};
 use crate::session::sources::SourceLimiter;
 use crate::session::wheel::{BUCKETS, Wheel};
-use crate::session::{ConversationState, Placement, Session, SessionWorker, TcpState, Timeouts};
+use crate::session::worker_lists::{LISTS, ListMarks, WorkerLists};
+use crate::session::{ConversationState, Placement, Session, TcpState, Timeouts, lock};
 
 pub use entry::OpenResult;
 use entry::inside_key;
@@ -53,7 +53,8 @@ pub struct SessionId {
 pub enum EndReason {
     /// It was idle for its timeout.
     Expired,
-    /// It made room for a new session, because it was worth least and idle longest, or could be forgotten without harm.
+    /// It made room for a new session, because its class is evicted first and it was idle longest, or could be
+    /// forgotten without harm.
     Evicted,
     /// Its firewall went down, and `on-failure` ends its sessions.
     FirewallDown,
@@ -70,7 +71,7 @@ pub enum EndReason {
 }
 
 impl EndReason {
-    /// The name of the reason in the session log. For an expired session it tells how the TCP connection ended.
+    /// The name of the reason in the session log. For an expired session it says how the TCP connection ended.
     pub fn name(self, session: &Session) -> &'static str {
         match (self, session.state) {
             (Self::Expired, ConversationState::Tcp(TcpState::Closing)) if session.was_closed() => "closed",
@@ -120,12 +121,12 @@ pub struct SessionTable {
     capacity: usize,
     live: AtomicUsize,
     timeouts: ArcSwap<Timeouts>,
-    /// Who opened how many.
+    /// The numbers of sessions that each source opened.
     sources: SourceLimiter,
     /// The links of the expiry wheels.
     wheel_links: Arc<SlotLinks>,
     /// The links of the lists of sessions that may be evicted, one list for each worker and
-    /// [`Worth`](super::eviction_class::EvictionClass).
+    /// [`EvictionClass`](super::eviction_class::EvictionClass).
     pub(super) eviction_links: SlotLinks,
     /// For each slot, in which of these lists it is.
     pub(super) marks: ListMarks,
@@ -151,9 +152,9 @@ const CELL_WORDS: usize = 16;
 const WIDE_WORDS: usize = 8;
 
 impl SessionTable {
-    /// Bytes that an IPv4 session takes at most, translated, table included: its cell and its opening, two keys in the
-    /// index, its links in the wheel and in the list of its worth with the mark of that, its place among the free slots, and its
-    /// part in the count of its source.
+    /// Bytes that an IPv4 session takes at most, translated, table included: its cell and its time of opening, two keys
+    /// in the index, its links in the wheel and in the list of its eviction class with its mark there, its place among
+    /// the free slots, and its part in the counts of its source.
     pub const IPV4_SESSION_BYTES: usize = size_of::<SessionCell>()
         + size_of::<u64>()
         + (2.0 * Index::BYTES_PER_KEY) as usize
@@ -163,19 +164,8 @@ impl SessionTable {
         + size_of::<u32>()
         + SourceLimiter::BYTES;
 
-    /// Reserves room for `capacity` sessions, shared by `workers` workers. Memory is first touched when it is used.
-    ///
-    /// `hash_seeds` keys the hasher of the index (ahash), which never influences the choice of a path. The simulation
-    /// uses fixed seeds.
-    ///
-    /// # Panics
-    /// If `workers` is 0 or above 65,535, or `capacity` is 0 or above 2^31.
-    pub fn new(
-        capacity: usize,
-        workers: usize,
-        timeouts: Timeouts,
-        hash_seeds: [u64; 4],
-    ) -> (Arc<Self>, Vec<SessionWorker>) {
+    /// The memory of the table. [`SessionTable::new`] makes its workers too.
+    pub(super) fn reserve(capacity: usize, workers: usize, timeouts: Timeouts, hash_seeds: [u64; 4]) -> Self {
         assert!((1..=1 << 31).contains(&capacity), "configuration bounds the capacity");
         assert!((1..=usize::from(u16::MAX)).contains(&workers), "configuration bounds the workers");
         let slots = capacity as u32;
@@ -184,7 +174,7 @@ impl SessionTable {
             let wheel = Wheel::new(Arc::clone(&wheels), slots + BUCKETS * worker);
             Mutex::new(WorkerLists::new(wheel, slots + LISTS * worker, capacity, workers))
         };
-        let table = Arc::new(Self {
+        Self {
             cells: AlignedRecords::new(capacity),
             opening: AlignedRecords::new(capacity),
             wide: AlignedRecords::new(capacity),
@@ -199,12 +189,10 @@ impl SessionTable {
             wheel_links: wheels,
             pool: Mutex::new(Pool { returned: Vec::with_capacity(capacity), first_unused: 0, capacity: slots }),
             returned: (0..workers).map(|_| Mutex::default()).collect(),
-        });
-        let workers = (0..workers as u16).map(|worker| SessionWorker::new(Arc::clone(&table), worker)).collect();
-        (table, workers)
+        }
     }
 
-    /// The most sessions that fit.
+    /// The largest number of sessions that fit.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
@@ -226,7 +214,7 @@ impl SessionTable {
         self.timeouts.store(Arc::new(timeouts));
     }
 
-    /// Who opened the sessions.
+    /// The numbers of sessions by source, and their limits.
     pub fn sources(&self) -> &SourceLimiter {
         &self.sources
     }
@@ -405,7 +393,7 @@ pub struct Removed {
 }
 
 impl Removed {
-    /// Who opened it.
+    /// The source that opened it.
     fn source(&self) -> IpAddr {
         self.key.in_direction(self.session.original_direction).source.address
     }
@@ -420,12 +408,6 @@ impl SessionId {
     pub(super) const fn is_live(&self) -> bool {
         is_live(self.generation)
     }
-}
-
-/// Locks a mutex of the table. No code panics in the middle of a change under such a lock, so that a poisoned one is
-/// consistent.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

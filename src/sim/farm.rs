@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::config::{ForwardingMode, OnFailure};
 use crate::sim::host::{DISCARD_PORT, ECHO_PORT, GENERATOR_PORT, HTTP_PORT, Traffic};
 use crate::sim::packet::protocol;
-use crate::sim::sandwich::Side;
+use crate::sim::side::Side;
 use crate::wire::MacAddr;
 
 /// The services and servers of a plan; by default none.

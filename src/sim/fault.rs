@@ -4,8 +4,9 @@ use crate::config::AdminState;
 use crate::sim::firewall::FirewallLeg;
 use crate::sim::host::Health;
 use crate::sim::rng::Rng;
-use crate::sim::sandwich::{SandwichPlan, Side};
+use crate::sim::sandwich::SandwichPlan;
 use crate::sim::scenario::Scenario;
+use crate::sim::side::Side;
 use crate::sim::world::Cable;
 use crate::time::{Duration, Instant};
 

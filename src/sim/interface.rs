@@ -113,7 +113,7 @@ impl NetworkInterface {
         self.announce();
     }
 
-    /// Announces the MAC address to all stations.
+    /// Announces the MAC address to everybody on the segment.
     pub fn announce(&mut self) {
         for address in self.addresses.clone() {
             match address {

@@ -28,5 +28,6 @@ pub mod rng;
 pub mod run;
 pub mod sandwich;
 pub mod scenario;
+pub mod side;
 pub mod sim_engine;
 pub mod world;

@@ -1,5 +1,5 @@
-//! Builds the sandwich from a [`SandwichPlan`]: clients, outer engine, firewalls, inner engine, servers. The engines are
-//! configured by text, as an operator would do it.
+//! Builds the sandwich from a [`SandwichPlan`]: clients, outer engine, firewalls, inner engine, servers. The engines
+//! are configured by text, as an operator would do it.
 //!
 //! ```text
 //!  clients 198.51.100.0/24 ── outer ── 10.1.0.0/24 ── fw1..fwN ── 10.2.0.0/24 ── inner ── 203.0.113.0/24 servers
@@ -18,56 +18,18 @@ use crate::sim::firewall::{Firewall, FirewallLeg, FirewallSettings, SimFirewallK
 use crate::sim::host::{Host, HostNetwork};
 use crate::sim::interface::NetworkInterface;
 use crate::sim::rng::Rng;
+use crate::sim::side::Side;
 use crate::sim::sim_engine::SimEngine;
 use crate::sim::world::{Node, NodeId, World};
 use crate::time::Instant;
 use crate::wire::MacAddr;
-
-/// An engine, or a side of the firewalls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Side {
-    /// The clients' side.
-    Outer,
-    /// The servers' side.
-    Inner,
-}
-
-impl Side {
-    /// Both sides.
-    pub const BOTH: [Self; 2] = [Self::Outer, Self::Inner];
-
-    /// The other side.
-    pub const fn other(self) -> Self {
-        match self {
-            Self::Outer => Self::Inner,
-            Self::Inner => Self::Outer,
-        }
-    }
-
-    /// The firewalls' leg on this side.
-    pub const fn leg(self) -> FirewallLeg {
-        match self {
-            Self::Outer => FirewallLeg::Outside,
-            Self::Inner => FirewallLeg::Inside,
-        }
-    }
-
-    /// Name of the engine.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Outer => "outer",
-            Self::Inner => "inner",
-        }
-    }
-}
 
 /// What to build.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct SandwichPlan {
     /// Number of firewalls, at most 9. With none, the engines are routers beside each other and have no group.
     pub firewalls: usize,
-    /// SimFirewallKind of firewalls.
+    /// Kind of firewalls.
     pub kind: SimFirewallKind,
     /// From which side flows may be opened through them.
     pub policy: Policy,
@@ -383,7 +345,7 @@ fn add_server(world: &mut World, plan: &SandwichPlan, number: usize, rng: &mut R
     world.add(Node::Host(Box::new(host)))
 }
 
-/// The place of a host of `side`.
+/// The network configuration of a host of `side`.
 fn host_network(plan: &SandwichPlan, side: Side, loopbacks: Vec<IpAddr>) -> HostNetwork {
     let gateways = [true, false].map(|v4| gateway(side, v4)).to_vec();
     let prefix = |v4| hosts_prefix(side, v4).parse().expect("a prefix");

@@ -5,10 +5,12 @@
 //! (scheduler positions, active sessions, sticky entries) is [`SchedulerState`]. It is kept by names, shared by all
 //! workers, and used for new sessions only.
 
+pub mod availability;
 pub mod maglev;
 pub mod observe;
 pub mod rotation;
 pub mod scheduler;
+mod server_state;
 pub mod sticky;
 pub mod tunnel;
 
@@ -18,14 +20,16 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::id::{ServerId, ServiceId};
-use crate::path::OnFailure;
+use crate::path::{AdminState, OnFailure};
 use crate::time::Duration;
 use crate::wire::Family;
 
+pub use availability::Availability;
 pub use maglev::Maglev;
 pub use observe::Observation;
 pub use rotation::RotationMembersByFamily;
-pub use scheduler::{SchedulerState, ServerState, ServiceState};
+pub use scheduler::{SchedulerState, ServiceState};
+pub use server_state::ServerState;
 pub use tunnel::TunnelPathState;
 
 /// How a new session is assigned to a server. Weights always count.
@@ -99,10 +103,8 @@ pub struct Service {
     pub snat: Vec<IpAddr>,
     /// Whether and by which prefixes clients keep their server.
     pub sticky: Option<StickyBy>,
-    /// What happens to TCP sessions of a server that went down.
-    pub on_failure_tcp: OnFailure,
-    /// What happens to all other sessions of a server that went down.
-    pub on_failure_udp: OnFailure,
+    /// What happens to the sessions of a server that went down; see [`OnFailure::for_flow`].
+    pub on_failure: OnFailure,
     /// Whether it takes new sessions, which it does unless it is draining or in maintenance.
     pub accepts_new_sessions: bool,
     /// Its servers, in the order of the configuration.
@@ -141,6 +143,8 @@ pub struct Server {
     /// Whether it is not draining. A draining server gets no sticky clients either, since the drain deadline would cut
     /// their sessions.
     pub accepts_new_sessions: bool,
+    /// What an operator ordered for it or for its service, whichever is stricter.
+    pub admin: AdminState,
     /// How an operator took it out of service, if it is not up for that reason.
     pub out_of_service: Option<OutOfService>,
     /// For IPv4 and IPv6: how often it went from up to down.
@@ -160,7 +164,7 @@ pub enum OutOfService {
     Maint,
 }
 
-/// A range of ports with the service that has it.
+/// A range of ports with the service that owns it.
 type PortRange = (RangeInclusive<u16>, ServiceId);
 
 /// A range of ports on which a server listens, with its service and server.
@@ -316,6 +320,11 @@ impl Server {
         }
     }
 
+    /// Its state, as it is shown.
+    pub fn availability(&self) -> Availability {
+        Availability::of(self.admin, self.up.contains(&true), self.is_starting.contains(&true))
+    }
+
     /// True if the server is up in a family.
     pub const fn is_up(&self, family: Family) -> bool {
         self.up[family_index(family)]
@@ -338,4 +347,9 @@ pub const fn family_index(family: Family) -> usize {
         Family::V4 => 0,
         Family::V6 => 1,
     }
+}
+
+/// True if every server that is not a backup is down in a family, so that the backups serve.
+fn need_backups(servers: &[Server], family: Family) -> bool {
+    !servers.iter().any(|server| !server.backup && server.is_up(family))
 }

@@ -5,13 +5,13 @@
 //! worker looks up names.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::flow::FlowKey;
 use crate::slb::rotation::Rotation;
 use crate::slb::sticky::{StickyCapacity, StickyTable};
-use crate::slb::{Observation, Scheduler, Server, Service, TunnelPathState, family_index, maglev};
+use crate::slb::{Scheduler, Server, ServerState, Service, maglev, need_backups};
 use crate::time::Instant;
 use crate::wire::Family;
 
@@ -25,21 +25,6 @@ pub struct ServiceState {
     pub sticky: StickyTable,
     /// The number of clients that could not become sticky because there was no room.
     pub sticky_full: AtomicU64,
-}
-
-/// The state of a real server of a service.
-#[derive(Debug)]
-pub struct ServerState {
-    /// Its name, which sticky entries share.
-    pub name: Arc<str>,
-    /// The number of active sessions.
-    active: AtomicI64,
-    /// The number of sessions since start.
-    total: AtomicU64,
-    /// What is known of the path of its tunnel, in mode `tunnel`.
-    pub tunnel: TunnelPathState,
-    /// What connections of clients say about it, by family.
-    observed: [Observation; 2],
 }
 
 /// The state of all services and servers, by name.
@@ -57,7 +42,7 @@ enum Purpose {
     NewSession,
     /// A conversation in progress that no session knows.
     Resume,
-    /// Nothing: somebody asks which server would be chosen.
+    /// Nothing: `explain` asks which server would be chosen.
     Preview,
 }
 
@@ -108,54 +93,12 @@ impl Clone for SchedulerState {
     }
 }
 
-impl ServerState {
-    fn new(name: &str) -> Self {
-        Self {
-            name: name.into(),
-            active: AtomicI64::new(0),
-            total: AtomicU64::new(0),
-            tunnel: TunnelPathState::default(),
-            observed: Default::default(),
-        }
-    }
-
-    /// What connections of clients in a family say about it.
-    pub fn observed(&self, family: Family) -> &Observation {
-        &self.observed[family_index(family)]
-    }
-
-    /// Counts a new session.
-    pub fn opened(&self) {
-        self.active.fetch_add(1, Ordering::Relaxed);
-        self.total.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts an ended session that continues, or that begins again between the same ends.
-    pub fn resumed(&self) {
-        self.active.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a session that has ended: its connection was closed or reset, or it was forgotten.
-    pub fn ended(&self) {
-        self.active.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// The number of active sessions.
-    pub fn active(&self) -> u64 {
-        u64::try_from(self.active.load(Ordering::Relaxed)).unwrap_or(0)
-    }
-
-    /// The number of sessions since start.
-    pub fn total(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
-    }
-}
-
 impl Service {
     /// Chooses the server for a new session of `flow`, whose source is the client. `None` if no server can take it.
     ///
-    /// A sticky client gets its previous server as long as that keeps its clients (`Service::keeps`). Otherwise the
-    /// scheduler chooses among the servers that take new sessions or, if all others are down, among the backup servers.
+    /// A sticky client gets its previous server as long as that keeps its clients (`Service::accepts_sticky`).
+    /// Otherwise the scheduler chooses among the servers that take new sessions or, if all others are down, among the
+    /// backup servers.
     pub fn choose_server(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
         self.assign(flow, Purpose::NewSession, now)
     }
@@ -163,7 +106,7 @@ impl Service {
     /// Chooses the server for a packet in the middle of a conversation that no session knows.
     ///
     /// The hash scheduler finds the server that had the conversation before the engine started, even if its first check
-    /// has not ended; if that server is dead, the session falls with it. Other schedulers choose as for a new session.
+    /// has not ended; if that server is down, the session fails with it. Other schedulers choose as for a new session.
     pub fn resume_server(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
         self.assign(flow, Purpose::Resume, now)
     }
@@ -249,7 +192,7 @@ impl Service {
         }
     }
 
-    /// Chooses by turns that follow the weights exactly and smoothly; see [`crate::slb::rotation`].
+    /// Chooses by a rotation that follows the weights exactly and smoothly; see [`crate::slb::rotation`].
     fn round_robin(&self, family: Family, purpose: Purpose) -> Option<&Server> {
         let (lineup, sequence) = self.rotation_members.of(&self.servers, family);
         let turns = &mut lock(&self.state.rotations)[sequence];
@@ -271,11 +214,6 @@ impl Service {
         };
         self.servers.iter().filter(|server| is_eligible(server)).min_by(order)
     }
-}
-
-/// True if every server that is not a backup is down in a family, so that the backups serve.
-pub(super) fn need_backups(servers: &[Server], family: Family) -> bool {
-    !servers.iter().any(|server| !server.backup && server.is_up(family))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

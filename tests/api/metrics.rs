@@ -1,4 +1,4 @@
-//! `/metrics`, and what is made from it: the dashboard, the alerts, the table of metrics.
+//! `/metrics`, and what is made from it: the dashboard, the alerts, and the table of metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -286,7 +286,7 @@ fn every_counter_that_there_is_says_what_it_counts() {
     }
 }
 
-/// Compares the part of a page between two marks with what it has to be, or writes it.
+/// Compares the part of a page between two marks with the table that it must contain, or writes it.
 fn hold(path: &str, (begin, end): (&str, &str), table: &str) {
     let page = file(path);
     let (head, rest) = page.split_once(begin).unwrap();

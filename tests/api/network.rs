@@ -250,7 +250,7 @@ async fn half_requests_and_silent_connections_delay_nobody() {
         let mut held = Vec::new();
         for _ in 0..opened {
             let mut stream = TcpStream::connect(address).await.unwrap();
-            // A connection that was displaced by a later one is closed.
+            // This fails if the connection was closed in favour of a later one.
             let _ = stream.write_all(first_words).await;
             held.push(stream);
         }

@@ -56,8 +56,8 @@ async fn exactly_what_is_described_is_routed() {
         for verb in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
             let status = status(&served, verb, path).await;
             let described = item.get(verb.to_lowercase()).is_some();
-            // Nothing must be found: the engine of the test answers everything, and the call that ends a capture lacks
-            // its name.
+            // None of these requests may fail as not found: the engine of the test answers everything, and the call
+            // that ends a capture lacks its name.
             assert_eq!(status != 405, described, "{verb} {path}: {status}");
             assert_ne!(status, 404, "{verb} {path}");
         }

@@ -16,7 +16,7 @@ This page is made from the OpenAPI document that every engine serves (`GET /api/
 
 ";
 
-/// What is said of the one schema that has alternatives.
+/// The description of the one schema that has alternatives.
 const ERROR: &str =
     "Why a call was refused: an object with `error`, which is one of these words, and `message`, a sentence.\n";
 
@@ -25,14 +25,14 @@ fn cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
-/// What is said of a call, a parameter or a key; of one that may be null, what is said of its value.
+/// The description of a call, a parameter or a key; of one that may be null, the description of its value.
 fn said(of: &Value) -> String {
     let own = of["description"].as_str().or(of["summary"].as_str());
     let of_value = || of["oneOf"].as_array()?.iter().find_map(|one| one["description"].as_str());
     cell(own.or_else(of_value).unwrap_or_default())
 }
 
-/// What a schema lets a value be: `integer`, `string or null`, a link to an object.
+/// The type of a schema's values: `integer`, `string or null`, a link to an object.
 fn kind(schema: &Value) -> String {
     if let Some(name) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
         return format!("[{name}](#{})", name.to_lowercase());
@@ -131,7 +131,7 @@ fn objects(document: &Value, out: &mut String) {
     }
 }
 
-/// `FWLB_WRITE_DOCS=1` writes it.
+/// `FWLB_WRITE_DOCS=1` writes the page.
 #[tokio::test]
 async fn the_documentation_describes_every_call_and_every_key() {
     let document = document().await;

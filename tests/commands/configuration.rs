@@ -1,7 +1,6 @@
 //! Configurations: the one in force, earlier ones, reloads and plans.
 
 use fwlb::api::Request;
-use serde_json::json;
 
 use crate::ground::{Ground, text};
 

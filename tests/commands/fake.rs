@@ -1,4 +1,4 @@
-//! A fake engine: it answers every request in its own way and remembers what it was asked.
+//! A fake engine: it answers every request and records the requests that it received.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -14,8 +14,6 @@ use fwlb::engine::view::{
     ServerView, ServiceView, SessionView, StatusView, TalkerView,
 };
 use fwlb::wire::{MacAddr, pcapng};
-
-use crate::ground::SECRETS;
 
 /// A fake engine with the firewalls fw1, which has `sessions`, and fw2.
 pub struct Fake {
@@ -50,7 +48,7 @@ impl Backend for Fake {
                 Ok(Answer::Killed(vec![KillView { engine: self.name.to_owned(), killed: self.sessions, resets }]))
             }
             Request::Counters => {
-                // A hundred frames come between two questions, and none is forwarded.
+                // A hundred frames arrive between two requests, and none is forwarded.
                 let is_counters = |asked: &&Request| **asked == Request::Counters;
                 let before = self.asked.lock().unwrap().iter().filter(is_counters).count() as u64 - 1;
                 let numbers = [("received", 7 + 100 * before), ("forwarded", 7), ("drop_no_route", 0)];
@@ -257,7 +255,7 @@ impl Fake {
             since_ms: 61_000,
             reason: None,
             hold_ms: None,
-            // It is the last firewall: new flows still go to it, whatever was ordered.
+            // It is the last firewall: new flows still go to it, whatever its administrative state.
             new_flows: name == "fw2",
             orders: vec![],
             checks: vec![CheckView {
@@ -335,7 +333,7 @@ impl Fake {
         if self.name == "inner" { vec![web] } else { vec![] }
     }
 
-    /// A server's at the one engine, a firewall's at the other.
+    /// One engine has the results of a server, the other those of a firewall.
     fn checks(&self) -> Vec<CheckResultView> {
         let is_inner = self.name == "inner";
         let result = |at: &str, result: &str| CheckResultView {
@@ -443,3 +441,18 @@ impl Fake {
         }
     }
 }
+
+/// A file with every kind of secret in it, as an engine that hid none of them would answer.
+pub const SECRETS: &str = r#"
+[engine]
+name = "outer"
+[api]
+tls = { certificate = "/etc/fwlb/tls.crt", key = "-----BEGIN PRIVATE KEY-----first" }
+[[api.token]]
+name = "ansible"
+role = "viewer"
+secret = "second-secret-of-the-file"
+[[group]]
+name = "perimeter"
+seed = "third secret of the file"
+"#;

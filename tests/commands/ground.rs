@@ -6,27 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use fwlb::api::listen::{Limits, serve_socket};
 use fwlb::api::{Request, router};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::UnixListener;
 
 use crate::fake::Fake;
 
-/// A file with every kind of secret in it, as an engine that hid none of them would answer.
-pub const SECRETS: &str = r#"
-[engine]
-name = "outer"
-[api]
-tls = { certificate = "/etc/fwlb/tls.crt", key = "-----BEGIN PRIVATE KEY-----first" }
-[[api.token]]
-name = "ansible"
-role = "viewer"
-secret = "second-secret-of-the-file"
-[[group]]
-name = "perimeter"
-seed = "third secret of the file"
-"#;
-
-/// Engines with their sockets in a temporary directory, and the program that finds them there.
+/// Engines with their sockets in a temporary directory, in which the program finds them.
 pub struct Ground {
     pub directory: tempfile::TempDir,
     engines: Vec<Arc<Fake>>,

@@ -1,9 +1,8 @@
-//! Orders: which engines they reach, what they report, and with which exit status.
+//! Changes by operators: which engines they reach, what is reported, and with which exit status.
 
 use fwlb::api::{LinkOrFirewall, Request, ServerChange};
 use fwlb::config::AdminState;
 use serde_json::{Value, json};
-use tokio::net::UnixListener;
 
 use crate::ground::{Ground, text};
 

@@ -1,4 +1,4 @@
-//! How answers look: words and rates of counters, JSON, colours.
+//! The form of answers: words and rates of counters, JSON, colours.
 
 use serde_json::{Value, json};
 

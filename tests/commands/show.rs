@@ -1,4 +1,4 @@
-//! What `fwlb show` asks, and how it prints the answers of one engine and of several.
+//! What `fwlb show` requests, and how it prints the answers of one engine and of several.
 
 use fwlb::api::{Request, SessionRequest, SessionSort};
 use serde_json::{Value, json};

@@ -1,11 +1,12 @@
-//! Health, the archive for who helps, completions, manual pages, captures.
+//! Health, the support archive, completions, manual pages, captures.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::ground::{Ground, SECRETS, text};
+use crate::fake::SECRETS;
+use crate::ground::{Ground, text};
 
 #[test]
 fn health_is_an_exit_status_with_the_reasons() {
@@ -35,13 +36,13 @@ fn an_engine_that_was_killed_is_not_healthy_whatever_else_runs() {
         let rows: Value = serde_json::from_slice(&ground.fwlb("health --json").stdout).unwrap();
         assert_eq!((&rows[0]["engine"], &rows[0]["problems"][0]["kind"]), (&json!("killed"), &json!("no_answer")));
     }
-    // Who names an engine does not ask about others.
+    // A command that names an engine asks no other engine.
     let ground = Ground::new(&[("outer", 3)]);
     drop(std::os::unix::net::UnixListener::bind(ground.socket("killed")).unwrap());
     assert_eq!(ground.prints("health -e outer"), "outer: ok\n");
 }
 
-/// The files of an archive by their names, without the directory that they stand in.
+/// The files of an archive by name, without the directory that contains them.
 fn unpacked(archive: &[u8]) -> Vec<(String, String)> {
     let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(archive));
     let entries = tar.entries().unwrap().map(|entry| {
@@ -63,7 +64,7 @@ fn the_archive_for_who_helps_has_everything_and_no_secret() {
     std::fs::write(&seed, "fourth secret, of a file\n").unwrap();
     let config = ground.directory.path().join("outer.toml");
     let text = SECRETS.replace("third secret of the file", &format!("file:{}", seed.display()));
-    // A secret that stands where none is expected.
+    // A secret in a place where none is expected.
     std::fs::write(&config, format!("# once second-secret-of-the-file and fourth secret, of a file\n{text}")).unwrap();
     let path = ground.directory.path().join("support.tar.gz");
     std::fs::write(&path, "").unwrap();
@@ -109,7 +110,7 @@ fn an_archive_is_made_without_any_engine_and_into_a_pipe() {
     assert!(named.contains("without secrets") && named.contains("machine: kernel"), "{named}");
 }
 
-/// What a shell is told that asks for the last of these words.
+/// The completions that a shell gets for the last of these words.
 fn completions(ground: &Ground, words: &[&str]) -> Vec<String> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fwlb"));
     command.env("COMPLETE", "fish").env("FWLB_RUN_DIRECTORY", ground.directory.path());

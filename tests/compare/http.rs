@@ -43,7 +43,7 @@ fn server() -> SocketAddrV4 {
     "10.1.255.80:80".parse().unwrap()
 }
 
-/// What the wire does to a segment.
+/// What the simulated wire does to a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Arrives,

@@ -70,7 +70,7 @@ fn one_translated_session_is_captured_on_both_legs_of_both_engines_and_nothing_e
     farm(|rig| {
         let capture = Capture::start(rig, &["--flow", "tcp 198.51.100.7:41000 203.0.113.80:8000"]);
 
-        // Another session between the same ends.
+        // Another session between the same hosts.
         assert!(page(rig, Station::Client, "http://203.0.113.80:8000/").is_some());
         let words = ["curl", "-s", "-m", "2", "--local-port", "41000", "http://203.0.113.80:8000/"];
         let server = rig.exec(Station::Client, &words).split_whitespace().next().expect("a name").to_owned();
@@ -98,7 +98,7 @@ fn one_translated_session_is_captured_on_both_legs_of_both_engines_and_nothing_e
         assert_eq!(links, ["inner/firewalls", "inner/servers", "outer/clients", "outer/firewalls"]);
         assert!(said.contains(&format!("{} frames of inner, outer; 0 lost", frames.len())), "{said}");
 
-        // The way of the SYN, in order, with what each engine did with it.
+        // The path of the SYN, in order, with the verdict of each engine.
         let syn = tshark(&file, "tcp.flags.syn == 1 && tcp.flags.ack == 0", &["frame.interface_name", "frame.comment"]);
         let order: Vec<_> = syn.iter().map(|row| row[0].as_str()).collect();
         assert_eq!(order, ["outer/clients", "outer/firewalls", "inner/firewalls", "inner/servers"]);

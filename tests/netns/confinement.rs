@@ -1,4 +1,4 @@
-//! The privileges that a running engine keeps are few, they suffice, and the next start works.
+//! A running engine keeps few privileges, they suffice, and the next start works.
 
 use std::fs;
 use std::os::unix::fs::chown;

@@ -8,10 +8,13 @@ use fwlb::lab::{Side, Station};
 
 use crate::ground::{assert_all_answered, sandwich};
 
+/// Room in the table: as much as a flood fills in half a second, on a machine that has time for it.
+const SESSIONS: u64 = 4_000;
+
 #[test]
 fn a_syn_flood_breaks_no_established_session_and_lets_new_ones_in() {
     sandwich(
-        |base| base.with("limits", "sessions", 10_000),
+        |base| base.with("limits", "sessions", SESSIONS as i64),
         |rig| {
             let words = "--flows 50 --interval-ms 100 --duration-ms 12000 --patience-ms 8000";
             let established: Vec<_> = rig
@@ -28,7 +31,7 @@ fn a_syn_flood_breaks_no_established_session_and_lets_new_ones_in() {
             flood.args(["-S", "-q", "-p", "80", "--rand-source", "-i", "u90", "-c", "1000000", "203.0.113.12"]);
             let mut flood = flood.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("hping3 runs");
             rig.within(Duration::from_secs(15), "the flood is larger than the table", |rig| {
-                rig.counter(Side::Outer, "sessions_created") > 11_000
+                rig.counter(Side::Outer, "sessions_created") > SESSIONS + SESSIONS / 10
             });
             let new = rig.flows(
                 Station::Client,
@@ -38,7 +41,7 @@ fn a_syn_flood_breaks_no_established_session_and_lets_new_ones_in() {
             let _ = flood.kill();
             flood.wait().expect("hping3 ends");
 
-            assert!(sessions <= 10_000, "{sessions} sessions in a table of 10,000");
+            assert!(sessions <= SESSIONS, "{sessions} sessions in a table of {SESSIONS}");
             assert!(rig.counter(Side::Outer, "sessions_evicted") > 0);
             assert_all_answered(&new);
             for traffic in established {

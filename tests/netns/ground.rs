@@ -11,6 +11,8 @@ use std::time::Duration;
 use fwlb::lab::traffic::{FlowEnd, FlowReport, OutputLine};
 use fwlb::lab::{self, Lab, RoutingSetup, Side, Station, Topology};
 
+use crate::withheld::Withheld;
+
 /// The program under test.
 pub const FWLB: &str = env!("CARGO_BIN_EXE_fwlb");
 
@@ -113,6 +115,14 @@ impl Traffic {
 impl Rig {
     pub fn topology(&self) -> &Topology {
         self.lab.topology()
+    }
+
+    /// What the machine withholds from the lab's engines and servers from here on.
+    pub fn withheld(&self) -> Withheld {
+        let files =
+            std::fs::read_dir(self.lab.directory()).expect("the lab stands").flatten().map(|entry| entry.path());
+        let of_processes = files.filter(|path| path.extension().is_some_and(|extension| extension == "pid"));
+        Withheld::from(of_processes.filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok()))
     }
 
     /// Starts flows at a station; `words` as for `fwlb lab traffic flows`.

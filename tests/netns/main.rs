@@ -19,5 +19,6 @@ mod router;
 mod services;
 mod traffic;
 mod tunnel;
+mod withheld;
 mod workers;
 mod xdp;

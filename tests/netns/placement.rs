@@ -7,6 +7,7 @@ use std::time::Duration;
 use fwlb::lab::{Lab, Side, Station, Stop, Topology};
 
 use crate::ground::{FWLB, ground, patient, said};
+use crate::services::farm::{Plan, farm};
 
 /// Every warning about the device `clients`, each of which the test causes.
 const IN_THE_WAY: [&str; 3] = [
@@ -70,4 +71,32 @@ fn what_is_in_an_engines_way_is_told_by_check_and_at_start() {
     let text = said(&pinged);
     assert!(pinged.status.success() && text.contains("3 received") && !text.contains("DUP"), "{text}");
     lab.down().unwrap();
+}
+
+/// The CPUs on which the thread of this name may run, as `0-2,5` (proc_pid_status(5)).
+fn cpus_of(pid: u32, name: &str) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").flatten();
+    let mut statuses = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok());
+    let value = |status: &str, key: &str| {
+        status.lines().find_map(|line| Some(line.strip_prefix(key)?.trim().to_owned())).expect("a status has it")
+    };
+    let status = statuses.find(|status| value(status, "Name:") == name).unwrap_or_else(|| panic!("no thread {name}"));
+    value(&status, "Cpus_allowed_list:")
+}
+
+#[test]
+fn threads_in_real_time_leave_the_cpus_of_workers_alone() {
+    farm(Plan::new(1, ""), |farm| {
+        let cpus = std::thread::available_parallelism().unwrap().get();
+        let worker = cpus_of(farm.pid(), "fwlb-worker-0");
+        assert_eq!(worker, (cpus - 1).to_string(), "the last one");
+        for name in ["fwlb-control", "fwlb-probes"] {
+            let allowed = cpus_of(farm.pid(), name);
+            match cpus {
+                1 => assert_eq!(allowed, worker),
+                2 => assert_eq!(allowed, "0", "{name}"),
+                _ => assert_eq!(allowed, format!("0-{}", cpus - 2), "{name}"),
+            }
+        }
+    });
 }

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!   client ── router ──┬── lb (VIP routed to it)
-//!                ▲     └── s1: unpacks, VIP on its loopback
-//!                └── answers of s1, past the engine
+//!                ▲     └── s1: decapsulates, VIP on its loopback
+//!                └── answers of s1, not through the engine
 //! ```
 //!
 //! The kernel of the test machines may lack a device for IP in IP, so that a program decapsulates (`decapsulate.py`).

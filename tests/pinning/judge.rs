@@ -1,10 +1,10 @@
 //! Judges a state: events stop, the engines' views become correct, traffic of some pattern continues for a while, and
-//! then the flow must be in order; after that, new flows must be, too.
+//! then the flow must work; after that, new flows must work, too.
 
 use crate::settings::{Kind, Opener, Settings};
 use crate::world::{Conntrack, End, I, O, TICK, Tally, World};
 
-/// Which side sends while the world settles.
+/// Which side sends until the judgement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pattern {
     OuterFirst,
@@ -20,7 +20,7 @@ pub const PATTERNS: [Pattern; 5] =
 /// Rounds of traffic, one tick each.
 const ROUNDS: u32 = 20;
 
-/// The last rounds, in which nothing may move any more.
+/// The last rounds, in which no pin may move any more.
 const LATE: u32 = 4;
 
 /// The promises that were broken, by the questions P1 to P6 (`docs/pinning.md`, section 3).

@@ -193,7 +193,7 @@ impl World {
                 tally.lost += 1;
                 return;
             }
-            NearDecision::Failed => panic!("on-failure is reselect"),
+            NearDecision::Failed(_) => panic!("on-failure is reselect"),
         };
         self.store(side, pin, tally);
         let firewall = pin.firewall.index();

@@ -451,14 +451,14 @@ fn what_nobody_announced_is_seen_by_the_checkers_of_services() {
     };
     let mut lab = ready(farm(vec![service(Traffic::TcpEcho, ForwardingMode::Nat), sticky]));
     let promises = |lab: &Scenario| lab.checkers.violations().iter().map(|v| v.promise).collect::<Vec<_>>();
-    // One turn more or less is allowed, and for clients whose server is remembered.
+    // One turn more or less is allowed, and so are sessions of clients whose server is remembered.
     ask(&mut lab, 0, 4, true);
     ask(&mut lab, 1, 2, true);
     lab.run_for(ms(3500));
     assert_unbroken(&lab);
 
-    // The checkers are not told about the restart: the turns start again, and the hash may give a sticky client's next
-    // port another server.
+    // The checkers do not learn of the restart here: the turns start again, and the hash may give a sticky client's
+    // next port another server.
     let inner = lab.nodes.engine(Side::Inner);
     lab.world.with_engine(inner, |engine, _| engine.crash());
     lab.world.with_engine(inner, fwlb::sim::sim_engine::SimEngine::start);

@@ -12,7 +12,7 @@ use crate::process::Process;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_fwlb");
 
-/// What the engine does.
+/// The task of the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duty {
     /// The outer engine of a sandwich: each flow is pinned to a firewall.
@@ -21,10 +21,10 @@ pub enum Duty {
     Balance,
 }
 
-/// How it is configured.
+/// The configuration of the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Engine {
-    /// What it does.
+    /// Its task.
     pub duty: Duty,
     /// `io`.
     pub io: &'static str,
@@ -33,7 +33,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// As it is by default.
+    /// The default configuration for a task.
     pub const fn new(duty: Duty) -> Self {
         Self { duty, io: "af-packet", busy_poll: false }
     }
@@ -42,7 +42,7 @@ impl Engine {
 /// Room for 1 M sessions and those of probes and neighbours.
 const SESSIONS: u32 = 1_100_000;
 
-/// Whether `fwlb check` accepts this way of input and output; what it says if not.
+/// Whether `fwlb check` accepts the value of `io`; the error has its output.
 pub fn accepts(engine: Engine, directory: &Path) -> Result<()> {
     let path = directory.join("check.toml");
     std::fs::write(&path, configuration("check", engine, "eth0", "eth1", directory))?;
@@ -63,12 +63,12 @@ pub(super) fn start(lane: &Lane, engine: Engine, directory: &Path) -> Result<Pro
         process.lives()?;
         Ok(sessions(lane, directory).is_ok())
     })?;
-    // The first probes of its neighbours.
+    // The engine probes its neighbours first.
     ground::pause(200)?;
     Ok(process)
 }
 
-/// Sessions that stand.
+/// Number of live sessions.
 pub(super) fn sessions(lane: &Lane, directory: &Path) -> Result<u64> {
     let socket = socket(&name(lane), directory);
     let answer = run(PROGRAM, &["-s", &socket.to_string_lossy(), "show", "status", "--json"])?;

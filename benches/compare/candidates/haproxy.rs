@@ -15,7 +15,7 @@ const PORTS: [u16; 2] = [80, 5201];
 pub(super) fn start(lane: &Lane, directory: &Path) -> Result<Process> {
     lane.address_dut()?;
     lane.dut.ip(&format!("address add {VIP}/32 dev {}\n", lane.near))?;
-    // The ports of its own connections to the servers.
+    // The range of ports for its own connections to the servers.
     lane.dut.sysctl(&[
         "net.ipv4.ip_local_port_range=1024 65535",
         "net.ipv4.tcp_tw_reuse=1",

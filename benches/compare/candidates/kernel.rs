@@ -10,8 +10,8 @@ pub(super) fn forward(lane: &Lane) -> Result<()> {
     lane.dut.sysctl(&["net.ipv4.ip_forward=1"])
 }
 
-/// Routes, and spreads what is for the VIP over the servers: destination NAT by a hash of source address and port, with
-/// conntrack and a stateful filter, as a load balancer of this kind is built.
+/// Routes, and distributes the VIP's connections over the servers: destination NAT by a hash of source address and
+/// port, with conntrack and a stateful filter, as a load balancer of this kind is built.
 pub(super) fn balance(lane: &Lane) -> Result<()> {
     forward(lane)?;
     lane.dut.ip(&format!("address add {VIP}/32 dev {}\n", lane.near))?;
@@ -27,7 +27,7 @@ pub(super) fn balance(lane: &Lane) -> Result<()> {
         spread("udp"),
         spread("tcp")
     ))?;
-    // Connections of a benchmark end by the ten thousand a second: what is closed must not fill the table, which all
-    // namespaces share.
+    // A benchmark closes ten thousand connections a second: closed ones must not fill the table, which all namespaces
+    // share.
     lane.dut.sysctl(&["net.netfilter.nf_conntrack_tcp_timeout_time_wait=1"])
 }

@@ -1,5 +1,5 @@
-//! The minimal forwarder: the ring and a sender of `io` and nothing between them but new hardware addresses. It is the
-//! least that any program over this ring has to do.
+//! The minimal forwarder: the receive ring and a sender of `io`, and nothing between them but new MAC addresses. It is
+//! the least work that any program over this ring has.
 
 use std::path::Path;
 
@@ -19,16 +19,16 @@ use crate::lane::{self, Lane};
 use crate::placement::DUT_CORE;
 use crate::process::Process;
 
-/// The word that makes this program the minimal forwarder.
+/// The argument that makes this program the minimal forwarder.
 pub const WORD: &str = "minimal-forwarder";
 const READY: &str = "forwarding";
 
-/// How its frames leave.
+/// How it sends frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sending {
     /// By `sendmmsg`.
     Messages,
-    /// By the send ring of an AF_XDP socket, as those of fwlb.
+    /// By the send ring of an AF_XDP socket, as fwlb does.
     Ring,
 }
 
@@ -63,7 +63,7 @@ pub fn forward(words: &[String]) -> Result<()> {
     let open =
         |index| Ok::<_, anyhow::Error>(Receiver::Packet(af_packet::Receiver::open(index, RingOptions::default())?));
     let mut receivers = [open(near_index)?, open(far_index)?];
-    // What comes by one device leaves by the other.
+    // A frame that arrives on one device leaves by the other.
     let umem = Umem::for_sending(2)?;
     let out = |name: &str, index| {
         let target = XdpDevice { name, index, mtu: 1500, tagged: false };

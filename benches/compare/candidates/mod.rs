@@ -1,4 +1,4 @@
-//! Who is compared. Each candidate stands in a lane of its own, ready to forward, until its turn.
+//! The candidates of the comparison. Each waits in a lane of its own, ready to forward, until its turn.
 
 mod engine;
 mod haproxy;
@@ -18,16 +18,16 @@ use crate::lane::{self, Lane};
 use crate::placement::Placement;
 use crate::process::Process;
 
-/// What a candidate is.
+/// The kind of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// This program, with a real configuration.
     Fwlb(Engine),
-    /// DPDK's own forwarder over AF_PACKET, in the mode that looks at nothing and writes hardware addresses.
+    /// DPDK's own forwarder over AF_PACKET, in the mode that looks at no header and only writes MAC addresses.
     TestpmdPacket,
     /// The same over AF_XDP.
     TestpmdXdp,
-    /// Our own forwarder over the ring of `io`, which looks at nothing.
+    /// Our own forwarder over the ring of `io`, which looks at no header.
     Minimal(Sending),
     /// The kernel as a router.
     IpForward,
@@ -38,7 +38,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What it is called in the table.
+    /// Its name in the table.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fwlb(_) => "fwlb",
@@ -51,7 +51,7 @@ impl Kind {
         }
     }
 
-    /// The address that clients send to.
+    /// Whether clients send to the VIP.
     const fn is_balancer(self) -> bool {
         match self {
             Self::Fwlb(engine) => matches!(engine.duty, Duty::Balance),
@@ -64,15 +64,15 @@ impl Kind {
 /// A candidate in its lane.
 #[derive(Debug)]
 pub struct Candidate {
-    /// Who.
+    /// Its kind.
     pub kind: Kind,
     /// Its processes; the kernel has none. They end before their lane does.
     processes: Vec<Process>,
-    /// Whether it would take the core from the others while it has nothing to do.
+    /// Whether it would use the core while another candidate has its turn.
     spins: bool,
     /// Its lane.
     pub lane: Lane,
-    /// Where its files are.
+    /// The directory of its files.
     directory: PathBuf,
 }
 
@@ -106,7 +106,7 @@ impl Candidate {
         Ok(candidate)
     }
 
-    /// Its turn begins.
+    /// Begins its turn.
     pub fn wake(&self) -> Result<()> {
         if self.spins {
             self.processes.iter().try_for_each(Process::thaw)?;
@@ -114,7 +114,7 @@ impl Candidate {
         Ok(())
     }
 
-    /// Its turn ends.
+    /// Ends its turn.
     pub fn rest(&self) -> Result<()> {
         if self.spins {
             self.processes.iter().try_for_each(Process::freeze)?;
@@ -122,7 +122,7 @@ impl Candidate {
         Ok(())
     }
 
-    /// What the generator has to send into its lane.
+    /// The packets that the generator has to send into its lane.
     pub fn traffic(&self) -> Traffic {
         Traffic { to: self.address(), from: server() }
     }
@@ -133,7 +133,7 @@ impl Candidate {
         text.parse().expect("an address")
     }
 
-    /// Sessions that fwlb has; nobody else is asked.
+    /// Number of live sessions of fwlb; other candidates are not asked.
     pub fn sessions(&self) -> Result<u64> {
         engine::sessions(&self.lane, &self.directory)
     }

@@ -1,4 +1,4 @@
-//! The clients' end: so many conversations at a time, each followed by the next from another port.
+//! The clients: a fixed number of conversations at a time, each followed by the next one from another port.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -8,18 +8,18 @@ use fwlb::wire::frame::tcp_flags::{ACK, FIN, PSH, RST, SYN};
 use super::segment::Segment;
 use super::{REQUEST, RESPONSE};
 
-/// Clients are 100.64.0.0 and following, with the ports from here on, so that the same pair of address and port comes back
-/// after 16 million conversations only.
+/// The address of the first client. Every client uses the ports from [`FIRST_PORT`] on, so that a pair of address and
+/// port is used again only after 16 million conversations.
 const FIRST_HOST: u32 = u32::from_be_bytes([100, 64, 0, 0]);
 const HOSTS: u32 = 256;
 const FIRST_PORT: u16 = 1024;
 const PORTS: u32 = 64_000;
 const NUMBERS: u32 = HOSTS * PORTS;
-/// How long an answer may take before the last word is said again: as long as kernels wait at least.
+/// How long an answer may take before the last segment is sent again: at least as long as kernels wait.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// How long an acknowledgement waits for something to go with (RFC 9293 section 3.8.6.3).
+/// How long an acknowledgement waits for data to go with (RFC 9293 section 3.8.6.3).
 const DELAY: Duration = Duration::from_millis(40);
-/// How often the same is said before the conversation is given up.
+/// How often a segment is sent before the conversation is given up.
 const TRIES: u8 = 8;
 
 /// How conversations ended, and what happened in them.
@@ -33,9 +33,9 @@ pub struct Tally {
     pub given_up: u64,
     /// Ended with another page than the server's.
     pub wrong: u64,
-    /// Segments that were said again.
+    /// Segments that were retransmitted.
     pub repeated: u64,
-    /// Segments that came twice, too early, or to nobody.
+    /// Segments that arrived twice, too early, or for no conversation.
     pub strays: u64,
 }
 
@@ -45,29 +45,29 @@ enum State {
     Silent,
     /// A SYN was sent.
     Opening,
-    /// The request was sent; so many bytes of the page have come.
+    /// The request was sent, and this many bytes of the page have arrived.
     Asked { received: usize },
-    /// The page has come, and the own FIN was sent.
+    /// The page has arrived, and the client's own FIN was sent.
     Closing,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Conversation {
     state: State,
-    /// Which address and port it has.
+    /// The number that determines its address and port.
     number: u32,
-    /// The own first sequence number.
+    /// The client's first sequence number.
     first: u32,
-    /// The sequence number that is expected.
+    /// The sequence number that is expected next.
     expected: u32,
-    /// When the last word is said again.
+    /// When the last segment is sent again.
     deadline: Instant,
     tries: u8,
-    /// When what was heard is acknowledged at the latest.
+    /// When the received data is acknowledged at the latest.
     acknowledge: Option<Instant>,
 }
 
-/// See the module.
+/// The clients, see the module.
 #[derive(Debug)]
 pub struct Client {
     server: SocketAddrV4,
@@ -78,7 +78,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// So many clients of a server at a time, a power of two up to 16,384; silent until they begin.
+    /// This many clients of a server, a power of two up to 16,384; silent until they begin.
     pub fn new(server: SocketAddrV4, at_a_time: u32) -> Self {
         assert!(at_a_time.is_power_of_two() && NUMBERS.is_multiple_of(at_a_time), "{at_a_time} conversations");
         let conversation = |number| Conversation {
@@ -116,12 +116,12 @@ impl Client {
         }
     }
 
-    /// Opens no more; those that are open go on to their end.
+    /// Opens no more conversations; those that are open go on to their end.
     pub const fn end(&mut self) {
         self.goes_on = false;
     }
 
-    /// Gives up what is still open.
+    /// Gives up all conversations that are still open.
     pub fn abandon(&mut self) {
         for conversation in self.conversations.iter_mut().filter(|conversation| conversation.state != State::Silent) {
             conversation.state = State::Silent;
@@ -129,7 +129,7 @@ impl Client {
         }
     }
 
-    /// What a segment of the server's brings about.
+    /// Handles a segment from the server.
     pub fn hear(&mut self, segment: &Segment<'_>, now: Instant, mut say: impl FnMut(&Segment<'_>)) {
         let Some(at) = self.whose(segment) else {
             self.tally.strays += 1;
@@ -171,7 +171,8 @@ impl Client {
                 self.open_next(at, now, say);
             }
             State::Silent | State::Opening => self.tally.strays += 1,
-            // What came before, or comes too early: the other end hears what is expected (RFC 9293 section 3.10.7.4).
+            // A repeated segment, or one that arrives too early, is answered with the expected sequence number (RFC
+            // 9293 section 3.10.7.4).
             State::Asked { .. } | State::Closing => {
                 self.tally.strays += 1;
                 if segment.end() != segment.sequence {
@@ -181,7 +182,8 @@ impl Client {
         }
     }
 
-    /// Says again what was not answered, and acknowledges what has waited. To be called some times in the shortest wait.
+    /// Retransmits what was not answered, and sends acknowledgements that are due. To be called several times within
+    /// the shortest of the waits.
     pub fn tick(&mut self, now: Instant, mut say: impl FnMut(&Segment<'_>)) {
         for at in 0..self.conversations.len() {
             let conversation = &mut self.conversations[at];
@@ -211,7 +213,7 @@ impl Client {
         conversation.acknowledge = None;
         if self.goes_on {
             conversation.number = (conversation.number + step) % NUMBERS;
-            // Numbers that differ between neighbours, as everybody expects them to (Knuth's multiplicative hash).
+            // Numbers that differ between neighbours, as TCP expects (Knuth's multiplicative hash).
             conversation.first = conversation.number.wrapping_mul(0x9e37_79b1);
             conversation.expected = 0;
             conversation.enter(State::Opening, now);
@@ -219,7 +221,7 @@ impl Client {
         }
     }
 
-    /// The conversation that a segment belongs to: its number follows from the client's address and port.
+    /// The conversation to which a segment belongs: its number follows from the client's address and port.
     fn whose(&self, segment: &Segment<'_>) -> Option<usize> {
         let host = u32::from(*segment.to.ip()).checked_sub(FIRST_HOST).filter(|host| *host < HOSTS)?;
         let port = u32::from(segment.to.port().checked_sub(FIRST_PORT)?);
@@ -237,12 +239,12 @@ impl Conversation {
         self.acknowledge = None;
     }
 
-    /// The sequence number after everything that the client has to say.
+    /// The sequence number after everything that the client has sent.
     const fn after(&self) -> u32 {
         self.first.wrapping_add(2 + REQUEST.len() as u32)
     }
 
-    /// What the client has to say in this state, for the first time or again.
+    /// The segment that the client sends in this state, for the first time or again.
     fn word(&self, server: SocketAddrV4) -> Segment<'static> {
         let (flags, sequence, payload) = match self.state {
             State::Opening => (SYN, self.first, &[][..]),
@@ -254,7 +256,7 @@ impl Conversation {
         Segment { from: self.address(), to: server, flags, sequence, acknowledgement, payload }
     }
 
-    /// An acknowledgement alone.
+    /// A bare acknowledgement.
     fn acknowledgement(&self, server: SocketAddrV4) -> Segment<'static> {
         let sequence = match self.state {
             State::Closing => self.after(),

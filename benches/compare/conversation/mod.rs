@@ -1,5 +1,5 @@
-//! Short HTTP conversations without sockets: the client and the server of a traffic generator, as values. Segments and time go
-//! in, segments come out; who owns them sends and receives.
+//! Short HTTP conversations without sockets: the client and the server of a traffic generator, as values. They take
+//! segments and the time, and return segments; their owner sends and receives.
 //!
 //! ```text
 //!   client                             server
@@ -12,15 +12,16 @@
 //!                    ◀───────────────  ACK
 //! ```
 //!
-//! These are the fewest segments with which two kernels have such a conversation, the bare acknowledgement of the handshake
-//! included. What is between them may use more: a proxy's kernel sends page and FIN apart, and both ends take that as it comes.
+//! These are the fewest segments with which two kernels hold such a conversation, including the bare acknowledgement of
+//! the handshake. A device between them may use more: a proxy's kernel sends the page and the FIN separately, which
+//! both ends accept.
 
 pub mod client;
 pub mod segment;
 pub mod server;
 
-/// What every client says.
+/// The request of every client.
 pub const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: fwlb.example\r\nConnection: close\r\n\r\n";
-/// What every server answers.
+/// The response of every server.
 pub const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nServer: fwlb\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\
                               Connection: close\r\n\r\nfwlb\n";

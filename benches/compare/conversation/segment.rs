@@ -1,4 +1,4 @@
-//! TCP segments over IPv4: read where they lie, and written one after the other.
+//! TCP segments over IPv4: parsed where they lie, and written one after the other.
 
 use std::net::{IpAddr, SocketAddrV4};
 
@@ -7,19 +7,19 @@ use fwlb::wire::emit::{HOP_LIMIT, MacPair};
 use fwlb::wire::frame::{ETHERNET_LEN, Frame, IPV4_LEN, TCP_LEN, ethertype, protocol, tcp_flags};
 use fwlb::wire::offload::Offload;
 
-/// Receive window in bytes; nothing here ever fills it.
+/// Receive window in bytes, which nothing here ever fills.
 const WINDOW: u16 = 0xfaf0;
-/// Maximum segment size, 1460: what a SYN says of a cable with an MTU of 1500 (RFC 9293 section 3.7.1).
+/// The option for a maximum segment size of 1460, which belongs to an MTU of 1500 (RFC 9293 section 3.7.1).
 const MAXIMUM_SEGMENT_SIZE: [u8; 4] = [2, 4, 0x05, 0xb4];
-/// The shortest frame without its check sequence.
+/// The shortest Ethernet frame without its check sequence.
 const FRAME_MIN: usize = 60;
 
 /// A segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment<'a> {
-    /// Who says it.
+    /// Its source.
     pub from: SocketAddrV4,
-    /// To whom.
+    /// Its destination.
     pub to: SocketAddrV4,
     /// Flag bits, [`tcp_flags`].
     pub flags: u8,
@@ -32,7 +32,7 @@ pub struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
-    /// The segment of a frame; `None` if the frame has none of TCP over IPv4, or only a part of one.
+    /// The segment in a frame; `None` if the frame has no segment of TCP over IPv4, or only a part of one.
     pub fn read(bytes: &'a mut [u8], offload: &Offload) -> Option<Self> {
         let frame = Frame::parse(bytes, offload).ok().filter(|frame| !frame.is_fragment())?;
         let (tuple, tcp) = (frame.tuple(), frame.tcp()?);
@@ -56,14 +56,14 @@ impl<'a> Segment<'a> {
         self.flags & flag != 0
     }
 
-    /// The sequence number after it: data, SYN and FIN count.
+    /// The sequence number after the segment: data, SYN and FIN count.
     pub const fn end(&self) -> u32 {
         let flags = self.has(tcp_flags::SYN) as u32 + self.has(tcp_flags::FIN) as u32;
         self.sequence.wrapping_add(self.payload.len() as u32).wrapping_add(flags)
     }
 }
 
-/// Frames that wait for being sent, one after the other in one piece of memory.
+/// Frames to be sent, one after the other in one piece of memory.
 #[derive(Debug)]
 pub struct Outbox {
     macs: MacPair,
@@ -72,12 +72,12 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty one between two stations.
+    /// An empty outbox for frames with these MAC addresses.
     pub const fn new(macs: MacPair) -> Self {
         Self { macs, bytes: Vec::new(), ends: Vec::new() }
     }
 
-    /// Appends the frame of a segment, all checksums done.
+    /// Appends the frame of a segment, with all checksums.
     pub fn push(&mut self, segment: &Segment<'_>) {
         let options: &[u8] = if segment.has(tcp_flags::SYN) { &MAXIMUM_SEGMENT_SIZE } else { &[] };
         let tcp_length = TCP_LEN + options.len() + segment.payload.len();
@@ -109,7 +109,7 @@ impl Outbox {
         tcp[14..16].copy_from_slice(&WINDOW.to_be_bytes());
         tcp[TCP_LEN..TCP_LEN + options.len()].copy_from_slice(options);
         tcp[TCP_LEN + options.len()..].copy_from_slice(segment.payload);
-        // The pseudo-header: both addresses, which the header has last, protocol and length.
+        // The pseudo-header: both addresses, which are last in the header, protocol and length.
         let pseudo = checksum::add(checksum::sum(&ip[12..20]), u16::from(protocol::TCP) + total - IPV4_LEN as u16);
         let sum = !checksum::add(pseudo, checksum::sum(tcp));
         tcp[16..18].copy_from_slice(&sum.to_be_bytes());
@@ -128,7 +128,7 @@ impl Outbox {
         self.ends.clear();
     }
 
-    /// Whether nothing waits.
+    /// Whether there are no frames.
     pub const fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }

@@ -16,9 +16,9 @@ pub(super) const ROWS: &[&str] = &["bulk-forward", "bulk-nat-forward", "bulk-hap
 
 const PLAIN: Kind = Kind::Fwlb(Engine::new(Duty::Pin));
 const NAT: Kind = Kind::Fwlb(Engine::new(Duty::Balance));
-/// Below this the core of the device under test had time to spare, so that the ends were the limit.
+/// If the core of the device under test was less busy than this, the ends were the limit.
 const SATURATED: f64 = 0.9;
-/// From here on the ends had no time to spare.
+/// If the ends were at least this busy, they may have been the limit.
 const ENDS_SATURATED: f64 = 0.97;
 
 pub(super) fn measure(context: &Context) -> Result<Found> {
@@ -71,7 +71,7 @@ pub(super) struct Busy {
 }
 
 impl Busy {
-    /// One more round, which began when [`cores`] said this.
+    /// Adds a round, at whose beginning [`cores`] returned `before`.
     pub(super) fn add(&mut self, before: (CoreTime, CoreTime)) -> Result<()> {
         let after = cores()?;
         self.device.push(after.0.busy_since(&before.0));
@@ -80,7 +80,8 @@ impl Busy {
     }
 }
 
-/// Says so where the device under test was not the limit, or may not have been: a device that spins while it waits is busy too.
+/// Adds a note if the device under test was not the limit, or may not have been: a device that spins while it waits is
+/// busy too.
 pub(super) fn note_idle(outcome: Outcome, kind: Kind, busy: &Busy) -> Outcome {
     let middle = |values: &[f64]| median(values.iter().copied()).unwrap_or_default();
     let (device, ends) = (middle(&busy.device), middle(&busy.ends));
@@ -100,7 +101,7 @@ pub(super) fn note_idle(outcome: Outcome, kind: Kind, busy: &Busy) -> Outcome {
     }
 }
 
-/// Both ends of a conversation do their receive work on their own core.
+/// Steers the receive work of both ends of a conversation to their own core.
 pub(super) fn steer_ends(standing: &[Candidate]) -> Result<()> {
     for candidate in standing {
         steer(&candidate.lane.generator, "g0", GENERATOR_CORE)?;
@@ -109,7 +110,7 @@ pub(super) fn steer_ends(standing: &[Candidate]) -> Result<()> {
     Ok(())
 }
 
-/// A server at the sink of every lane.
+/// Starts a server at the sink of every lane.
 pub(super) fn serve(context: &Context, standing: &[Candidate], program: &Path, words: &[&str]) -> Result<Vec<Process>> {
     let start = |candidate: &Candidate| {
         Process::start(&context.directory, &candidate.lane.sink, GENERATOR_CORE, program, words)

@@ -1,4 +1,4 @@
-//! 60-byte packets at full speed against what looks at nothing: testpmd and the minimal forwarder.
+//! 60-byte packets at full speed, compared with forwarders that look at no header: testpmd and the minimal forwarder.
 
 use anyhow::Result;
 
@@ -23,7 +23,7 @@ pub(super) const XDP_ROWS: &[&str] = &["xdp-split"];
 
 const FWLB: Kind = Kind::Fwlb(Engine::new(Duty::Pin));
 const MINIMAL: Kind = Kind::Minimal(Sending::Messages);
-/// What is between the two is the price of the engine itself.
+/// The difference between the two is the cost of the engine itself.
 const SAME_SENDING: Kind = Kind::Minimal(Sending::Ring);
 
 pub(super) fn split(context: &Context) -> Result<Found> {
@@ -34,7 +34,7 @@ pub(super) fn thr(context: &Context) -> Result<Found> {
     against_simple(context, Placement::Thr, THR_ROWS, &[Kind::TestpmdPacket, MINIMAL])
 }
 
-/// `rows` has a row for each of `peers` with few flows, and then one for each with many.
+/// `rows` has a row for each of `peers` with few flows, and then one for each with many flows.
 fn against_simple(
     context: &Context,
     placement: Placement,
@@ -68,7 +68,7 @@ fn against_simple(
     Ok(found)
 }
 
-/// AF_XDP against AF_XDP.
+/// AF_XDP compared with AF_XDP.
 pub(super) fn xdp(context: &Context) -> Result<Found> {
     const FLOWS: u32 = 10_000;
     let engine = Engine { io: "af-xdp", ..Engine::new(Duty::Pin) };

@@ -1,5 +1,5 @@
-//! Short HTTP connections: one request each. The rows with a goal have the benchmark's own ends, whose core limits what is
-//! measured far later than with wrk and nginx, which the rows without a goal have. Each row says where it did.
+//! Short HTTP connections of one request each. Rows with a goal use the benchmark's own ends, whose core becomes the
+//! limit far later than with wrk and nginx, which rows without a goal use. Each row says where it did.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub(super) const WRK_ROWS: &[&str] = &["http-wrk-haproxy", "http-wrk-nftables"];
 
 const FWLB: Kind = Kind::Fwlb(Engine::new(Duty::Balance));
 const PEERS: [Kind; 2] = [Kind::Haproxy, Kind::Nftables];
-/// More conversations of a thousand that did not end well than this are worth a word.
+/// More conversations per thousand than this that did not end well are noted.
 const ENDED_BADLY: f64 = 1.0;
 
 /// What one candidate did in its turns, by round.
@@ -40,7 +40,7 @@ pub(super) fn measure(context: &Context) -> Result<Found> {
     Ok(outcomes(&field, &turns, ROWS, |outcome, at| note_ends(outcome, field.standing[at].kind, &ends[at])))
 }
 
-/// The same by programs that everybody knows.
+/// The same with well-known programs.
 pub(super) fn by_wrk(context: &Context) -> Result<Found> {
     let field = stand(context)?;
     let standing = &field.standing;
@@ -83,7 +83,7 @@ fn take(field: &Field, rounds: usize, mut turn: impl FnMut(usize) -> Result<Turn
     Ok(turns)
 }
 
-/// The rows against both peers; `note` adds what is to be said of the candidate at a position.
+/// The rows against both peers; `note` adds the notes about the candidate at a position.
 fn outcomes(
     field: &Field,
     turns: &[Turns],
@@ -117,7 +117,7 @@ fn outcomes(
     rows.iter().copied().zip(PEERS.map(outcome)).collect()
 }
 
-/// Says so where conversations did not end as they should.
+/// Adds a note if conversations did not end as they should.
 fn note_ends(outcome: Outcome, kind: Kind, ends: &Ends) -> Outcome {
     let Tally { completed, reset, given_up, wrong, repeated, strays: _ } = ends.tally();
     let badly = reset + given_up + wrong;

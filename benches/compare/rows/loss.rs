@@ -1,7 +1,7 @@
-//! The loss-free rate, and whether twice as much brings the engine to its knees.
+//! The loss-free rate, and the throughput of the engine at twice that rate.
 //!
-//! One moment in which the machine gives a program no time decides a search, so each candidate is searched again and again, in
-//! turns, and the row is the median of the rounds.
+//! One moment in which the machine gives a program no time decides a search. So each candidate is searched several
+//! times, in turns, and the row is the median of the rounds.
 
 use anyhow::{Result, bail};
 use fwlb::io::clock::Clock;
@@ -27,14 +27,14 @@ const SHORT: u64 = 500;
 const FULL: u64 = 5000;
 /// Time for the last packets to arrive.
 const DRAIN: u64 = 120;
-/// Rounds of searches at most, and at least; none begins after so many milliseconds.
+/// Maximum and minimum number of rounds of searches; none begins after this many milliseconds.
 const ROUNDS: usize = 7;
 const ROUNDS_MIN: usize = 3;
 const ENOUGH: u64 = 90_000;
-/// Windows of overload, and how long each is.
+/// Number of windows of overload, and the length of each.
 const OVERLOADS: usize = 5;
 const OVERLOAD_MILLIS: u64 = 600;
-/// A generator that offers less than this of what was asked is the limit itself.
+/// A generator that offers less than this share of the requested rate is the limit itself.
 const KEPT_UP: f64 = 0.95;
 
 pub(super) fn measure(context: &Context) -> Result<Found> {
@@ -65,7 +65,8 @@ fn loss_free(context: &Context) -> Result<Outcome> {
         }
     }
     Ok(field.pair(parties.0, parties.1, |ours, theirs| {
-        // A search of ours without an end counts as nothing; a peer that always lost is given the lowest rate that it was tried at.
+        // A search of ours that found no rate counts as zero; a peer that always lost packets gets the lowest rate that
+        // was tried.
         let own: Vec<f64> = rates[ours].iter().map(|rate| rate.without_loss.unwrap_or_default()).collect();
         let peer: Vec<f64> = rates[theirs].iter().map(Rate::most).collect();
         let Some(value) = ratios(&own, &peer) else { return Outcome::Skipped("no round".to_owned()) };
@@ -109,7 +110,7 @@ fn overload(context: &Context) -> Result<Outcome> {
     })
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Debug, Clone, Copy)]
 struct Rate {
     without_loss: Option<f64>,
@@ -118,13 +119,13 @@ struct Rate {
 }
 
 impl Rate {
-    /// Searches, around what earlier searches found.
+    /// Searches around the results of earlier searches.
     fn find(candidate: &Candidate, generator: &Generator, lane: usize, earlier: Option<f64>) -> Result<Self> {
         candidate.wake()?;
         let mut search = match earlier {
             Some(rate) => Search::around(rate),
             None => {
-                // What comes out under full load cannot be far below the rate that is sought.
+                // The throughput under full load cannot be far below the rate that is searched.
                 generator.send(Load { lane, end: End::Clients, flows: FLOWS, rate: 0 });
                 pause(200)?;
                 let (offered, forwarded) = rounds::window(candidate, 500)?;
@@ -156,7 +157,7 @@ impl Rate {
     }
 }
 
-/// Says so where searches had no end, or where the generator was the limit.
+/// Adds a note if searches found no rate, or if the generator was the limit.
 fn note(outcome: Outcome, kind: Kind, rates: &[Rate]) -> Outcome {
     let lossy: Vec<f64> =
         rates.iter().filter(|rate| rate.without_loss.is_none()).map(|rate| rate.lowest_tried).collect();
@@ -188,7 +189,7 @@ struct Tried {
 
 fn try_rate(candidate: &Candidate, generator: &Generator, lane: usize, rate: f64, millis: u64) -> Result<Tried> {
     let clock = Clock::new();
-    // The generator may not get rid of all that it tries to send, and the device may carry an answer of the kernel beside.
+    // The generator may fail to send all that it tries, and the device may also carry an answer of the kernel.
     let counts = || Ok::<_, anyhow::Error>([generator.attempted(), candidate.lane.offered()?]);
     let (before, taken) = (counts()?, candidate.lane.taken_out()?);
     let began = clock.now();

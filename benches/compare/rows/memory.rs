@@ -35,21 +35,22 @@ const SESSION: &str = "memory-session";
 const TEN_MILLION: &str = "memory-10m";
 const ALLOCATIONS: &str = "allocations";
 
-/// The word that makes this program fill a table and tell what that took.
+/// The argument that makes this program fill a table and print its memory.
 pub const WORD: &str = "fill-a-table";
 
 const MILLION: u32 = 1_000_000;
-/// Counts what the program allocates. It asks for zeroed memory as such, which the operating system then hands out page by page
-/// as it is touched: a counter that writes the zeros itself would count the whole address space of a table as used.
+/// Counts the allocations of the program. It requests zeroed memory as such, which the operating system then provides
+/// page by page as it is touched: a counter that wrote the zeros itself would count the whole address space of a table
+/// as used.
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Nanoseconds of a packet in Maglev's paper (NSDI 2016, section 5.2: at most 350 ns a packet).
+/// Nanoseconds per packet in Maglev's paper (NSDI 2016, section 5.2: at most 350 ns a packet).
 const MAGLEV_NANOS: f64 = 350.0;
-/// Batches of one sample, and samples.
+/// Batches of one sample, and number of samples.
 const BATCHES: u32 = 1000;
 const SAMPLES: usize = 31;
-/// Sessions of a sample of new ones.
+/// New sessions of a sample.
 const NEW_SESSIONS: u32 = 1 << 17;
 
 pub(super) fn measure(context: &Context) -> Result<Found> {
@@ -82,7 +83,7 @@ pub(super) fn measure(context: &Context) -> Result<Found> {
 fn on_the_core<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T> {
     ground::go_on()?;
     let pinned = || {
-        // On a machine that refuses, the result is worse.
+        // If the machine refuses this, the result is worse.
         let _ = thread::pin_to(DUT_CORE);
         let _ = thread::raise_priority();
         f()
@@ -90,14 +91,14 @@ fn on_the_core<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T> {
     std::thread::scope(|scope| scope.spawn(pinned).join()).map_err(|_| anyhow!("the engine in memory panicked"))
 }
 
-/// Nanoseconds that `f` takes for each packet of so many.
+/// Nanoseconds per packet that `f` takes for this many packets.
 fn nanos(clock: &Clock, packets: u32, mut f: impl FnMut()) -> f64 {
     let began = clock.now();
     f();
     clock.now().since(began).as_nanos() as f64 / f64::from(packets)
 }
 
-/// What a packet of a known session costs, without what making the packet costs.
+/// The cost of a packet of a known session, without the cost of making the packet.
 fn hits(pattern: Pattern, sessions: u32) -> Result<Outcome> {
     let mut traffic = Traffic::new(Family::V4, sessions, 0, pattern);
     let clock = Clock::new();
@@ -139,7 +140,7 @@ fn allocations() -> Outcome {
     Outcome::measured(Quartiles::exactly(allocations / packets), shares)
 }
 
-/// Bytes that a table of so many sessions takes, by a process that does nothing else.
+/// Bytes that a table of this many sessions takes, measured in a process that does nothing else.
 fn fill(sessions: u32) -> Result<u64> {
     ground::go_on()?;
     let program = std::env::current_exe().context("cannot find this program")?;
@@ -149,8 +150,8 @@ fn fill(sessions: u32) -> Result<u64> {
     words.trim().parse().with_context(|| format!("not a number of bytes: {words}"))
 }
 
-/// Opens so many sessions of a service with address translation and prints by how many bytes this process has grown, the
-/// table with its reserves included.
+/// Opens this many sessions of a service with address translation, and prints by how many bytes this process has grown,
+/// including the reserves of the table.
 pub fn fill_and_tell(sessions: u32) -> Result<()> {
     const STATUS: &str = "/proc/self/status";
     let mut snapshot = testbed::snapshot(Side::Inner, 4);
@@ -163,7 +164,7 @@ pub fn fill_and_tell(sessions: u32) -> Result<()> {
     };
     let before = resident(STATUS)?;
     let (table, mut workers) = testbed::forwarders(1, sessions as usize);
-    // As the program itself has its table.
+    // The runtime asks for huge pages in the same way.
     table.memory().into_iter().for_each(advise_huge_pages);
     let (forwarder, _) = &mut workers[0];
     for number in 0..sessions {

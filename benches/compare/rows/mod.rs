@@ -20,18 +20,18 @@ use crate::placement::Placement;
 use crate::rounds;
 use crate::table::{Outcome, Row};
 
-/// What every measurement knows.
+/// What every measurement needs to know.
 #[derive(Debug)]
 pub struct Context {
-    /// Whether there is only a minute for all.
+    /// Whether the whole benchmark may take only a minute.
     pub quick: bool,
-    /// Where files go.
+    /// The directory of all files.
     pub directory: PathBuf,
-    /// The rows that are wanted.
+    /// The rows to measure.
     pub wanted: Vec<&'static Row>,
 }
 
-/// What came out, by the names of the rows.
+/// Results, by the names of the rows.
 pub type Found = Vec<(&'static str, Outcome)>;
 
 /// One measurement: the rows that it can fill, and how.
@@ -56,8 +56,8 @@ impl Context {
         self.wanted.iter().any(|row| rows.contains(&row.id))
     }
 
-    /// Measures what is wanted; a row that could not be measured says why. An error is the user's wish to stop: what was found
-    /// until then stays.
+    /// Takes all measurements that are wanted; a row that could not be measured says why. An error means that the user
+    /// wants to stop: the results until then are kept.
     pub fn measure(&self, found: &mut Found, mut tell: impl FnMut(&[&str])) -> Result<()> {
         for (rows, measure) in MEASUREMENTS.iter().filter(|(rows, _)| self.wants(rows)) {
             tell(rows);
@@ -91,14 +91,14 @@ impl Context {
 /// The candidates of a measurement.
 #[derive(Debug)]
 struct Field {
-    /// Those that stand in their lanes.
+    /// The candidates that are ready in their lanes.
     standing: Vec<Candidate>,
-    /// Those that do not, and why.
+    /// The candidates that could not be started, and why.
     missing: Vec<(Kind, String)>,
 }
 
 impl Field {
-    /// A generator for all lanes. Each fwlb has its sessions before.
+    /// A generator for all lanes. Each fwlb has its sessions before it starts.
     fn generator(&self, flows: u32) -> Result<Generator> {
         let engines = self.standing.iter().filter(|candidate| matches!(candidate.kind, Kind::Fwlb(_)));
         engines.into_iter().try_for_each(|candidate| rounds::establish(candidate, flows))?;
@@ -110,7 +110,7 @@ impl Field {
         self.standing.iter().position(|candidate| candidate.kind == kind)
     }
 
-    /// The row of two parties, by their positions, or why there is none.
+    /// The row for two parties, by their positions, or why there is none.
     fn pair(&self, ours: Kind, theirs: Kind, compare: impl FnOnce(usize, usize) -> Outcome) -> Outcome {
         match (self.position(ours), self.position(theirs)) {
             (Some(ours), Some(theirs)) => compare(ours, theirs),

@@ -32,7 +32,7 @@ pub(super) fn measure(context: &Context) -> Result<Found> {
     Ok(vec![(ROWS[0], outcome.note(format!("fwlb is best in {}, nftables in {}", places[0], places[1])))])
 }
 
-/// The better of two placements, which stand side by side from `first` on.
+/// The better of two placements, which are next to each other from position `first` on.
 fn better(turns: &[Turns], first: usize) -> usize {
     let rate = |position: usize| median(turns[position].forwarded.iter().copied()).unwrap_or_default();
     if rate(first) >= rate(first + 1) { first } else { first + 1 }

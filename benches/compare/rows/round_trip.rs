@@ -1,4 +1,5 @@
-//! Round trips of single datagrams at low load: what the device under test adds to those through the kernel's router.
+//! Round trips of single datagrams at low load: the latency that the device under test adds to that of the kernel's
+//! router.
 
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -23,14 +24,14 @@ pub(super) const ROWS: &[&str] = &["round-trip-poll", "round-trip-busy"];
 const POLL: Kind = Kind::Fwlb(Engine::new(Duty::Pin));
 const BUSY: Kind = Kind::Fwlb(Engine { busy_poll: true, ..Engine::new(Duty::Pin) });
 const PORT: u16 = 7777;
-/// Round trips of a turn; the first do not count.
+/// Round trips of a turn; the first ones do not count.
 const ROUND_TRIPS: u32 = 1000;
 const WARM_UP: u32 = 50;
-/// Rest between two round trips.
+/// Pause between two round trips.
 const GAP: Duration = Duration::from_micros(50);
 /// An answer that takes longer is lost.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// More lost answers than this in a turn: the lane does not work.
+/// With more lost answers than this in a turn, the lane does not work.
 const LOST_MAX: u32 = 20;
 
 pub(super) fn measure(context: &Context) -> Result<Found> {
@@ -91,7 +92,7 @@ fn round_trips(candidate: &Candidate) -> Result<Vec<f64>> {
             let mut answer = [0; 64];
             let sent = clock.now();
             socket.send(&payload(number))?;
-            // An answer to an earlier question comes late.
+            // An answer to an earlier request may arrive late.
             let own = loop {
                 match socket.recv(&mut answer) {
                     Ok(length) if answer[..length] == payload(number) => break true,
@@ -121,9 +122,9 @@ fn payload(number: u32) -> [u8; 18] {
     payload
 }
 
-/// Both ends share core 0, before ordinary programs.
+/// Prepares a thread of one of the ends: both share core 0, with priority over ordinary programs.
 fn be_an_end() {
-    // On a machine that refuses, both parties' round trips are longer.
+    // If the machine refuses this, the round trips of both parties are longer.
     let _ = thread::pin_to(GENERATOR_CORE);
     let _ = thread::raise_priority();
     thread::set_timer_slack();

@@ -46,7 +46,7 @@ struct Connection {
     origin: ClientOrigin,
     /// Number of requests that are being answered.
     requests: usize,
-    /// Value of `turn` when it last became idle, or when it was opened.
+    /// Value of [`OpenConnections::last_id`] when it last became idle, or when it was opened.
     since: u64,
     /// Closes the connection.
     task: Option<AbortHandle>,

@@ -9,8 +9,8 @@ use tokio::time::{Sleep, sleep};
 
 use crate::time::Duration;
 
-/// Bytes that a client has to take within each [`StallGuard::timeout`] while as much waits for it. Even a telephone modem
-/// manages that.
+/// Bytes that a client has to take within each [`StallGuard::timeout`] while that many wait for it. Even a telephone
+/// modem manages that.
 const PROGRESS_MIN: usize = 32 * 1024;
 
 /// A stream that returns an error when its client has taken too little for too long.
@@ -24,7 +24,7 @@ pub(super) struct StallGuard<S> {
 }
 
 impl<S: Unpin> StallGuard<S> {
-    /// A stream whose client has `patience` for each [`PROGRESS_MIN`] bytes.
+    /// A stream whose client has the time `patience` for each [`PROGRESS_MIN`] bytes.
     pub(super) fn new(stream: S, patience: Duration) -> Self {
         Self { stream, timeout: patience, deadline: None, progress: 0 }
     }
@@ -100,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    /// The result of writing 1 MiB to a client that takes `bytes` ten times within each patience.
+    /// The result of writing 1 MiB to a client that takes `bytes` ten times within each timeout.
     async fn written_to(bytes: usize) -> io::Result<()> {
         let patience = Duration::from_millis(500);
         let (stream, mut client) = duplex(4096);

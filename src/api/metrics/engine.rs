@@ -8,7 +8,7 @@ use super::family::{Labels, Page, bytes, of, seconds};
 use super::help;
 use crate::engine::view::{LinkView, MeasuresView};
 
-/// Kinds of alarms that are told apart also while they are not raised.
+/// Kinds of alarms that have a series of their own even while they are not raised.
 const ALARMS: [&str; 11] = [
     "below_min",
     "digest_differs",

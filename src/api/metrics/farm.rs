@@ -32,7 +32,7 @@ fn each_server(engines: &[MeasuresView]) -> impl Iterator<Item = (Labels<'_>, &S
     })
 }
 
-/// Those that are made.
+/// The checks that each server has, one per address family.
 fn each_check(engines: &[MeasuresView]) -> impl Iterator<Item = (Labels<'_>, &ServerCheckView)> {
     each_server(engines).flat_map(|(labels, server)| {
         server.checks.iter().map(move |one| (with_labels(labels.clone(), [("family", &one.family)]), one))

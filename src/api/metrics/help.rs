@@ -2,12 +2,12 @@
 
 use crate::engine::DropReason;
 
-/// One sentence about a counter. One that is not known here says where its name is from.
+/// One sentence about a counter. For a counter without one, it says where the name is from.
 pub fn of_counter(name: &str) -> String {
     known(name).map_or_else(|| format!("The counter {name} of `fwlb show counters`."), str::to_owned)
 }
 
-/// The same where it is known.
+/// The sentence about a counter, if there is one.
 pub fn known(name: &str) -> Option<&'static str> {
     let reason = || DropReason::ALL.iter().find(|reason| reason.name() == name).map(|reason| reason.help());
     HELP.iter().find(|(counter, _)| *counter == name).map(|(_, help)| *help).or_else(reason)

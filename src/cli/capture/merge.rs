@@ -1,18 +1,19 @@
-//! The captures of several engines as one file: interfaces numbered anew, frames in order of time, counts at the end.
+//! Merges the captures of several engines into one file: interfaces are numbered anew, frames are ordered by time, and
+//! the counts are at the end.
 
 use std::collections::BTreeMap;
 
 use crate::wire::pcapng::{self, BlockKind, NotABlock};
 
-/// See the module.
+/// Merges the captures, see the module.
 #[derive(Debug)]
 pub(super) struct Merge {
     engines: Vec<Stream>,
     has_section: bool,
     interfaces: u32,
-    /// Frames by time and order of arrival, held back until those of the others have come.
+    /// Frames by time and order of arrival, held back until those of the other engines have arrived.
     held: BTreeMap<(u64, u64), Vec<u8>>,
-    /// Frames up to this time were there at the last release.
+    /// Frames up to this time had arrived at the last release.
     release_until: Option<u64>,
     statistics: Vec<u8>,
     frames: u64,
@@ -24,14 +25,14 @@ pub(super) struct Merge {
 /// One engine's capture.
 #[derive(Debug, Default)]
 struct Stream {
-    /// Bytes of a block that is not whole.
+    /// Bytes of a block that has not arrived completely.
     partial_block: Vec<u8>,
-    /// Its interfaces as they are numbered in the file.
+    /// Numbers of its interfaces in the file.
     interfaces: Vec<u32>,
 }
 
 impl Merge {
-    /// Of so many engines, up to `enough` frames.
+    /// Merges this many captures, up to `enough` frames.
     pub(super) fn new(engines: usize, enough: Option<u64>) -> Self {
         Self {
             engines: std::iter::repeat_with(Stream::default).take(engines).collect(),
@@ -47,7 +48,7 @@ impl Merge {
         }
     }
 
-    /// Bytes of engine number `engine` come; what can be written is added to `out`.
+    /// Takes bytes from engine number `engine`, and appends to `out` what can be written.
     pub(super) fn add(&mut self, engine: usize, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), NotABlock> {
         let mut rest = std::mem::take(&mut self.engines[engine].partial_block);
         rest.extend_from_slice(bytes);
@@ -90,7 +91,7 @@ impl Merge {
         Ok(())
     }
 
-    /// Time passed: writes what was there the last time.
+    /// Time has passed: writes the frames that had arrived at the last release.
     pub(super) fn release(&mut self, out: &mut Vec<u8>) {
         if let Some(mark) = self.release_until {
             self.write_until(mark, out);
@@ -98,23 +99,23 @@ impl Merge {
         self.release_until = self.held.last_key_value().map(|((at, _), _)| *at);
     }
 
-    /// Writes everything, and the counts.
+    /// Writes all remaining frames, and the counts.
     pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
         self.write_until(u64::MAX, out);
         out.append(&mut self.statistics);
     }
 
-    /// As many frames as were asked for are there.
+    /// Whether as many frames have been written as were asked for.
     pub(super) fn is_enough(&self) -> bool {
         self.frames_max.is_some_and(|enough| self.frames + self.held.len() as u64 >= enough)
     }
 
-    /// Frames that were written.
+    /// Number of frames that were written.
     pub(super) fn frames(&self) -> u64 {
         self.frames
     }
 
-    /// Frames that the engines had no room for.
+    /// Number of frames that the engines had no room for.
     pub(super) fn lost(&self) -> u64 {
         self.lost
     }

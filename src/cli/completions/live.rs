@@ -1,4 +1,5 @@
-//! Names that only running engines know: their firewalls, servers, services, links. Without an engine there are none, at once.
+//! Completes names that only running engines know: their firewalls, servers, services and links. Without an engine
+//! there are none, and the answer comes at once.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,13 +11,13 @@ use crate::api::{Answer, Request};
 use crate::cli::engines::{Engine, EngineSelection, ask, block_on};
 use crate::time::Duration;
 
-/// How long all engines together may take: longer, and the shell seems to hang.
+/// How long all engines together may take. With more, the shell would seem to hang.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Names with a few words about each, in order.
 type Names = BTreeMap<String, String>;
 
-/// Engines that run here.
+/// The engines that run here.
 pub fn engines() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let engines = EngineSelection::unfinished(&[]).map(|reach| reach.running_or_in_a_lab()).unwrap_or_default();
@@ -24,7 +25,7 @@ pub fn engines() -> ArgValueCandidates {
     })
 }
 
-/// Firewalls by their names, with the group in front where several groups have one of that name.
+/// Firewalls by name, preceded by the group if several groups have a firewall of that name.
 pub fn firewalls() -> ArgValueCandidates {
     ArgValueCandidates::new(|| candidates(of_engines(&Request::Firewalls, |answer| short(&of_groups(answer)))))
 }
@@ -58,7 +59,7 @@ pub fn origins() -> ArgValueCandidates {
     })
 }
 
-/// What is checked: firewalls as `GROUP/NAME`, servers as `SERVICE/NAME`.
+/// Objects that are checked: firewalls as `GROUP/NAME`, servers as `SERVICE/NAME`.
 pub fn members() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let mut names = of_engines(&Request::Firewalls, of_groups);
@@ -74,7 +75,7 @@ fn candidates(names: Names) -> Vec<CompletionCandidate> {
     names.into_iter().map(one).collect()
 }
 
-/// What the engines that the unfinished command line means answer in time.
+/// The names in the answers that arrive in time from the engines that the unfinished command line selects.
 fn of_engines(request: &Request, names: fn(&Answer) -> Names) -> Names {
     let words: Vec<OsString> = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
     let engines =
@@ -99,7 +100,7 @@ fn of_groups(answer: &Answer) -> Names {
     firewalls.iter().map(|one| (format!("{}/{}", one.group, one.name), words(&one.state, one.sessions))).collect()
 }
 
-/// Without the group where that is clear.
+/// Leaves out the group where the name alone is unambiguous.
 fn short(whole: &Names) -> Names {
     let own = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
     let is_alone = |name: &str| whole.keys().filter(|other| own(other) == own(name)).count() == 1;
@@ -124,9 +125,9 @@ fn link_names(answer: &Answer) -> Names {
 }
 
 impl EngineSelection {
-    /// What an unfinished command line says of the engines that are meant, `fwlb` first; they are given little time.
+    /// The engine selection of an unfinished command line, `fwlb` first; the engines get little time.
     fn unfinished(words: &[OsString]) -> Option<Self> {
-        // What does not fit in it yet is no matter.
+        // Words that cannot be parsed yet do not matter.
         let words = if words.is_empty() { &[OsString::from("fwlb")] } else { words };
         let matches = crate::cli::command().ignore_errors(true).try_get_matches_from(words).ok()?;
         Some(Self::from_arg_matches(&matches).ok()?.with_timeout(ANSWER_TIMEOUT))

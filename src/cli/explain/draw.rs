@@ -1,4 +1,4 @@
-//! An explanation on a terminal of 80 columns: the answer first, then what stands behind it, then the order of decision.
+//! Draws an explanation on a terminal of 80 columns: the answer first, then its reasons, then the order of decision.
 
 use crate::cli::explain::peer::Peer;
 use crate::cli::output::{duration_ms, or_dash, table};
@@ -6,10 +6,10 @@ use crate::engine::view::{ExplainView, WhatIfView};
 
 /// Columns of text.
 const WIDTH: usize = 79;
-/// Columns of the words on the left.
+/// Columns of the labels on the left.
 const LABEL_WIDTH: usize = 11;
 
-/// The whole of it.
+/// The whole explanation.
 pub fn show(explained: &ExplainView, peer: Option<&Peer>) -> String {
     let mut page = Page { text: format!("{}: {}\n", explained.engine, explained.flow) };
     page.line("answer", &answer(explained));
@@ -109,7 +109,7 @@ impl Page {
         self.wrapped(&format!("  {label:<LABEL_WIDTH$}"), value);
     }
 
-    /// Words in lines of [`WIDTH`], the first behind `label`, the others under its end.
+    /// Appends text in lines of [`WIDTH`] columns, the first behind `label`, the others indented below it.
     fn wrapped(&mut self, label: &str, value: &str) {
         let mut column = label.chars().count();
         let indent = column;

@@ -1,4 +1,4 @@
-//! What an engine with a configuration file would decide if everything were up.
+//! Explains what an engine with a configuration file would decide if everything were up.
 
 use std::path::Path;
 
@@ -16,10 +16,11 @@ use crate::slb::{Server, Service, Services};
 use crate::time::Instant;
 use crate::wire::{Family, MacAddr};
 
-/// A device that there is none of: its links take their configured addresses and sizes, or these.
+/// Stands in for a device that does not exist: its links have their configured addresses and sizes, or these.
 const DEVICE: DeviceState = DeviceState { mac: MacAddr([2, 0, 0, 0, 0, 1]), mtu: 1500, up: true };
 
-/// The decision while `down` are down and everything else is up, or nothing if the file is refused, which was told then.
+/// The decision while `down` are down and everything else is up; `None` if the file is refused, which has been reported
+/// then.
 pub fn explain(
     path: &Path,
     flow: &FlowKey,
@@ -43,14 +44,14 @@ pub fn explain(
     let mut explained = explain::explain(&config.engine.name, &snapshot, &sessions, flow, from, Instant::ZERO);
     let but = if down.is_empty() { String::new() } else { format!(" but {}", down.join(", ")) };
     explained.story.insert(0, format!("No engine was asked: everything is taken to be up{but}, and no session known."));
-    // Nobody could have answered.
+    // No neighbour could have answered.
     if let Some(egress) = &mut explained.egress {
         egress.neighbor = None;
     }
     Ok(Some(explained))
 }
 
-/// A firewall or a server, as `fwlb probe` names them, fails.
+/// Marks a firewall or a server as down, by its name as `fwlb probe` takes it.
 fn mark_down(snapshot: &mut Snapshot, name: &str) -> anyhow::Result<()> {
     let member = names::member(snapshot, name)?;
     match member {
@@ -77,7 +78,7 @@ fn with_servers(snapshot: &mut Snapshot, mut change: impl FnMut(&mut Server)) {
     snapshot.services = Services::new(services);
 }
 
-/// The snapshot of an engine whose devices are there and whose checks are all good.
+/// The snapshot of an engine whose devices exist and whose checks all succeed.
 fn all_up(config: &Config) -> Snapshot {
     let mut controller = Controller::new(config.clone(), 0, Instant::ZERO);
     for device in 0..config.devices.len() {

@@ -1,4 +1,4 @@
-//! What the engine behind the firewalls makes of a flow.
+//! Asks the engine behind the firewalls what it does with a flow.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,24 +8,25 @@ use crate::cli::engines::{Engine, EngineSelection, ask, block_on};
 use crate::engine::view::ExplainView;
 use crate::flow::FlowKey;
 
-/// The other engine's answer beside the first one's.
+/// The other engine's answer, to be compared with the first one's.
 #[derive(Debug, Serialize)]
 pub struct Peer {
-    /// Its name; null if nobody knows it.
+    /// Its name; null if it is unknown.
     pub engine: Option<String>,
-    /// It runs on this host and was asked; otherwise the hash answers, which is the same on both sides.
+    /// Whether it runs on this host and was asked; otherwise the choice by hash is given, which is the same on both
+    /// sides.
     pub asked: bool,
     /// The firewall that it takes.
     pub firewall: Option<String>,
-    /// Whether both take the same; null where no firewall is on the way.
+    /// Whether both take the same firewall; null where no firewall is on the path.
     pub agrees: Option<bool>,
     /// Its whole answer.
     pub explained: Option<Value>,
-    /// All of it in one line.
+    /// A summary in one line.
     pub summary: String,
 }
 
-/// The peer's answer to a flow that `engine` (none: a file) explained.
+/// The peer's answer for a flow that `engine` explained (`None`: a file).
 pub fn of(
     explained: &ExplainView,
     flow: &FlowKey,
@@ -58,23 +59,23 @@ pub fn of(
     Ok(Peer { engine, asked: true, firewall, agrees: Some(agrees), explained: Some(value), summary })
 }
 
-/// What its peers call themselves.
+/// The names of the engine's peers.
 async fn peers(engine: &Engine) -> Vec<String> {
     match ask(engine, &Request::Peers).await {
         Ok((_, Answer::Peers(peers))) => peers.into_iter().filter_map(|peer| peer.peer_engine).collect(),
-        // Without names nobody is found, which is said.
+        // Without names no peer is found, which is reported.
         Ok(_) | Err(_) => Vec::new(),
     }
 }
 
-/// The flow as the firewalls, and so the peer, see it: after translation where the service stands in front of them.
+/// The flow as the firewalls, and so the peer, see it: after translation if the service is before the firewalls.
 fn as_seen_there(explained: &ExplainView, flow: &FlowKey) -> FlowKey {
     let is_from_firewall = explained.from.contains('/');
     let leaving = explained.translation.as_deref().and_then(|text| flow_text::parse(text).ok());
     leaving.filter(|leaving| !is_from_firewall && leaving.protocol == flow.protocol).unwrap_or(*flow)
 }
 
-/// What a peer that cannot be asked has to choose, if it knows no more than the hash.
+/// The choice of a peer that cannot be asked, if it knows no more than the hash.
 fn by_hash(explained: &ExplainView, own: &str, name: Option<String>) -> Peer {
     let best = explained.candidates.iter().find(|one| one.state == "up").map(|one| one.name.clone());
     let who = name.clone().unwrap_or_else(|| "the peer".to_owned());
@@ -86,7 +87,7 @@ fn by_hash(explained: &ExplainView, own: &str, name: Option<String>) -> Peer {
         ),
         None => format!("{who} does not run here, and no firewall is up to choose"),
     };
-    // What a session remembers is learned on the other side too, so that the hash is no proof of disagreement.
+    // A pin of a session is learned on the other side too, so that the hash is no proof of disagreement.
     Peer {
         engine: name,
         asked: false,

@@ -1,4 +1,4 @@
-//! How a laboratory stands: firewalls with their own drop counters, servers, and what was done to them.
+//! The status of a lab: firewalls with their own drop counters, servers, and what was done to them.
 
 use serde::Serialize;
 
@@ -6,21 +6,21 @@ use crate::cli::output::table;
 use crate::engine::view::{ServerView, ServiceView};
 use crate::lab::{Lab, ServerFault, Side, Station};
 
-/// See the module.
+/// The status of a lab.
 #[derive(Debug, Serialize)]
 pub struct Status {
     name: String,
     firewalls: Vec<FirewallRow>,
     servers: Vec<ServerRow>,
     namespaces: Vec<String>,
-    /// Engines that did not answer, servers that are not up, each in words.
+    /// Engines that did not answer and servers that are not up, each as a sentence.
     problems: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
 struct FirewallRow {
     name: String,
-    /// States as the engines see them; null where one does not answer.
+    /// States as the engines report them; null where one does not answer.
     outer: Option<String>,
     inner: Option<String>,
     sessions: Option<u64>,
@@ -34,7 +34,7 @@ struct FirewallRow {
 struct ServerRow {
     name: String,
     pages_by: Option<String>,
-    /// `up` where all services agree, else each with its own; null where nobody knows.
+    /// `up` if all services agree, else the state in each of them; null if unknown.
     state: Option<String>,
     sessions: u64,
     new_sessions: u64,
@@ -42,7 +42,7 @@ struct ServerRow {
 }
 
 impl Status {
-    /// Looks at a lab.
+    /// Reads the status of a lab.
     ///
     /// # Errors
     /// A command of the operating system fails; engines that do not answer are among the problems.
@@ -55,7 +55,7 @@ impl Status {
         Ok(Self { name: topology.name.clone(), firewalls, servers, namespaces, problems })
     }
 
-    /// As a person reads it.
+    /// The status as text.
     pub fn show(&self) -> String {
         let firewalls: Vec<_> = self.firewalls.iter().map(FirewallRow::cells).collect();
         let servers: Vec<_> = self.servers.iter().map(ServerRow::cells).collect();
@@ -153,7 +153,7 @@ fn servers(lab: &Lab, problems: &mut Vec<String>) -> anyhow::Result<Vec<ServerRo
     Ok(rows)
 }
 
-/// Why a server is not up; one that is serves on in the family that is well.
+/// Why a server is not up. A server may be up in one address family only.
 fn server_problems(service: &ServiceView, server: &ServerView) -> Vec<String> {
     let who = format!("{}/{}", service.name, server.name);
     if server.state != "up" {
@@ -176,7 +176,7 @@ fn program(lab: &Lab, node: Station) -> Option<String> {
     }
 }
 
-/// `up` where all services agree, else each with its own.
+/// `up` if all services agree, else the state in each of them.
 fn states(seen: &[(&ServiceView, &ServerView)]) -> Option<String> {
     let ((_, first), rest) = seen.split_first()?;
     if rest.iter().all(|(_, server)| server.state == first.state) {

@@ -1,11 +1,11 @@
-//! What a laboratory tells its user: what to try.
+//! Texts of the lab for its user: what to try.
 
 use serde_json::{Value, json};
 
 use crate::lab::farm::WEB;
 use crate::lab::{Lab, RoutingSetup, Side, Topology};
 
-/// What to type at a lab that stands.
+/// The commands to try in a running lab.
 pub fn how_to_play(lab: &Lab) -> String {
     let topology = lab.topology();
     let name = if topology.name == super::DEFAULT_NAME { String::new() } else { format!(" --name {}", topology.name) };
@@ -70,7 +70,7 @@ pub fn how_to_play(lab: &Lab) -> String {
     text + &format!("\nConfigurations and logs: {}\n", lab.directory().display())
 }
 
-/// What a program needs to know of a lab that stands.
+/// The description of a running lab for programs.
 pub fn described(lab: &Lab) -> Value {
     let topology = lab.topology();
     let listen = topology.settings.get("api").and_then(|api| api.get("listen")?.as_str());

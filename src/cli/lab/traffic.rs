@@ -89,15 +89,15 @@ pub enum ProtocolArg {
     Icmp,
 }
 
-/// Runs one.
+/// Runs a traffic program.
 ///
 /// # Errors
-/// A port that cannot be bound.
+/// A port cannot be bound.
 pub fn run(program: &TrafficCommand) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let print = |line: &OutputLine| {
         let text = serde_json::to_string(line).expect("plain data");
-        // Whoever reads may have gone; then so do we.
+        // If the reader is gone, the program ends too.
         if writeln!(std::io::stdout(), "{text}").is_err() {
             std::process::exit(1);
         }

@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, Command};
 
 use super::extra::{EXAMPLES, EXIT};
 
-/// A page for a browser.
+/// The page in Markdown.
 pub fn markdown(command: &Command) -> String {
     let mut out = String::from(
         "# Commands\n\nThis page is written by `fwlb man --markdown`; each command also has a page for man(1), such as \
@@ -29,7 +29,7 @@ fn options_of_all(command: &Command, out: &mut String) {
     }
 }
 
-/// One command, and then those below it.
+/// One command, followed by its subcommands.
 fn section(above: &str, command: &Command, depth: usize, out: &mut String) {
     let name = format!("{above} {}", command.get_name());
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
@@ -56,7 +56,7 @@ fn section(above: &str, command: &Command, depth: usize, out: &mut String) {
     }
 }
 
-/// The commands below one, without `help`, which repeats them all.
+/// The subcommands of a command, without `help`, which repeats them all.
 fn shown(command: &Command) -> impl Iterator<Item = &Command> {
     command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != "help")
 }
@@ -72,7 +72,7 @@ fn table<'a>(title: &str, arguments: impl Iterator<Item = &'a Arg>, out: &mut St
     }
 }
 
-/// How it is typed: `-c, --count COUNT`, `CONFIG...`.
+/// How an argument is typed: `-c, --count COUNT`, `CONFIG...`.
 fn spelling(argument: &Arg) -> String {
     let values = argument.get_value_names().unwrap_or_default().iter().map(ToString::to_string).collect::<Vec<_>>();
     let may_repeat = argument.get_num_args().is_some_and(|count| count.max_values() > 1);
@@ -92,7 +92,7 @@ fn spelling(argument: &Arg) -> String {
     }
 }
 
-/// What it does, its values and its default.
+/// The help of an argument, its values and its default.
 fn description(argument: &Arg) -> String {
     let mut text = argument.get_help().map(ToString::to_string).unwrap_or_default();
     let takes_value = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);

@@ -1,8 +1,8 @@
-//! What the pages of commands say beside their options: examples, files, environment, exit status.
+//! What the manual pages of commands contain besides options: examples, files, environment, exit status.
 
 use roff::{Roff, bold, roman};
 
-/// What the exit status of every command means.
+/// The meaning of the exit status, which is the same for every command.
 pub const EXIT: &[(&str, &str)] = &[
     ("0", "Done, or the answer is yes."),
     (
@@ -31,7 +31,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("SUDO_USER, USER, LOGNAME", "The name that an engine is told, in this order."),
 ];
 
-/// Examples by command: what is typed, and what for.
+/// Examples by command: what to type, and its purpose.
 pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "fwlb",
@@ -187,7 +187,7 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("fwlb-man", &[("fwlb man fwlb.toml", "The reference of the configuration; read it with: man -l -")]),
 ];
 
-/// These sections of the page of a command.
+/// These sections for the page of a command.
 pub fn sections(page: &str) -> String {
     let mut roff = Roff::new();
     if let Some((_, examples)) = EXAMPLES.iter().find(|(name, _)| *name == page) {
@@ -211,7 +211,7 @@ fn list(roff: &mut Roff, entries: &[(&str, &str)]) {
     }
 }
 
-/// The page above, the configuration, and those that are needed together.
+/// The page of the parent command, of the configuration, and of related commands.
 fn see_also(page: &str) -> String {
     let above = page.rsplit_once('-').map(|(above, _)| above);
     let beside: &[&str] = match page {

@@ -16,7 +16,7 @@ const GENERAL: &[&str] = &[
      by a reload, which then refuses the file.",
 ];
 
-/// A page for man(1).
+/// The page for man(1).
 pub fn page() -> String {
     let mut roff = Roff::new();
     let source = concat!("fwlb ", env!("CARGO_PKG_VERSION"));
@@ -51,7 +51,7 @@ pub fn page() -> String {
     roff.render()
 }
 
-/// A page for a browser: docs/configuration.md.
+/// The page in Markdown: docs/configuration.md.
 pub fn markdown() -> String {
     let mut out = String::from(
         "# Configuration\n\nThis page is written by `fwlb man --markdown fwlb.toml`; it is also fwlb.toml(5).\n",

@@ -1,4 +1,5 @@
-//! Whether there are colours, as `ip -c` and <https://no-color.org> have it, and which state has which.
+//! Decides whether output is coloured, as `ip -c` and <https://no-color.org> define it, and which state has which
+//! colour.
 
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -17,7 +18,7 @@ pub enum When {
     Never,
 }
 
-/// Where something is written.
+/// Where output goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
@@ -26,15 +27,15 @@ pub enum Stream {
     Error,
 }
 
-/// What was chosen on the command line, as the number of a [`When`].
+/// The choice of the command line, as the number of a [`When`].
 static COLOUR_MODE: AtomicU8 = AtomicU8::new(When::Auto as u8);
 
-/// Sets what holds from here on: once, before a command runs.
+/// Sets the choice; to be called once, before a command runs.
 pub fn choose(when: When) {
     COLOUR_MODE.store(when as u8, Ordering::Relaxed);
 }
 
-/// True if that stream is to have colours.
+/// Whether output to this stream is coloured.
 pub fn shown(stream: Stream) -> bool {
     let chosen = COLOUR_MODE.load(Ordering::Relaxed);
     let is_terminal = match stream {
@@ -50,24 +51,25 @@ pub fn shown(stream: Stream) -> bool {
     }
 }
 
-/// How a word or a row feels.
+/// The meaning of a colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tone {
-    /// As it should be, nothing to look at.
+    /// Normal.
     #[default]
     Plain,
-    /// Well.
+    /// Good.
     Good,
-    /// Worth a look.
+    /// Needs attention.
     Warn,
     /// Broken.
     Bad,
-    /// Of no weight.
+    /// Unimportant.
     Dim,
 }
 
 impl Tone {
-    /// That of a state of a firewall, path, server, service, session or link, of an administrative state, or of a digest.
+    /// The tone of a state (of a firewall, path, server, service, session or link), of an administrative state, or of a
+    /// digest.
     pub fn of_state(state: &str) -> Self {
         match state {
             "up" | "established" | "two-way" | "same" | "reachable" => Self::Good,
@@ -78,7 +80,7 @@ impl Tone {
     }
 }
 
-/// The text in the colour of its tone, where standard output shows colours.
+/// The text in the colour of its tone, if standard output is coloured.
 pub fn paint(text: &str, tone: Tone) -> String {
     let number = match tone {
         _ if !shown(Stream::Output) => None,

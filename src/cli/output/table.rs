@@ -1,11 +1,11 @@
-//! Columns under their titles.
+//! Formats tables.
 
 use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
 
 use super::colour::{self, Stream, Tone};
 
-/// Columns under their titles, aligned with spaces, as `ip` and `ss` print them. Titles that begin with `>` stand over
-/// numbers, which are aligned to the right. States have a colour where standard output shows colours.
+/// Formats columns under their titles, aligned with spaces, as `ip` and `ss` print them. Columns whose titles begin
+/// with `>` contain numbers and are aligned to the right. States are coloured if standard output is.
 pub fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
     if rows.is_empty() {
         return String::new();
@@ -13,7 +13,7 @@ pub fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
     Columns::new(titles).add(rows)
 }
 
-/// A table whose rows come in parts. Columns are as wide as the parts so far needed.
+/// A table whose rows arrive in parts. Columns are as wide as the parts so far needed.
 #[derive(Debug)]
 pub struct Columns {
     titles: Vec<String>,
@@ -23,18 +23,18 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// A table with these titles, as of [`table`].
+    /// A table with these titles, in the form that [`table`] takes.
     pub fn new(titles: &[&str]) -> Self {
         let widths = vec![0; titles.len()];
         let coloured = colour::shown(Stream::Output);
         Self { titles: titles.iter().map(|title| (*title).to_owned()).collect(), widths, has_titles: false, coloured }
     }
 
-    /// The lines of these rows, the first time below the titles.
+    /// Formats these rows; the first call puts the titles above them.
     pub fn add(&mut self, rows: &[Vec<String>]) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        // Whether there are colours is decided here alone.
+        // Only the module `colour` decides about colours.
         table.force_no_tty();
         if self.coloured {
             table.enforce_styling().style_text_only();
@@ -63,7 +63,7 @@ impl Columns {
 /// Spaces between columns.
 const COLUMN_GAP: u16 = 2;
 
-/// Columns whose words are states.
+/// Columns whose values are states.
 const STATES: [&str; 6] = ["STATE", "ADMIN", "DIGEST", "OUTER SEES", "INNER SEES", "DONE TO IT"];
 
 fn cell(title: &str, text: &str) -> Cell {
@@ -71,7 +71,7 @@ fn cell(title: &str, text: &str) -> Cell {
     if !STATES.contains(&title) {
         return cell;
     }
-    // A star says that a state was set by command.
+    // A star marks a state that was set by command.
     match Tone::of_state(text.trim_end_matches('*')) {
         Tone::Plain | Tone::Dim => cell,
         Tone::Good => cell.fg(Color::DarkGreen),

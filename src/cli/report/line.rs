@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::Deserialize;
 
-/// See the module. What a later version adds is passed over.
+/// One line of the log, see the module. Keys that a later version adds are ignored.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Line<'a> {
     pub(super) at: SystemTime,
@@ -47,7 +47,7 @@ struct TypedPin<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// `None` if it is none of the log's.
+    /// Parses a line; `None` if it is not a line of the session log.
     pub(super) fn parse(text: &'a [u8]) -> Option<Self> {
         let typed: Typed<'a> = serde_json::from_slice(text).ok()?;
         let at = humantime::parse_rfc3339(typed.at).ok()?;

@@ -1,11 +1,11 @@
-//! How durations are spread, in bounded memory: a histogram whose steps grow with the value.
+//! The distribution of durations in bounded memory: a histogram whose steps grow with the value.
 
 use std::collections::BTreeMap;
 
-/// Steps in every doubling: a step is 1/64 of its value at most.
+/// Steps in every doubling of the value: the width of a step is at most 1/64 of its value.
 const STEPS_PER_DOUBLING: u64 = 64;
 
-/// See the module.
+/// A histogram, see the module.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Quantiles {
     steps: BTreeMap<u16, u64>,
@@ -36,7 +36,7 @@ impl Quantiles {
         self.min_max = Some((own_least.min(least), own_most.max(most)));
     }
 
-    /// The value that `percent` of the values do not exceed, exact to a step. 0 if there are none.
+    /// The value that `percent` of the values do not exceed, exact to one step; 0 if there are no values.
     pub(super) fn quantile(&self, percent: u64) -> u64 {
         let rank = (self.count * percent).div_ceil(100).max(1);
         let mut seen = 0;
@@ -49,7 +49,7 @@ impl Quantiles {
     }
 }
 
-/// Values below 64 have a step each; above, the six bits after the highest count.
+/// Values below 64 have a step each; above that, the six bits after the highest one count.
 fn step(value: u64) -> u16 {
     let doublings = value.max(1).ilog2().saturating_sub(STEPS_PER_DOUBLING.ilog2());
     // At most 58 doublings of 64 steps.

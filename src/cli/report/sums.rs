@@ -10,14 +10,14 @@ use super::By;
 use super::line::Line;
 use super::quantiles::Quantiles;
 
-/// Names that are told apart; what comes beyond is summed under [`OTHERS_NAME`].
+/// Number of names that are summed separately; further names are summed under [`OTHERS_NAME`].
 pub(super) const NAMES_MAX: usize = 100_000;
-/// The name of all names beyond the limit, or beyond the rows that were asked for.
+/// The name under which names beyond the limit, or beyond the requested rows, are summed.
 pub(super) const OTHERS_NAME: &str = "(others)";
-/// The name of what has none: a session without a server.
+/// The name where there is none, as of a session without a server.
 const NO_NAME: &str = "-";
 
-/// See the module.
+/// The sums of a report.
 #[derive(Debug)]
 pub(super) struct Sums {
     by: By,
@@ -38,30 +38,30 @@ struct Sum {
     durations: Quantiles,
 }
 
-/// What is printed.
+/// A report to print.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) rows: Vec<Row>,
-    /// What has no row of its own.
+    /// The sum of all names without a row of their own.
     pub(super) rest: Option<Row>,
     /// Lines read.
     pub(super) lines: u64,
     /// Lines summed.
     pub(super) used: u64,
-    /// Lines that are none of the log's.
+    /// Lines that do not belong to the log.
     pub(super) errors: u64,
-    /// Lines of other times than asked for.
+    /// Lines outside the requested times.
     pub(super) passed_over: u64,
-    /// Names that were told apart, if there were more.
+    /// The limit on the number of names, if there were more.
     pub(super) limited_to: Option<usize>,
 }
 
-/// One name.
+/// The sum of one name.
 #[derive(Debug, Serialize, PartialEq)]
 pub(super) struct Row {
     pub(super) name: String,
     pub(super) sessions: u64,
-    /// Of all sessions, in percent.
+    /// Its share of all sessions, in percent.
     pub(super) share_percent: f64,
     pub(super) packets: u64,
     pub(super) bytes: u64,
@@ -79,17 +79,17 @@ impl Sums {
         Self { by, names_max, sums: BTreeMap::new(), others: None, used: 0, errors: 0, skipped: 0 }
     }
 
-    /// A line that is none of the log's.
+    /// Counts a line that does not belong to the log.
     pub(super) fn error(&mut self) {
         self.errors += 1;
     }
 
-    /// A line of another time than asked for.
+    /// Counts a line outside the requested times.
     pub(super) fn skip(&mut self) {
         self.skipped += 1;
     }
 
-    /// A session.
+    /// Adds a session.
     pub(super) fn add(&mut self, line: &Line<'_>) {
         self.used += 1;
         for name in names(self.by, line) {
@@ -136,7 +136,7 @@ impl Sums {
     }
 }
 
-/// What a session is counted under.
+/// The names under which a session is counted.
 fn names<'a>(by: By, line: &'a Line<'_>) -> Vec<Cow<'a, str>> {
     let name = match by {
         By::Server => match (&line.service, &line.server) {

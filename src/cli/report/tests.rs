@@ -1,4 +1,4 @@
-//! Reports of logs, and of what is none.
+//! Tests of reports, on session logs and on other files.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! `fwlb set … drain --wait`: until the last session has ended.
+//! `fwlb set … drain --wait`: waits until the last session has ended.
 
 use std::time::Duration;
 
@@ -10,12 +10,13 @@ use crate::cli::engines::{Engine, ask};
 use crate::cli::output;
 use crate::client::ClientError;
 
-/// How often a drain is looked at.
+/// How often the progress of a drain is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How long a peer may take to hear of the drain before it is said that the drain never ends.
+/// How long a peer may take to learn of the drain before a warning says that the drain never ends.
 const PEER_NOTICE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Waits until no engine has sessions on it; answers whether that came in time. On a terminal one line tells how far it is.
+/// Waits until no engine has sessions on it; returns whether that happened in time. On a terminal one line shows the
+/// progress.
 pub async fn wait(engines: &[Engine], target: &Target<'_>, title: &str, wait: Duration) -> anyhow::Result<bool> {
     let line = line();
     let begin = tokio::time::Instant::now();
@@ -73,7 +74,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A line on standard error that is written over and over; nothing where that is no terminal.
+/// A line on standard error that is rewritten in place; nothing if standard error is no terminal.
 fn line() -> ProgressBar {
     let line = ProgressBar::new_spinner();
     let style = ProgressStyle::with_template("{spinner} {wide_msg}").expect("the template is well-formed");
@@ -95,7 +96,7 @@ async fn remaining(engines: &[Engine], target: &Target<'_>) -> Result<Remaining,
     Ok(most)
 }
 
-/// How long the quietest session has been so.
+/// How long the session that has been idle longest has been idle.
 async fn longest_idle(engines: &[Engine], target: &Target<'_>) -> Option<u64> {
     let mut longest = None;
     for engine in engines {

@@ -1,12 +1,12 @@
-//! What a change answers beyond that it was made.
+//! Warnings in the answer to a change.
 
 use std::collections::BTreeSet;
 
 use crate::api::Done;
 use crate::config::AdminState;
 
-/// Warnings, and who else holds what was changed; `command` names it as in `set firewall fw1`. An engine that was asked too
-/// holds it no longer, whatever another heard of it a moment ago.
+/// Warnings, and who else holds the changed object; `command` names it as in `set firewall fw1`. An engine that was
+/// asked too no longer holds it, whatever another engine learned of it a moment ago.
 pub fn warning_lines(done: &[(String, Done)], command: &str) -> Vec<String> {
     let is_asked = |engine: &str| done.iter().any(|(asked, _)| asked == engine);
     let mut lines: Vec<String> = Vec::new();
@@ -22,7 +22,7 @@ pub fn warning_lines(done: &[(String, Done)], command: &str) -> Vec<String> {
         let (words, engine) = (held.describe(), &held.engine);
         lines.push(format!("still {what}: {words}; undo it there: fwlb -e {engine} {command} default"));
     }
-    // Every engine says the same of the same.
+    // Several engines may report the same.
     let mut known = BTreeSet::new();
     lines.retain(|line| known.insert(line.clone()));
     lines

@@ -1,4 +1,4 @@
-//! `fwlb show counters`: numbers with the words that `/metrics` has for them, and how fast they move.
+//! `fwlb show counters`: counters with the help texts of `/metrics`, and how fast they grow.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::engine::view::CountersView;
 
 /// The longest time between two readings.
 const RATE_MAX: Duration = Duration::from_secs(3600);
-/// The shortest one: engines bring some of their counters up to date this often.
+/// The shortest time: engines update some of their counters this often.
 const RATE_MIN: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone, clap::Args)]
@@ -102,8 +102,8 @@ async fn read(engine: &Engine) -> anyhow::Result<(Instant, CountersView)> {
     }
 }
 
-/// The second reading, and how much a second it is away from the first. One that became smaller, as that of an engine which was
-/// started anew meanwhile, has no rate.
+/// The second reading, and the growth per second since the first. A counter that became smaller, because its engine was
+/// restarted in between, has no rate.
 fn moved(engine: &Engine, first: &CountersView, second: CountersView, after: Duration) -> Vec<Row> {
     let rate = |name: &str, value: u64| {
         let more = value.checked_sub(*first.get(name)?)?;

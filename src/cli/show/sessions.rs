@@ -1,4 +1,4 @@
-//! `fwlb show sessions`: page by page, so that a million sessions take no memory here nor in the engine.
+//! `fwlb show sessions`: page by page, so that a million sessions take no memory here or in the engine.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use crate::cli::output::{self, Columns, duration_ms, or_dash};
 use crate::client::ClientError;
 use crate::engine::view::{SessionView, TalkerView};
 
-/// Rows that are asked for at once.
+/// Rows per request.
 const PIECE_ROWS: usize = 1000;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -35,7 +35,7 @@ fn words<T>(all: &[(&'static str, T)]) -> clap::builder::PossibleValuesParser {
     clap::builder::PossibleValuesParser::new(all.iter().map(|(word, _)| *word))
 }
 
-/// Asks all of `engines` and prints what they tell.
+/// Asks all of `engines` and prints their answers.
 pub async fn run(args: &SessionArgs, engines: &[Engine], json: bool) -> anyhow::Result<ExitCode> {
     let filter = args.filter.filter();
     let sort = args.sort.as_deref().map(|sort| parse_word("sort", sort, &SessionSort::ALL)).transpose()?;
@@ -65,7 +65,7 @@ pub async fn run(args: &SessionArgs, engines: &[Engine], json: bool) -> anyhow::
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Says on standard error what the list leaves out.
+/// Notes on standard error what the list leaves out.
 fn note(shown: u64, matched: Option<u64>, sort: Option<SessionSort>, json: bool) {
     match (matched, sort) {
         (Some(matched), None) if matched > shown => {
@@ -80,16 +80,16 @@ fn note(shown: u64, matched: Option<u64>, sort: Option<SessionSort>, json: bool)
     }
 }
 
-/// What was told so far.
+/// The rows that were printed so far.
 struct List {
     shown: u64,
-    /// Of all engines; `None` if one did not say.
+    /// Number of matching sessions at all engines; `None` if one did not say.
     matched: Option<u64>,
     failures: Vec<ClientError>,
 }
 
 impl List {
-    /// Prints the sessions of one engine, as many as asked for.
+    /// Prints the sessions of one engine, as many as requested.
     async fn sessions(
         &mut self,
         engine: &Engine,
@@ -101,7 +101,7 @@ impl List {
         let mut left = if limit == 0 && sort.is_none() { usize::MAX } else { limit };
         let mut after = None;
         loop {
-            // What is sorted is one piece.
+            // A sorted list comes in one page.
             let piece = if sort.is_some() { left } else { left.min(PIECE_ROWS) };
             let is_first = after.is_none();
             let question = SessionRequest { filter: filter.clone(), sort, limit: Some(piece), after };
@@ -141,13 +141,13 @@ impl List {
     }
 }
 
-/// Prints rows as they come: one JSON array, or one table.
+/// Prints rows as they arrive: one JSON array, or one table.
 struct Printer {
     json: bool,
     several: bool,
     has_rows: bool,
     columns: Option<Columns>,
-    /// The table has columns for services.
+    /// Whether the table has columns for services.
     served: bool,
 }
 
@@ -170,7 +170,7 @@ impl Printer {
             return Ok(());
         }
         if self.columns.is_none() {
-            // What is not seen yet may be served.
+            // Sessions of services may follow on a later page.
             self.served = goes_on || self.several || sessions.iter().any(|session| session.service.is_some());
         }
         let has_rates = sessions.iter().any(|session| session.bits_per_second.is_some());
@@ -207,7 +207,7 @@ impl Printer {
             let row = if self.several { named(row, &engine.name) } else { row.clone() };
             text += if self.has_rows { ",\n" } else { "[\n" };
             self.has_rows = true;
-            // No string of JSON holds a line break of its own.
+            // A string in JSON contains no line break of its own.
             text += &format!("  {}", serde_json::to_string_pretty(&row)?.replace('\n', "\n  "));
         }
         output::print(&text)

@@ -1,4 +1,4 @@
-//! Answers as a person reads them.
+//! Formats answers as tables.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use crate::engine::view::{
     NeighborView, PeerView, ServerCheckView, ServerView, ServiceView, StatusView,
 };
 
-/// The answers to one request, one kind of thing under one title.
+/// The answers to one request: objects of one kind in one table.
 pub fn render(answers: &Answers) -> String {
     let several = answers.len() > 1;
     let mut all = Rows::default();
@@ -55,7 +55,7 @@ pub fn render(answers: &Answers) -> String {
                 }
                 text.push_str(config);
             }
-            // They have tables of their own.
+            // These have tables of their own.
             Answer::Sessions(_)
             | Answer::Talkers(_)
             | Answer::Killed(_)
@@ -83,12 +83,13 @@ pub fn render(answers: &Answers) -> String {
             text + &all.table(several, SERVICES) + gap + &checks.table(several, SERVER_CHECKS)
         }
         Some(Answer::Checks(_)) => {
-            // One story, whoever tells it: RFC 3339 in UTC sorts as text, and stands behind the engine's name.
+            // One list in order of time over all engines: RFC 3339 in UTC sorts as text, and stands behind the engine's
+            // name.
             all.first.sort_by(|one, other| one[1].cmp(&other[1]));
             text + &all.table(several, RESULTS)
         }
         Some(Answer::Events(_)) => {
-            // One story, whoever tells it: RFC 3339 in UTC sorts as text.
+            // One list in order of time over all engines: RFC 3339 in UTC sorts as text.
             events.sort_by_key(|(at, _)| *at);
             events.into_iter().fold(text, |text, (_, line)| text + &line + "\n")
         }
@@ -96,7 +97,7 @@ pub fn render(answers: &Answers) -> String {
     }
 }
 
-/// Rows, each with its engine in front, which is left out where there is only one.
+/// Rows that begin with the name of their engine, which is left out if there is only one engine.
 #[derive(Default)]
 struct Rows {
     first: Vec<Vec<String>>,
@@ -120,7 +121,8 @@ impl Rows {
     }
 }
 
-/// `1  2026-01-02T03:04:05.678Z  reload by kim  0123456789abcdef  /etc/fwlb/outer.toml`, and below it what it changed.
+/// Formats a kept configuration: `1  2026-01-02T03:04:05.678Z  reload by kim  0123456789abcdef  /etc/fwlb/outer.toml`,
+/// and below it its differences.
 fn show_kept(kept: &KeptConfigView) -> String {
     let KeptConfigView { back, number: _, at, by, how, digest, file, kept: _, in_force, unconfirmed, differences } =
         kept;
@@ -179,7 +181,7 @@ fn show_link(link: &LinkView, several: bool) -> String {
         false => link.name.clone(),
     };
     let vlan = link.vlan.map(|vlan| format!(" vlan {vlan}")).unwrap_or_default();
-    // What is as ever is not said.
+    // The default is not shown.
     let io = link.io_mode.as_ref().map(|mode| format!(" {} {mode}", link.io)).unwrap_or_default();
     let why = link.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     let (device, state) = (&link.device, paint(&link.state, Tone::of_state(&link.state)));
@@ -271,7 +273,7 @@ const SERVICES: &[&str] = &[
     "REASON",
 ];
 
-/// The line of a service is the sum of its servers, which stand below it.
+/// The row of a service, which is the sum of its servers; these follow below.
 fn service(one: &ServiceView) -> Vec<String> {
     let sum = |of: fn(&ServerView) -> u64| one.servers.iter().map(of).sum::<u64>().to_string();
     let imbalance = one.imbalance.map(|imbalance| format!(", imbalance {imbalance:.2}")).unwrap_or_default();
@@ -314,7 +316,7 @@ fn server_row(one: &ServerView) -> Vec<String> {
     ]
 }
 
-/// `2 (1m 3s)`: how often it fell, and how long it was down in all.
+/// Formats `2 (1m 3s)`: how often it went down, and how long it was down in total.
 fn falls(falls: u64, downtime_ms: u64) -> String {
     match (falls, downtime_ms) {
         (0, 0) => "0".to_owned(),
@@ -367,7 +369,7 @@ fn with_port(address: &str, port: &str) -> String {
     }
 }
 
-/// What holds; a star says that it is not what the file says.
+/// The state in force; a star marks one that differs from the file's.
 pub fn admin_text(admin: AdminState, set: Option<AdminState>) -> String {
     match set {
         Some(set) => format!("{}*", admin_word(set)),
@@ -399,7 +401,7 @@ pub fn event_line(engine: Option<&String>, event: &EventView) -> String {
     format!("{} {engine}{} {}{change}{reason}{by}", event.at, event.kind, event.subject)
 }
 
-/// As the file and `fwlb set` write it.
+/// The word of the file and of `fwlb set`.
 pub fn admin_word(admin: AdminState) -> &'static str {
     match admin {
         AdminState::Ready => "ready",

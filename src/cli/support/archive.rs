@@ -5,16 +5,16 @@ use std::io::{self, Write};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-/// The end of a longer entry is kept: the last lines of a log are those that matter.
+/// A longer entry is cut at its beginning: the last lines of a log matter most.
 const ENTRY_MAX: usize = 8 << 20;
-/// What does not fit any more is named and left out.
+/// Files that do not fit any more are named and left out.
 const TOTAL_MAX: usize = 64 << 20;
-/// A shorter secret would be found in words that are none.
+/// A shorter secret would be found within ordinary words.
 const SECRET_MIN: usize = 8;
-/// What stands for a secret.
+/// Replaces a secret.
 const HIDDEN: &str = "(hidden)";
 
-/// See the module.
+/// An archive that is being collected, see the module.
 #[derive(Debug, Default)]
 pub struct Archive {
     entries: Vec<(String, String)>,
@@ -27,17 +27,18 @@ impl Archive {
         self.entries.push((name.to_owned(), text.into()));
     }
 
-    /// Remembers a secret: where it stands in a file, whenever that was added, it is replaced; each line of it, if it has several.
+    /// Notes a secret: it is replaced in every file, including those added before; each of its lines, if it has
+    /// several.
     pub fn hide(&mut self, secret: &str) {
         let lines = secret.lines().map(str::trim).filter(|line| line.len() >= SECRET_MIN);
         self.secrets.extend(lines.map(str::to_owned));
-        // The longest first, so that none is left of one that another is the begin of.
+        // The longest first, so that nothing is left of a secret that begins with another one.
         self.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         self.secrets.dedup();
     }
 
-    /// Writes it, its files in a directory of the name `root`, last changed at `seconds` since 1970. Answers the names and sizes
-    /// in bytes of what is inside.
+    /// Writes the archive, its files in a directory called `root`, last changed at `seconds` since 1970. Returns the
+    /// names of the files and their sizes in bytes.
     pub fn write(self, root: &str, seconds: u64, out: impl Write) -> io::Result<Vec<(String, usize)>> {
         let mut tar = tar::Builder::new(GzEncoder::new(out, Compression::default()));
         let mut inside = Vec::new();
@@ -97,7 +98,7 @@ mod tests {
         archive.hide("known before");
         archive.add("journal.txt", "a line with known before, and known beforehand, line two of a key\n");
         archive.hide("known beforehand\n  line two of a key\n");
-        // Nothing of it is long enough to be told from other words.
+        // No part of it is long enough to be distinguished from other words.
         archive.hide("a\n");
         let mut bytes = Vec::new();
         let inside = archive.write("x", 7, &mut bytes).unwrap();

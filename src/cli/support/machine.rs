@@ -1,4 +1,5 @@
-//! What the machine tells about itself: kernel, CPUs, memory, devices, routes, limits of the engines, the last lines of the log.
+//! Collects facts about the machine: kernel, CPUs, memory, devices, routes, limits of the engines, and the last lines
+//! of the log.
 
 use std::fmt::Write;
 use std::fs;
@@ -10,7 +11,7 @@ use tokio::process::Command;
 
 use super::archive::Archive;
 
-/// For one other program.
+/// How long another program may run.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Files of the kernel and the system, by the name of their entry.
@@ -29,7 +30,7 @@ const FILES: &[(&str, &str)] = &[
     ("packet-sockets.txt", "/proc/net/packet"),
 ];
 
-/// Other programs by the name of their entry. One that is not there is told of in it.
+/// Other programs by the name of their entry. The entry of a missing program says so.
 const PROGRAMS: &[(&str, &[&str])] = &[
     ("journal.txt", &["journalctl", "--no-pager", "--output=short-iso-precise", "--lines=5000", "--unit=fwlb@*"]),
     ("units.txt", &["systemctl", "--no-pager", "--full", "--lines=0", "status", "fwlb@*"]),
@@ -43,7 +44,7 @@ const PROGRAMS: &[(&str, &[&str])] = &[
     ("sockets.txt", &["ss", "--listening", "--numeric", "--processes"]),
 ];
 
-/// Settings of the kernel that decide about an engine's frames, below /proc/sys.
+/// Kernel settings that affect an engine's frames, below /proc/sys.
 const SETTINGS: &[&str] = &[
     "kernel/sched_rt_runtime_us",
     "net/core/bpf_jit_enable",
@@ -55,7 +56,7 @@ const SETTINGS: &[&str] = &[
     "net/ipv6/conf/all/forwarding",
 ];
 
-/// What of a device is a line of its file.
+/// Attributes of a device, each a line of its entry.
 const DEVICE: &[&str] = &[
     "address",
     "carrier",
@@ -77,7 +78,7 @@ pub fn host() -> String {
     if host.is_empty() { "here".to_owned() } else { host }
 }
 
-/// Adds all of it; files that are not there are left out.
+/// Adds everything; missing files are left out.
 pub async fn add_machine(archive: &mut Archive) {
     for (name, path) in FILES {
         if let Ok(text) = fs::read_to_string(path) {
@@ -92,7 +93,7 @@ pub async fn add_machine(archive: &mut Archive) {
     }
 }
 
-/// What another program prints.
+/// The output of another program.
 async fn program_output(words: &[&str]) -> String {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).stdin(Stdio::null()).kill_on_drop(true);

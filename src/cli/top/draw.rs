@@ -1,4 +1,4 @@
-//! The screen.
+//! Draws the screen.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -31,7 +31,7 @@ const KEYS: &[(&str, &str)] = &[
 /// How the screen is coloured.
 #[derive(Debug, Clone, Copy)]
 pub struct Palette {
-    /// False where the user wants none (<https://no-color.org>).
+    /// False if the user wants no colours (<https://no-color.org>).
     pub colour: bool,
 }
 
@@ -79,7 +79,7 @@ pub fn draw(frame: &mut Frame, state: &mut State, watched: &[Watched], palette: 
     }
 }
 
-/// The views, the open one turned over.
+/// The titles of the views, the open one inverted.
 fn draw_title(frame: &mut Frame, area: Rect, state: &State, watched: &[Watched]) {
     let mut spans = vec![Span::styled("fwlb top ", Style::new().add_modifier(Modifier::BOLD))];
     for (index, view) in View::ALL.into_iter().enumerate() {
@@ -98,7 +98,7 @@ fn draw_title(frame: &mut Frame, area: Rect, state: &State, watched: &[Watched])
     frame.render_widget(Line::from(spans), area);
 }
 
-/// What is wrong, over every view.
+/// The alarms, above every view.
 fn alarms(watched: &[Watched], palette: Palette) -> Vec<Line<'static>> {
     let style = palette.style(Tone::Bad);
     let mut lines = Vec::new();
@@ -116,8 +116,8 @@ fn alarms(watched: &[Watched], palette: Palette) -> Vec<Line<'static>> {
     lines
 }
 
-/// Engines, firewalls, services and the last events on one screen: each gets what it needs, the events what is left, and
-/// who has to give gives from the bottom.
+/// Engines, firewalls, services and the last events on one screen: each table gets the lines that it needs, and events
+/// get the rest. If there are too few, tables are shortened from the bottom up.
 fn draw_overview(frame: &mut Frame, area: Rect, state: &mut State, watched: &[Watched], palette: Palette) {
     let engines = state.table(watched);
     let firewalls = View::Firewalls.table(watched);
@@ -150,7 +150,7 @@ fn draw_overview(frame: &mut Frame, area: Rect, state: &mut State, watched: &[Wa
     draw_table(frame, fourth, &events, None, palette);
 }
 
-/// A table from its title down; with a cursor where it has one.
+/// Draws a table with its title, and with a cursor if it has one.
 fn draw_table(frame: &mut Frame, area: Rect, table: &Table, state: Option<&State>, palette: Palette) {
     if area.height == 0 {
         return;
@@ -198,7 +198,7 @@ fn draw_table(frame: &mut Frame, area: Rect, table: &Table, state: Option<&State
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-/// Exactly `width` wide; what is cut ends in a mark.
+/// The text padded or cut to exactly `width`; a mark shows that it was cut.
 fn padded(text: &str, width: usize, right: bool) -> String {
     if text.chars().count() > width {
         let cut: String = text.chars().take(width.saturating_sub(1)).collect();
@@ -207,7 +207,7 @@ fn padded(text: &str, width: usize, right: bool) -> String {
     if right { format!("{text:>width$}") } else { format!("{text:<width$}") }
 }
 
-/// A question, words, news, or the most useful keys.
+/// Draws a question, the search text, a message, or the most useful keys.
 fn draw_foot(frame: &mut Frame, area: Rect, state: &State, watched: &[Watched], palette: Palette) {
     let line = match (&state.mode, &state.message) {
         (Mode::Confirm(change), _) => {
@@ -232,7 +232,7 @@ fn draw_foot(frame: &mut Frame, area: Rect, state: &State, watched: &[Watched], 
     frame.render_widget(line, area);
 }
 
-/// Every column of one row, a line each, or as many as its words take.
+/// Draws every column of one row, each on as many lines as its text takes.
 fn draw_row(frame: &mut Frame, area: Rect, columns: &[Column], row: &Row, palette: Palette) {
     let width = columns.iter().map(|column| column.title.len()).max().unwrap_or(0);
     // Borders and a gap on each side.
@@ -248,7 +248,7 @@ fn draw_row(frame: &mut Frame, area: Rect, columns: &[Column], row: &Row, palett
     draw_box(frame, area, lines, " Any key closes this ");
 }
 
-/// The words in lines of at most `width` characters; a longer word is cut into pieces.
+/// The text in lines of at most `width` characters; a longer word is cut.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {

@@ -1,4 +1,4 @@
-//! What engines told at one moment, and what became of it between two moments.
+//! What engines reported at one moment, and the rates between two moments.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use crate::cli::engines::{Engine, ask};
 use crate::client::ClientError;
 use crate::engine::view::{CountersView, EventView, FirewallView, LinkView, ServiceView, SessionView, StatusView};
 
-/// An engine that stays silent for so long is shown as silent, and the others go on.
+/// An engine that does not answer within this time is shown as silent, and the others go on.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Events that are kept of each engine.
+/// Number of events that are kept of each engine.
 const EVENTS_MAX: usize = 500;
-/// Sessions that are asked of each engine: more than anybody scrolls through, and little work for the engine.
+/// Number of sessions that each engine is asked for: more than anybody scrolls through, and little work for the engine.
 const SESSIONS_MAX: usize = 1000;
 
 /// One engine at one moment.
@@ -20,7 +20,7 @@ const SESSIONS_MAX: usize = 1000;
 pub struct Sample {
     /// Name of the engine.
     pub engine: String,
-    /// Since `top` was started.
+    /// Time since `top` was started.
     pub at: Duration,
     /// `None` if it did not answer.
     pub status: Option<StatusView>,
@@ -32,17 +32,17 @@ pub struct Sample {
     pub links: Vec<LinkView>,
     /// Its counters.
     pub counters: CountersView,
-    /// What happened since the sample before.
+    /// Events since the previous sample.
     pub events: Vec<EventView>,
-    /// Its busiest sessions; empty unless they were asked for.
+    /// Its busiest sessions; empty if they were not requested.
     pub sessions: Vec<SessionView>,
     /// Why it did not answer.
     pub problem: Option<String>,
 }
 
 impl Sample {
-    /// Asks `engine` for everything that happened after the event `after`; for sessions only if they are looked at, those with
-    /// the most of `sessions`.
+    /// Asks `engine` for everything, including events after number `after`; for sessions only if they are shown, those
+    /// with the highest `sessions`.
     pub async fn take(engine: Engine, at: Duration, after: u64, sessions: Option<SessionSort>) -> Self {
         let name = engine.name.clone();
         let engine = Engine { client: engine.client.timeout(ANSWER_TIMEOUT), ..engine };
@@ -78,7 +78,7 @@ impl Sample {
                 Answer::Counters(counters) => sample.counters = counters,
                 Answer::Events(events) => sample.events = events,
                 Answer::Sessions(page) => sample.sessions = page.rows,
-                // An answer has the kind of its request.
+                // The answer has the kind of its request.
                 Answer::Neighbors(_)
                 | Answer::Peers(_)
                 | Answer::Talkers(_)
@@ -109,7 +109,7 @@ impl Sample {
     }
 }
 
-/// One engine as it is watched: its last two samples and what led to them.
+/// An engine that is watched: its last two samples, and the history.
 #[derive(Debug, Default)]
 pub struct Watched {
     /// The last sample.
@@ -123,7 +123,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Samples that the trend shows.
+    /// Number of samples in the trend.
     pub const TREND_SAMPLES: usize = 60;
 
     /// The engine, before its first sample.
@@ -136,13 +136,14 @@ impl Watched {
         self.events.last().map_or(0, |event| event.seq)
     }
 
-    /// Takes the next sample. One without an answer keeps what was known, so that the screen does not go blank.
+    /// Adds the next sample. If the engine did not answer, the previous values are kept, so that the screen does not go
+    /// blank.
     pub fn push(&mut self, mut sample: Sample) {
         if sample.problem.is_some() {
             self.last.problem = sample.problem;
             return;
         }
-        // An engine that was started anew counts from 0, events too.
+        // An engine that was restarted counts from 0, and so do its events.
         if self.restarted(&sample) {
             *self = Self::new(&sample.engine);
         }
@@ -168,7 +169,7 @@ impl Watched {
         uptime(sample) < uptime(&self.last)
     }
 
-    /// What `of` grew by in a second, between the last two samples; `None` if there was only one.
+    /// Growth of `of` per second between the last two samples; `None` if there was only one.
     fn rate(&self, of: impl Fn(&Sample) -> Option<u64>) -> Option<f64> {
         let before = self.before.as_ref()?;
         let seconds = self.last.at.checked_sub(before.at)?.as_secs_f64();
@@ -186,12 +187,12 @@ impl Watched {
         self.rate(|sample| Some(sample.received_bytes())).map(|bytes| bytes * 8.0)
     }
 
-    /// Growth per second of something of one firewall.
+    /// Growth per second of a value of one firewall.
     pub fn firewall_rate(&self, group: &str, name: &str, of: fn(&FirewallView) -> u64) -> Option<f64> {
         self.rate(|sample| sample.firewalls.iter().find(|one| one.group == group && one.name == name).map(of))
     }
 
-    /// Growth per second of something of one server.
+    /// Growth per second of a value of one server.
     pub fn server_rate(
         &self,
         service: &str,
@@ -204,13 +205,13 @@ impl Watched {
         })
     }
 
-    /// Growth per second of something of one link.
+    /// Growth per second of a value of one link.
     pub fn link_rate(&self, name: &str, of: fn(&LinkView) -> u64) -> Option<f64> {
         self.rate(|sample| sample.links.iter().find(|one| one.name == name).map(of))
     }
 
-    /// Packets and bits per second of one session, as the engine measured them, else since the sample before; `None` if it was
-    /// not listed then.
+    /// Packets and bits per second of one session, as the engine measured them, else since the previous sample; `None`
+    /// if it was not listed then.
     pub fn session_rates(&self, session: &SessionView) -> Option<(f64, f64)> {
         if let (Some(packets), Some(bits)) = (session.packets_per_second, session.bits_per_second) {
             return Some((packets as f64, bits as f64));
@@ -222,7 +223,7 @@ impl Watched {
     }
 }
 
-/// What tells a session from every other of its engine.
+/// A key that identifies a session within its engine.
 pub fn session_key(session: &SessionView) -> String {
     let identifier = session.identifier.map(|identifier| identifier.to_string()).unwrap_or_default();
     format!("{} {} {} {identifier}", session.protocol, session.source, session.destination)

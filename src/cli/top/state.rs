@@ -1,4 +1,4 @@
-//! What is looked at and what a key does: no terminal, no engine.
+//! The state of the view and the meaning of keys, without a terminal or an engine.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
@@ -8,61 +8,61 @@ use super::views::View;
 use crate::api::{Request, ServerChange, SessionSort};
 use crate::config::AdminState;
 
-/// What the keyboard is for at the moment.
+/// What keys do at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
-    /// Looking.
+    /// They move and select.
     Browse,
-    /// Typing words to look for.
+    /// They edit the search text.
     Search,
-    /// A question stands at the bottom.
+    /// They answer a question at the bottom.
     Confirm(Change),
-    /// The keys are shown.
+    /// The list of keys is shown.
     Help,
-    /// The row at the cursor is shown with all its words.
+    /// The row at the cursor is shown in full.
     Detail,
 }
 
-/// A change that was asked for and is not yet confirmed.
+/// A change that was requested and is not yet confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Of what.
+    /// The object to change.
     pub subject: Subject,
-    /// To what; `None`: to what the file says.
+    /// The new state; `None`: back to that of the file.
     pub admin: Option<AdminState>,
-    /// What it means, as a question.
+    /// The consequences, as a question.
     pub question: String,
 }
 
-/// What the owner of the terminal has to do.
+/// What the caller has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Draw.
+    /// Draw the screen.
     Draw,
-    /// End.
+    /// End the program.
     Quit,
     /// Ask the engines at once.
     Refresh,
-    /// Make a change.
+    /// Make the change.
     Apply(Change),
 }
 
-/// Everything that the keyboard changes.
+/// Everything that keys change.
 #[derive(Debug)]
 pub struct State {
     /// The view.
     pub view: View,
-    /// What the keyboard is for.
+    /// What keys do at the moment.
     pub mode: Mode,
-    /// Rows without these words are left out.
+    /// Rows without this text are left out.
     pub filter: String,
-    /// Nothing is asked.
+    /// Engines are not asked.
     pub paused: bool,
-    /// What became of the last change.
+    /// The result of the last change.
     pub message: Option<(String, Tone)>,
-    /// Line of the cursor, and what it stands on.
+    /// Line of the cursor, and the object there.
     pub cursor: (usize, Option<Subject>),
-    /// Of each view, in order of [`View::ALL`].
+    /// The order of each view, in the order of [`View::ALL`].
     order: [Option<(&'static str, bool)>; View::ALL.len()],
 }
 
@@ -86,7 +86,7 @@ impl State {
         self.order[self.view_index()]
     }
 
-    /// What sessions are asked for: those with the most of what the view is sorted by, else the busiest.
+    /// By which value sessions are requested: the one by which the view is sorted, else the busiest first.
     pub fn session_sort(&self) -> SessionSort {
         match self.order().map(|(title, _)| title) {
             Some("BIT/S") => SessionSort::Rate,
@@ -98,7 +98,7 @@ impl State {
         }
     }
 
-    /// The table of the view: filtered, sorted, with the cursor where its subject went.
+    /// The table of the view: filtered, sorted, and with the cursor on the line to which its object moved.
     pub fn table(&mut self, watched: &[Watched]) -> Table {
         let mut table = self.view.table(watched);
         if !self.filter.is_empty() {
@@ -118,7 +118,7 @@ impl State {
         table
     }
 
-    /// What a key does.
+    /// Handles a key.
     pub fn key(&mut self, key: KeyEvent, watched: &[Watched]) -> Action {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
             return match key.code {
@@ -194,7 +194,7 @@ impl State {
             _ => {}
         }
         match code {
-            // Sessions are asked only while they are looked at.
+            // Sessions are requested only while they are shown.
             KeyCode::Char('1'..='7') | KeyCode::Tab | KeyCode::BackTab => Action::Refresh,
             _ => Action::Draw,
         }
@@ -209,7 +209,7 @@ impl State {
         self.cursor = (0, None);
     }
 
-    /// Moves the cursor by `lines`, as far as there are any.
+    /// Moves the cursor by `lines`, as far as there are rows.
     fn step(&mut self, lines: isize, watched: &[Watched]) {
         let table = self.table(watched);
         self.cursor.0 = self.cursor.0.saturating_add_signed(lines);
@@ -222,7 +222,8 @@ impl State {
         self.cursor.1 = table.rows.get(self.cursor.0).map(|row| row.subject.clone());
     }
 
-    /// Goes to the column beside the sorted one; before the first and behind the last the order is the source's.
+    /// Sorts by the column beside the present one; before the first and after the last one, rows are in the order of
+    /// the source.
     fn sort_by_next(&mut self, step: isize, watched: &[Watched]) {
         let table = self.view.table(watched);
         let index = self.view_index();
@@ -233,12 +234,12 @@ impl State {
             (None, _) => titles.len().checked_sub(1),
             (Some(at), step) => at.checked_add_signed(step),
         };
-        // Numbers are looked at for the largest, words for the first.
+        // Numbers begin with the largest, words with the first.
         self.order[index] = next.and_then(|at| titles.get(at)).copied();
         self.cursor.1 = None;
     }
 
-    /// Asks whether what is under the cursor is to be set.
+    /// Asks whether the object under the cursor is to be changed.
     fn ask_confirmation(&mut self, admin: Option<AdminState>, watched: &[Watched]) {
         let table = self.table(watched);
         let Some(subject) = table.rows.get(self.cursor.0).map(|row| row.subject.clone()) else {
@@ -249,7 +250,7 @@ impl State {
             self.message = Some((hint.to_owned(), Tone::Warn));
             return;
         };
-        // Enabled means that it takes sessions, also where the file says otherwise.
+        // Enabling means that it takes sessions, even if the file says otherwise.
         let admin = admin.or((configured != AdminState::Ready).then_some(AdminState::Ready));
         let stay = if sessions == 1 { "1 session stays".to_owned() } else { format!("{sessions} sessions stay") };
         let question = match admin {
@@ -264,7 +265,7 @@ impl State {
     }
 }
 
-/// Kind, name, sessions and configured state of what can be set.
+/// Kind, name, sessions and configured state of an object that can be changed.
 fn described(subject: &Subject, watched: &[Watched]) -> Option<(&'static str, String, u64, AdminState)> {
     let of = |engine: &String| watched.iter().find(|one| one.last.engine == *engine);
     match subject {
@@ -286,7 +287,7 @@ fn described(subject: &Subject, watched: &[Watched]) -> Option<(&'static str, St
 }
 
 impl Change {
-    /// The words of `fwlb set` that name what is changed.
+    /// The words of `fwlb set` that name the object.
     pub fn command(&self) -> String {
         match &self.subject {
             Subject::Other(name) => format!("set {name}"),
@@ -296,7 +297,7 @@ impl Change {
         }
     }
 
-    /// The request that makes it, and the engine that it is for; `None`: for every engine that knows the firewall.
+    /// The request that makes the change, and the engine for it; `None`: every engine that knows the firewall.
     pub fn request(&self, by: String) -> Option<(Option<&str>, Request)> {
         let admin = self.admin;
         let reason = Some("set in fwlb top".to_owned());

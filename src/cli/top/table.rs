@@ -1,17 +1,17 @@
-//! Rows that can be sorted, searched and fitted to a width, before anything is drawn.
+//! Rows that can be sorted, searched and fitted to a width before they are drawn.
 
 use std::cmp::Ordering;
 
 pub use crate::cli::output::Tone;
 
-/// One value: what is read, and what it is sorted by.
+/// One value: its text, and the number by which it is sorted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
     /// As it is printed.
     pub text: String,
-    /// Sorts before the text; `None` for words.
+    /// Compared before the text; `None` for words.
     pub number: Option<f64>,
-    /// Its colour.
+    /// The tone of its colour.
     pub tone: Tone,
 }
 
@@ -31,12 +31,12 @@ impl Cell {
         Self::number(count as f64, count.to_string())
     }
 
-    /// A rate with its unit's letter; a dash until there is one.
+    /// A rate with a unit prefix; a dash until there is one.
     pub fn rate(rate: Option<f64>) -> Self {
         rate.map_or_else(|| Self::number(-1.0, "-"), |rate| Self::number(rate, short(rate)))
     }
 
-    /// The same in another colour.
+    /// The same value in another tone.
     pub fn tone(self, tone: Tone) -> Self {
         Self { tone, ..self }
     }
@@ -51,14 +51,14 @@ impl Cell {
     }
 }
 
-/// A title and how much its column matters.
+/// The title and the importance of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column {
     /// In capitals.
     pub title: &'static str,
-    /// Numbers stand at the right.
+    /// Whether it is aligned to the right, as numbers are.
     pub right: bool,
-    /// Where it is too narrow for all, the columns with the highest number go first; 0 stays.
+    /// If there is too little room, columns with the highest rank are dropped first; a column of rank 0 stays.
     pub rank: u8,
 }
 
@@ -72,10 +72,10 @@ pub const fn numbers(title: &'static str, rank: u8) -> Column {
     Column { title, right: true, rank }
 }
 
-/// What a row is about, so that the cursor stays on it when the order changes.
+/// The object of a row, by which the cursor stays on it when the order changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
-    /// An engine, a link, a counter, an event, a session: nothing that can be set.
+    /// An engine, a link, a counter, an event or a session: nothing that can be changed.
     Other(String),
     /// A firewall.
     Firewall {
@@ -83,7 +83,7 @@ pub enum Subject {
         group: String,
         /// Its name.
         name: String,
-        /// The engine that tells of it.
+        /// The engine that reports it.
         engine: String,
     },
     /// A virtual service.
@@ -104,12 +104,12 @@ pub enum Subject {
     },
 }
 
-/// One line.
+/// A row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// What it is about.
+    /// Its object.
     pub subject: Subject,
-    /// One for each column.
+    /// One cell for each column.
     pub cells: Vec<Cell>,
 }
 
@@ -123,13 +123,13 @@ pub struct Table {
 }
 
 impl Table {
-    /// Keeps the rows that have `words` in some cell, in any case.
+    /// Keeps the rows that contain `words` in a cell, ignoring case.
     pub fn filter(&mut self, words: &str) {
         let words = words.to_lowercase();
         self.rows.retain(|row| row.cells.iter().any(|cell| cell.text.to_lowercase().contains(&words)));
     }
 
-    /// Sorts by a column; rows that are equal there stay in their order.
+    /// Sorts by a column; rows with equal values stay in order.
     pub fn sort(&mut self, column: usize, descending: bool) {
         if column < self.columns.len() {
             self.rows.sort_by(|one, two| {
@@ -139,8 +139,8 @@ impl Table {
         }
     }
 
-    /// The columns that fit into `width` with two spaces between them, and their widths. The last one is cut rather than
-    /// left out.
+    /// The columns that fit into `width` with two spaces between them, and their widths. The last one is cut rather
+    /// than left out.
     pub fn fit(&self, width: usize) -> Vec<(usize, usize)> {
         const GAP: usize = 2;
         const LEAST_LAST: usize = 8;

@@ -1,4 +1,4 @@
-//! What each view shows: tables made of what the engines told.
+//! The tables of each view, made from what the engines reported.
 
 use super::sample::{Watched, session_key};
 use super::table::{Cell, Column, Row, Subject, Table, Tone, numbers, short, sparkline, words};
@@ -6,10 +6,10 @@ use crate::cli::output::{duration_ms, or_dash, round_trip};
 use crate::cli::show::tables::{admin_text, event_line};
 use crate::engine::view::ServiceView;
 
-/// What is looked at.
+/// A view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum View {
-    /// Engines, and the sick of everything.
+    /// Engines, and everything that is not well.
     Overview,
     /// Firewalls.
     Firewalls,
@@ -43,7 +43,7 @@ impl View {
         }
     }
 
-    /// Its rows; the engine stands in front where several are watched.
+    /// Its rows; each begins with the engine if several are watched.
     pub fn table(self, watched: &[Watched]) -> Table {
         let (columns, rows) = match self {
             Self::Overview => (ENGINES, each(watched, engine)),
@@ -66,7 +66,8 @@ impl View {
         Table { columns, rows: rows.collect() }
     }
 
-    /// The column that this view is sorted by at first, and whether the largest comes first; `None`: as the source has it.
+    /// The column by which this view is sorted at first, and whether the largest comes first; `None`: the order of the
+    /// source.
     pub const fn order(self) -> Option<(&'static str, bool)> {
         match self {
             Self::Sessions => Some(("PKT/S", true)),
@@ -161,7 +162,7 @@ fn firewalls(watched: &Watched) -> Vec<Row> {
     watched.last.firewalls.iter().map(row).collect()
 }
 
-/// `3 of 3 up, nat, round-robin`, and why it is as it is where that is to be said.
+/// Formats `3 of 3 up, nat, round-robin`, and the reason of the state if it is notable.
 fn service_state(service: &ServiceView) -> String {
     let why = service.reason.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
     format!("{}, {}, {}{why}", service.servers_up(), service.mode, service.scheduler)
@@ -282,7 +283,7 @@ fn drops(watched: &Watched) -> Vec<Row> {
     let row = |(name, count): (&String, &u64)| {
         let rate = watched.counter_rate(name);
         let tone = if rate.is_some_and(|rate| rate > 0.0) { Tone::Warn } else { Tone::Plain };
-        // What the controller gave up was punted before: it stands beside the sum of the drops.
+        // Drops of the controller were punted before, so they are not part of the sum of drops.
         let share = match name.starts_with("drop_") {
             true => Cell::number(*count as f64 / all, format!("{:.1}%", *count as f64 * 100.0 / all)),
             false => Cell::number(-1.0, "-"),
@@ -335,7 +336,7 @@ fn links(watched: &Watched) -> Vec<Row> {
 
 const EVENTS: &[Column] = &[words("EVENT", 0)];
 
-/// Newest first, of all engines.
+/// The events of all engines, newest first.
 fn events(watched: &[Watched]) -> Vec<(String, Row)> {
     let several = watched.len() > 1;
     let mut all: Vec<_> =
@@ -345,7 +346,7 @@ fn events(watched: &[Watched]) -> Vec<(String, Row)> {
     let row = |(engine, event): (&String, &crate::engine::view::EventView)| {
         let tone = event.to.as_deref().map_or(Tone::Plain, Tone::of_state);
         let line = event_line(several.then_some(engine), event);
-        // The time of day is enough of RFC 3339 for what happened while one looks.
+        // The time of day is enough, because these events are recent.
         let line = line.split_once('T').map_or(line.as_str(), |(_, time)| time);
         let row = Row {
             subject: Subject::Other(format!("{engine} {}", event.seq)),

@@ -8,7 +8,7 @@ use super::section::section;
 use super::service_check::ServiceCheck;
 use super::{NAME, TIME_MAX};
 use crate::config::fact::{Value, bare, list, or_never, or_none, ports, text, time, word};
-use crate::config::schema::{choice_name, choice_names};
+use crate::config::schema::choice_names;
 use crate::config::value::{self, InvalidValue};
 use crate::config::{self, AdminState, ForwardingMode, HashOn, Observe, OnFailure, Scheduler, StickyBy, synonyms};
 use crate::time::Duration;
@@ -47,7 +47,7 @@ section! {
     sticky: Sticky = table("sticky"), unset("off"), "Source-address persistence: clients keep their server.";
     on_failure: OnFailure = choice("on-failure", &ON_FAILURE), unset("reset for TCP, reselect for the rest"),
         "What happens to the sessions of a server that went down."
-        => text(on_failure(service.on_failure_tcp, service.on_failure_udp));
+        => word(&ON_FAILURE, &service.on_failure);
     drain_timeout: Option<Duration> = duration_or_never("drain-timeout", Duration::ZERO..=TIME_MAX),
         optional(Some(Duration::from_secs(300))),
         "How long the sessions of a draining server may stay." => or_never(service.drain_timeout);
@@ -169,17 +169,6 @@ fn scheduler(scheduler: Scheduler) -> (SchedulerName, Value) {
             ];
             let named: Vec<HashPart> = parts.into_iter().filter(|(has, _)| *has).map(|(_, part)| part).collect();
             (SchedulerName::Hash, list(&named, |part| word(&HASH_ON, part)))
-        }
-    }
-}
-
-/// The one value that was given for both protocols: only TCP can be reset, so `reset` means `reselect` for UDP.
-fn on_failure(tcp: OnFailure, udp: OnFailure) -> String {
-    match (tcp, udp) {
-        (OnFailure::Reset, OnFailure::Reselect) => "reset".to_owned(),
-        (tcp, udp) if tcp == udp => choice_name(&ON_FAILURE, &tcp).to_owned(),
-        (tcp, udp) => {
-            format!("{} for TCP, {} for the rest", choice_name(&ON_FAILURE, &tcp), choice_name(&ON_FAILURE, &udp))
         }
     }
 }

@@ -73,7 +73,7 @@ fn services_alone_make_an_engine() {
     assert_eq!(service.addresses, ["198.51.100.80", "2001:db8:1::80"].map(|a| a.parse::<IpAddr>().unwrap()));
     assert_eq!((service.protocols.as_slice(), service.ports.as_slice()), (&[6][..], &[80..=80][..]));
     assert_eq!((service.scheduler, service.mode, service.sticky), (Scheduler::RoundRobin, ForwardingMode::Nat, None));
-    assert_eq!((service.on_failure_tcp, service.on_failure_udp), (OnFailure::Reset, OnFailure::Reselect));
+    assert_eq!(service.on_failure, OnFailure::Reset);
     assert_eq!(service.drain_timeout, Some(Duration::from_secs(300)));
     assert_eq!((service.snat.len(), service.admin), (0, AdminState::Ready));
     let http = ServiceCheckKind::Http { path: "/healthz".into(), host: None, status: vec![200..=200], body: None };
@@ -142,7 +142,7 @@ down-after = "30s"
     assert_eq!(service.snat, snat.map(|a| a.parse::<IpAddr>().unwrap()));
     let sticky = StickyBy { prefix: 24, prefix6: 128, timeout: Duration::from_secs(3600) };
     assert_eq!(service.sticky, Some(sticky));
-    assert_eq!((service.on_failure_tcp, service.on_failure_udp), (OnFailure::Keep, OnFailure::Keep));
+    assert_eq!(service.on_failure, OnFailure::Keep);
     assert_eq!((service.drain_timeout, service.admin), (None, AdminState::Drain));
     let check = &service.check;
     let ServiceCheckKind::Http { path, host, status, body } = &check.kind else { panic!("{check:?}") };
@@ -164,7 +164,7 @@ fn defaults_follow_the_protocol() {
     assert_eq!(only(&udp).check.kind, ServiceCheckKind::Icmp);
     assert_eq!(only(&bare.replace("\"tcp\"", "[\"udp\", \"tcp\"]")).check.kind, ServiceCheckKind::Tcp);
     let reset = udp.replace("port = 80\n", "port = 80\non-failure = \"reset\"\n");
-    assert_eq!(only(&reset).on_failure_udp, OnFailure::Reselect, "only TCP can be reset");
+    assert_eq!(only(&reset).on_failure.for_flow(false), OnFailure::Reselect, "only TCP can be reset");
     let hash = only(&service("scheduler = \"hash\""));
     assert_eq!(hash.scheduler, Scheduler::Hash(HashOn { source_address: true, ..HashOn::default() }));
     assert_eq!(only(&service("scheduler = \"least-connections\"")).scheduler, Scheduler::LeastConnections);

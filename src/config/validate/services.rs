@@ -106,12 +106,7 @@ fn service(
         mode: mode(typed)?,
         snat: snat?,
         sticky: typed.sticky.as_ref().map(sticky),
-        on_failure_tcp: on_failure.unwrap_or(OnFailure::Reset),
-        // Only TCP can be reset. A flow without a connection moves to another server.
-        on_failure_udp: match on_failure {
-            None | Some(OnFailure::Reset) => OnFailure::Reselect,
-            Some(other) => other,
-        },
+        on_failure: on_failure.unwrap_or(OnFailure::Reset),
         drain_timeout: typed.drain_timeout(),
         admin: typed.admin(),
         observe,
@@ -120,7 +115,8 @@ fn service(
     })
 }
 
-/// Whether connections of clients count, which needs answers that come through the engine and a check that brings a server back.
+/// Whether connections of clients count, which needs replies that pass the engine and a check that brings a server
+/// back.
 fn observe(typed: &file::Service, protocols: &[u8], check: Option<&ServiceCheck>, out: &mut Diagnostics) -> Observe {
     let Some(given) = typed.observe.given().filter(|given| given.value == Observe::Layer4) else { return Observe::Off };
     let bypasses = matches!(typed.mode.value(), Some(ForwardingMode::Direct | ForwardingMode::Tunnel));

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::engine::explain::pins::{change_text, labelled_pins};
 use crate::engine::explain::{ArrivalPoint, ChosenMembers, ExplainedSession, Explanation};
 use crate::engine::forwarder::{
     self, Addressee, Arrival, Decision, NextStep, Pins, RoutedFlow, ServerLiveness, ServiceAction,
@@ -12,10 +13,10 @@ use crate::engine::view::{CandidateView, EgressView, ExplainView, ExplainedSessi
 use crate::engine::{DropReason, Snapshot};
 use crate::flow::{Endpoint, FlowKey, SourcePrefix, text};
 use crate::id::{FirewallId, PathSetId};
-use crate::path::pinning::{PacketKind, Pin, PinChange};
+use crate::path::pinning::{PacketKind, PinChange};
 use crate::path::{AdminState, OnFailure, rendezvous};
 use crate::session::{OverLimit, Placement, Session, SessionTable, Timeouts};
-use crate::slb::{self, ForwardingMode, OutOfService, Server, Service};
+use crate::slb::{self, ForwardingMode, Server, Service};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 use crate::wire::frame::protocol;
@@ -413,7 +414,7 @@ impl<'a> ExplanationBuilder<'a> {
         }
         let (hop, firewall) = match decision.next_step {
             NextStep::Drop(reason) => return self.drop(reason),
-            NextStep::End => {
+            NextStep::EndSession => {
                 self.add_sentence("The firewall of its session failed, and on-failure ends such sessions.");
                 return self.drop(DropReason::FirewallFailed);
             }
@@ -468,34 +469,11 @@ impl<'a> ExplanationBuilder<'a> {
 }
 
 fn server_view(server: &Server) -> ServerCandidateView {
-    let state = match (server.out_of_service, server.up, server.accepts_new_sessions) {
-        (Some(OutOfService::Maint), _, _) => "maint",
-        (Some(OutOfService::Drained), _, _) => "drain",
-        (None, [false, false], _) => "down",
-        (None, _, false) => "drain",
-        (None, _, true) => "up",
-    };
     ServerCandidateView {
         name: server.name.clone(),
-        state: state.to_owned(),
+        state: server.availability().name().to_owned(),
         weight: server.weight,
         backup: server.backup,
         sessions: server.state.active(),
-    }
-}
-
-fn labelled_pins(pins: &Pins) -> impl Iterator<Item = (&Pin, &'static str)> {
-    let source = pins.toward_source.iter().map(|pin| (pin, "source"));
-    source.chain(pins.toward_destination.iter().map(|pin| (pin, "destination")))
-}
-
-const fn change_text(change: PinChange) -> &'static str {
-    match change {
-        PinChange::Hashed => "The hash gives the flow its best firewall of those that take new flows.",
-        PinChange::Learned => "The firewall let it pass, so it holds the state: the flow is pinned to it.",
-        PinChange::Corrected => "Another firewall answers than the one it was sent to: the flow is pinned to that one.",
-        PinChange::Followed => "The flow follows its peer to another firewall.",
-        PinChange::Rotated => "Its firewall was asked and does not answer: the flow tries the next one.",
-        PinChange::Reselected => "The firewall of its session failed: the hash gives the flow another one.",
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn what_if(
     });
     let server = told.chosen.server.and_then(|(service, server)| {
         let (of, one) = snapshot.services.server(service, server)?;
-        let on_failure = if flow.protocol == protocol::TCP { of.on_failure_tcp } else { of.on_failure_udp };
+        let on_failure = of.on_failure.for_flow(flow.protocol == protocol::TCP);
         let after = without_server(snapshot, service, server);
         let question = WhatIf { after, sessions, flow, from, now };
         Some(question.explain("server", format!("{}/{}", of.name, one.name), on_failure, told))
@@ -58,8 +58,9 @@ impl WhatIf<'_> {
         let (nobody, _) = SessionTable::new(1, 1, sessions.timeouts(), [0; 4]);
         let fresh = explain_once("", after, &nobody, flow, *from, *now).view;
         let live = before.view.session.as_ref().map(|_| explain_once("", after, sessions, flow, *from, *now).view);
-        let session = live.as_ref().map(|live| match (&live.drop, on_failure) {
-            (Some(_), OnFailure::Reset) if flow.protocol == protocol::TCP => "reset",
+        let on_failure_of_flow = on_failure.for_flow(flow.protocol == protocol::TCP);
+        let session = live.as_ref().map(|live| match (&live.drop, on_failure_of_flow) {
+            (Some(_), OnFailure::Reset) => "reset",
             (Some(_), _) => "dropped",
             (None, OnFailure::Reselect) if kind == "server" => "moves",
             (None, _) if live.firewall == before.view.firewall && live.server == before.view.server => "stays",

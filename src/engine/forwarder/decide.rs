@@ -15,12 +15,11 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 
 use crate::engine::route::{FibEntry, NextHop};
-use crate::engine::snapshot::Firewall;
 use crate::engine::{DropReason, Snapshot};
 use crate::flow::{Direction, FlowKey};
 use crate::id::{FirewallId, GroupId, LinkId, PathSetId};
-use crate::path::pinning::{self, NearDecision, PacketKind, Pin, PinChange, PinningView};
-use crate::path::{BelowMin, FirewallGroup, OnFailure, PathSet};
+use crate::path::pinning::{self, FailedFlow, NearDecision, PacketKind, Pin, PinChange, PinningView};
+use crate::path::{BelowMin, FirewallGroup, PathSet};
 use crate::time::Instant;
 use crate::wire::Family;
 use crate::wire::frame::protocol;
@@ -84,12 +83,18 @@ pub(crate) struct Pins {
 impl Pins {
     /// The pins whose group has not been removed.
     fn in_force(self, snapshot: &Snapshot) -> Self {
-        let there = |pin: &Pin| snapshot.has_firewalls(pin.set);
+        let is_in_force = |pin: &Pin| is_in_force(pin, snapshot);
         Self {
-            toward_source: self.toward_source.filter(there),
-            toward_destination: self.toward_destination.filter(there),
+            toward_source: self.toward_source.filter(is_in_force),
+            toward_destination: self.toward_destination.filter(is_in_force),
         }
     }
+}
+
+/// True unless the group of a pin has been removed.
+#[inline]
+pub(super) fn is_in_force(pin: &Pin, snapshot: &Snapshot) -> bool {
+    snapshot.has_firewalls(pin.set)
 }
 
 /// Where a packet is sent.
@@ -105,7 +110,7 @@ pub(crate) enum NextStep {
     /// The packet is dropped.
     Drop(DropReason),
     /// The packet is dropped and its session ends, because its firewall failed and `on-failure` is `reset`.
-    End,
+    EndSession,
 }
 
 /// The decision about a packet, with its effects on the session of its flow.
@@ -157,7 +162,7 @@ fn from_near(transit: &RoutedFlow, pins: Pins, snapshot: &Snapshot, now: Instant
 
 /// The next step toward a packet's destination.
 #[derive(Debug, Clone, Copy)]
-enum RouteStep {
+pub(super) enum RouteStep {
     /// To a neighbour that is no firewall.
     Neighbor(NextHop),
     /// Through the firewalls of a group.
@@ -178,7 +183,12 @@ fn route_step(transit: &RoutedFlow, pin: Option<&Pin>, snapshot: &Snapshot) -> R
     if let Some(pin) = pin {
         return Ok(RouteStep::ThroughGroup(pin.set));
     }
-    let destination = transit.route_to;
+    routed_step(transit.route_to, snapshot)
+}
+
+/// The next step by the longest prefix.
+#[inline]
+pub(super) fn routed_step(destination: IpAddr, snapshot: &Snapshot) -> Result<RouteStep, DropReason> {
     match snapshot.routes.lookup(destination).ok_or(DropReason::NoRoute)? {
         FibEntry::Connected(link) if is_broadcast(destination, link, snapshot) => Err(DropReason::Multicast),
         FibEntry::Connected(link) => Ok(RouteStep::Neighbor(NextHop { link, address: destination })),
@@ -188,7 +198,7 @@ fn route_step(transit: &RoutedFlow, pin: Option<&Pin>, snapshot: &Snapshot) -> R
 }
 
 /// True for a directed broadcast, which is never routed (RFC 2644).
-pub(super) fn is_broadcast(destination: IpAddr, link: LinkId, snapshot: &Snapshot) -> bool {
+fn is_broadcast(destination: IpAddr, link: LinkId, snapshot: &Snapshot) -> bool {
     match destination {
         IpAddr::V4(address) => snapshot.links[link.index()].is_directed_broadcast(address),
         IpAddr::V6(_) => false,
@@ -214,13 +224,13 @@ impl Decision {
     ///
     /// A flow that is pinned in another group is pinned in this group only if the route back leads through it.
     fn learn_pin(&mut self, transit: &RoutedFlow, from: FirewallId, group: GroupId, snapshot: &Snapshot, now: Instant) {
+        if let Some(pin) = self.pins.toward_source.and_then(|pin| far_steady(&pin, from, transit.kind, snapshot)) {
+            self.pins.toward_source = Some(pin);
+            return;
+        }
         let (pin, set) = match self.pins.toward_source {
             Some(pin) if set_of(pin.set, snapshot).group == group => {
                 self.asymmetric = pin.firewall != from;
-                if let Some(pin) = pinning::decide_far_steady(&pin, from, transit.kind) {
-                    self.pins.toward_source = Some(pin);
-                    return;
-                }
                 (Some(pin), pin.set)
             }
             other => match (return_path_set(transit, group, snapshot), other) {
@@ -264,25 +274,14 @@ impl Decision {
                 self.with_firewall(pin.firewall, set.family, snapshot)
             }
             NearDecision::NoPath => self.without_path(group, set, bypass),
-            NearDecision::Failed => self.failed(group.on_failure),
+            NearDecision::Failed(FailedFlow::Reset) => Self { next_step: NextStep::EndSession, ..self },
+            NearDecision::Failed(FailedFlow::Drop) => self.dropped(DropReason::FirewallFailed),
         }
     }
 
-    /// The firewall of the pin has failed and the flow may take no other. With `drop` the session stays until a SYN
-    /// opens it anew or it has been idle for its time: if it were forgotten at once, the next packet would take another
-    /// firewall.
-    fn failed(mut self, on_failure: OnFailure) -> Self {
-        self.next_step = match on_failure {
-            OnFailure::Reset => NextStep::End,
-            OnFailure::Drop | OnFailure::Keep | OnFailure::Reselect => NextStep::Drop(DropReason::FirewallFailed),
-        };
-        self
-    }
-
     fn with_firewall(self, firewall: FirewallId, family: Family, snapshot: &Snapshot) -> Self {
-        let Firewall { link, .. } = snapshot.firewalls[firewall.index()];
-        match snapshot.firewalls[firewall.index()].next_hop(family) {
-            Some(address) => self.to(NextHop { link, address }, Some(firewall)),
+        match firewall_hop(firewall, family, snapshot) {
+            Some(hop) => self.to(hop, Some(firewall)),
             None => self.dropped(DropReason::NoPathUp),
         }
     }
@@ -298,8 +297,22 @@ impl Decision {
     }
 }
 
+/// The next hop to a firewall; `None` if it has no address of the family.
+#[inline]
+pub(super) fn firewall_hop(firewall: FirewallId, family: Family, snapshot: &Snapshot) -> Option<NextHop> {
+    let firewall = &snapshot.firewalls[firewall.index()];
+    Some(NextHop { link: firewall.link, address: firewall.next_hop(family)? })
+}
+
 fn set_of(set: PathSetId, snapshot: &Snapshot) -> &PathSet {
     &snapshot.path_sets[set.index()]
+}
+
+/// The pin toward the source after a packet that only confirms it; `None` if the pinning rules have to decide.
+#[inline]
+pub(super) fn far_steady(pin: &Pin, from: FirewallId, kind: PacketKind, snapshot: &Snapshot) -> Option<Pin> {
+    let is_in_its_group = set_of(pin.set, snapshot).group == snapshot.firewalls[from.index()].group;
+    is_in_its_group.then(|| pinning::decide_far_steady(pin, from, kind)).flatten()
 }
 
 /// The path set of the route back to the packet's source, if that route leads through `group`.

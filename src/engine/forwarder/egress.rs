@@ -1,8 +1,9 @@
 //! Prepares packets for sending: size against the MTU, translation, TTL, MAC addresses, VLAN tag.
 
-use crate::engine::forwarder::services::TunnelTo;
+use crate::engine::forwarder::services::ServiceAction;
 use crate::engine::forwarder::{Forwarder, PacketOutcome};
 use crate::engine::route::NextHop;
+use crate::engine::snapshot::Link;
 use crate::engine::{DropReason, Punt, PuntQueue, PuntReason, Snapshot, Transmit};
 use crate::id::LinkId;
 use crate::nat::{NatDirection, Translation};
@@ -24,17 +25,10 @@ pub(super) struct EgressPacket<'p, 'f> {
     pub vlan: &'p mut Option<VlanTag>,
     /// Checksum and segmentation that are left to the egress device.
     pub offload: &'p mut Offload,
-    /// What the service of its session changes.
-    pub rewrite: Option<Rewrite>,
-}
-
-/// What a service changes of a packet.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Rewrite {
-    /// Addresses and ports are translated.
-    Translate(NatRewrite),
-    /// The packet is put into a tunnel to its server.
-    Encapsulate(TunnelTo),
+    /// What the service of its session does to it.
+    pub service: Option<ServiceAction>,
+    /// True for an ICMP error about a packet of its session.
+    pub is_error: bool,
 }
 
 /// A translation of addresses and ports.
@@ -105,7 +99,7 @@ pub(super) fn fit(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> MtuFit {
             Ok(size @ 1..) => MtuFit::DeviceSegments(size),
             Ok(0) | Err(_) => MtuFit::TooBig,
         },
-        // The size of a datagram has a meaning: the sender is told, rather than every datagram fragmented.
+        // The size of a datagram has a meaning: its sender gets an ICMP error, and the datagrams are not fragmented.
         GsoKind::UdpSegments => MtuFit::TooBig,
         GsoKind::UdpFragments => cut,
     }
@@ -133,13 +127,10 @@ impl Forwarder {
         if !link.up {
             return PacketOutcome::Drop(DropReason::LinkDown);
         }
-        let translate = match leaving.rewrite {
-            Some(Rewrite::Encapsulate(carriage)) => {
-                return self.send_in_tunnel(leaving, carriage, hop, snapshot, punts, now);
-            }
-            Some(Rewrite::Translate(translate)) => Some(translate),
-            None => None,
-        };
+        if let Some(tunnel) = leaving.service.and_then(|service| service.tunnel) {
+            return self.send_in_tunnel(leaving, tunnel, hop, snapshot, punts, now);
+        }
+        let translate = leaving.service.and_then(|service| service.nat_rewrite(leaving.is_error));
         let fit = fit(leaving.frame, leaving.offload, link.mtu);
         if fit == MtuFit::TooBig {
             return PacketOutcome::TooBig { mtu: link.mtu };
@@ -154,12 +145,12 @@ impl Forwarder {
             return PacketOutcome::Drop(DropReason::Untranslatable);
         }
         match fit {
-            MtuFit::Fits => edit(leaving.frame, leaving.vlan, hop, snapshot).outcome(original),
+            MtuFit::Fits => edited_outcome(edit(leaving.frame, leaving.vlan, hop, snapshot), original),
             MtuFit::DeviceSegments(size) => {
                 if let Some(gso) = &mut leaving.offload.gso {
                     gso.size = size;
                 }
-                edit(leaving.frame, leaving.vlan, hop, snapshot).outcome(original)
+                edited_outcome(edit(leaving.frame, leaving.vlan, hop, snapshot), original)
             }
             MtuFit::Fragments | MtuFit::SoftwareSegments => {
                 self.send_pieces(leaving, fit, original, hop, snapshot, punts)
@@ -178,7 +169,7 @@ impl Forwarder {
         snapshot: &Snapshot,
         punts: &mut dyn PuntQueue,
     ) -> PacketOutcome {
-        let EgressPacket { link: ingress, frame, vlan, offload, rewrite: _ } = leaving;
+        let EgressPacket { link: ingress, frame, vlan, offload, .. } = leaving;
         let edited = edit(frame, vlan, hop, snapshot);
         let mtu = snapshot.links[hop.link.index()].mtu;
         let pieces = if fit == MtuFit::SoftwareSegments {
@@ -192,7 +183,7 @@ impl Forwarder {
         };
         let (vlan, offload) = (*vlan, Offload::NONE);
         match edited {
-            EditResult::Waits(reason) => {
+            Err(reason) => {
                 let offered = pieces.into_iter().map(|bytes| {
                     let original = original.clone();
                     Punt { reason, link: ingress, vlan, offload, bytes, original }
@@ -200,13 +191,13 @@ impl Forwarder {
                 let refused = offered.filter_map(|punt| (!punts.offer(punt)).then_some(())).count();
                 if refused > 0 { PacketOutcome::Drop(DropReason::PuntQueueFull) } else { PacketOutcome::Punted }
             }
-            EditResult::Ready(egress) if pieces.len() <= self.transmits_free() => {
+            Ok(egress) if pieces.len() <= self.transmits_free() => {
                 for bytes in pieces {
                     self.transmit(Transmit { link: egress, vlan, offload, bytes });
                 }
                 PacketOutcome::Replaced(egress)
             }
-            EditResult::Ready(_) => PacketOutcome::Drop(DropReason::TransmitQueueFull),
+            Ok(_) => PacketOutcome::Drop(DropReason::TransmitQueueFull),
         }
     }
 }
@@ -239,22 +230,11 @@ pub(super) fn segment_in_software(frame: &Frame<'_>, offload: &Offload, mtu: u16
     Ok(pieces)
 }
 
-/// Whether an edited frame can be sent.
-#[derive(Debug, Clone, Copy)]
-enum EditResult {
-    /// It can be sent on this link.
-    Ready(LinkId),
-    /// The MAC address of its next hop must be resolved first.
-    Waits(PuntReason),
-}
-
-impl EditResult {
-    /// `original` is the packet as it was received, if it was changed and waits.
-    fn outcome(self, original: Option<Vec<u8>>) -> PacketOutcome {
-        match self {
-            Self::Ready(link) => PacketOutcome::Sent(link),
-            Self::Waits(reason) => PacketOutcome::Waits { reason, original },
-        }
+/// The outcome for a frame that [`edit`] edited. `original` is the packet as it was received, if it was changed and waits.
+fn edited_outcome(edited: Result<LinkId, PuntReason>, original: Option<Vec<u8>>) -> PacketOutcome {
+    match edited {
+        Ok(link) => PacketOutcome::Sent(link),
+        Err(reason) => PacketOutcome::Waits { reason, original },
     }
 }
 
@@ -264,20 +244,28 @@ pub(super) fn icmp_quote(frame: &Frame<'_>) -> Vec<u8> {
     frame.bytes()[..end].to_vec()
 }
 
-/// Edits a frame for the next hop: TTL, VLAN tag and MAC addresses.
-fn edit(frame: &mut Frame<'_>, vlan: &mut Option<VlanTag>, hop: NextHop, snapshot: &Snapshot) -> EditResult {
-    let link = &snapshot.links[hop.link.index()];
-    let sender = frame.source_mac();
+/// Edits a frame that a router forwards: TTL, VLAN tag of the egress link, and MAC addresses.
+#[inline]
+pub(super) fn forward_to(frame: &mut Frame<'_>, vlan: &mut Option<VlanTag>, link: &Link, neighbor: MacAddr) {
     frame.decrement_ttl();
     *vlan = link.egress_tag(*vlan);
-    match snapshot.neighbor(hop.link, hop.address) {
-        Some(mac) => {
-            frame.set_macs(link.mac, mac);
-            EditResult::Ready(hop.link)
-        }
-        None => {
-            frame.set_macs(link.mac, MacAddr::default());
-            EditResult::Waits(PuntReason::NeighborWait { link: hop.link, next_hop: hop.address, sender })
-        }
+    frame.set_macs(link.mac, neighbor);
+}
+
+/// Edits a frame for the next hop: TTL, VLAN tag and MAC addresses. Returns the link that it leaves on; `Err` if the MAC
+/// address of the next hop must be resolved first.
+fn edit(
+    frame: &mut Frame<'_>,
+    vlan: &mut Option<VlanTag>,
+    hop: NextHop,
+    snapshot: &Snapshot,
+) -> Result<LinkId, PuntReason> {
+    let link = &snapshot.links[hop.link.index()];
+    let sender = frame.source_mac();
+    let neighbor = snapshot.neighbor(hop.link, hop.address);
+    forward_to(frame, vlan, link, neighbor.unwrap_or_default());
+    match neighbor {
+        Some(_) => Ok(hop.link),
+        None => Err(PuntReason::NeighborWait { link: hop.link, next_hop: hop.address, sender }),
     }
 }

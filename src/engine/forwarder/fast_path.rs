@@ -12,13 +12,12 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 
-use crate::engine::forwarder::decide::{Arrival, is_broadcast};
-use crate::engine::forwarder::egress::NatRewrite;
+use crate::engine::forwarder::Forwarder;
+use crate::engine::forwarder::decide::{self, Arrival, RouteStep};
+use crate::engine::forwarder::egress;
 use crate::engine::forwarder::ingress::{self, Addressee};
 use crate::engine::forwarder::packet_flow::PacketFlow;
 use crate::engine::forwarder::services::{self, ServerLiveness, ServiceAction};
-use crate::engine::forwarder::{Forwarder, PacketOutcome};
-use crate::engine::route::{FibEntry, NextHop};
 use crate::engine::{Batch, DropReason, Packet, Snapshot};
 use crate::flow::{Direction, FlowKey};
 use crate::id::{FirewallId, LinkId};
@@ -51,7 +50,7 @@ struct FastPathHit {
     neighbor: MacAddr,
     /// The firewall that it is sent to.
     onward: Option<FirewallId>,
-    passage: Option<ServiceAction>,
+    service: Option<ServiceAction>,
 }
 
 impl Forwarder {
@@ -71,21 +70,23 @@ impl Forwarder {
         black_box(near);
     }
 
-    /// Sends a packet if the short path can. With `None` the packet is unchanged and must be handled by `handle`.
+    /// Sends a packet if the short path can, and returns the link that it leaves on, or why it is dropped. With `None`
+    /// the packet is unchanged and must be handled by `handle`.
+    #[inline]
     pub(super) fn try_fast_path<'f>(
         &mut self,
         ready: &mut FastPathPacket<'f>,
         packet: &mut Packet<'f>,
         snapshot: &Snapshot,
         now: Instant,
-    ) -> Option<PacketOutcome> {
+    ) -> Option<Result<LinkId, DropReason>> {
         let mut frame = ready.frame.take()?;
         let table = self.sessions.table();
-        let mut course = None;
+        let mut hit = None;
         if let Some(id) = table.search(&ready.key) {
-            table.with_locked(id, |live| course = ready.resolve(&frame, live, snapshot, now));
+            table.with_locked(id, |live| hit = ready.resolve(&frame, live, snapshot, now));
         }
-        let Some(FastPathHit { egress, neighbor, onward, passage }) = &course else {
+        let Some(FastPathHit { egress, neighbor, onward, service }) = &hit else {
             packet.bytes = frame.into_bytes();
             return None;
         };
@@ -94,25 +95,19 @@ impl Forwarder {
             Arrival::Near => None,
             Arrival::Firewall(from) => Some(from),
         };
-        self.count_traffic(length, [from, *onward], passage.as_ref());
-        let translated = passage.as_ref().and_then(|passage| {
-            let translate =
-                NatRewrite { translation: passage.translation?, direction: passage.direction, is_error: false };
-            Some(translate.apply(&mut frame, &packet.offload))
-        });
-        let outcome = match translated {
-            Some(Err(_)) => PacketOutcome::Drop(DropReason::Untranslatable),
+        self.count_traffic(length, [from, *onward], service.as_ref());
+        let translate = service.as_ref().and_then(|service| service.nat_rewrite(false));
+        let translated = translate.map(|translate| translate.apply(&mut frame, &packet.offload));
+        let sent = match translated {
+            Some(Err(_)) => Err(DropReason::Untranslatable),
             Some(Ok(())) | None => {
-                let link = &snapshot.links[egress.index()];
-                frame.decrement_ttl();
-                frame.set_macs(link.mac, *neighbor);
-                packet.vlan = link.egress_tag(packet.vlan);
-                PacketOutcome::Sent(*egress)
+                egress::forward_to(&mut frame, &mut packet.vlan, &snapshot.links[egress.index()], *neighbor);
+                Ok(*egress)
             }
         };
         // Bytes behind the IP packet are padding of the ingress link (rule A1.3 of `docs/protocols.md`).
         packet.bytes = &mut frame.into_bytes()[..ETHERNET_LEN + length];
-        Some(outcome)
+        Some(sent)
     }
 }
 
@@ -179,9 +174,9 @@ impl<'f> FastPathPacket<'f> {
     ) -> Option<FastPathHit> {
         let tcp = frame.tcp();
         let kind = PacketFlow::kind_of(tcp.as_ref());
-        let (direction, toward, passage) = self.service_action(frame, live, kind, snapshot)?;
+        let (direction, toward, service) = self.service_action(frame, live, kind, snapshot)?;
         let (onward_pin, back_pin) = (live.pin_toward(direction), live.pin_toward(direction.reversed()));
-        let is_in_force = |pin: &pinning::Pin| snapshot.has_firewalls(pin.set);
+        let is_in_force = |pin| decide::is_in_force(pin, snapshot);
         if !onward_pin.as_ref().is_none_or(is_in_force) || !back_pin.as_ref().is_none_or(is_in_force) {
             return None;
         }
@@ -190,15 +185,11 @@ impl<'f> FastPathPacket<'f> {
                 let set = &snapshot.path_sets[pin.set.index()];
                 let group = &snapshot.groups[set.group.index()];
                 let pin = pinning::decide_near_steady(pin, kind, tcp.is_some(), group, set, now)?;
-                let firewall = &snapshot.firewalls[pin.firewall.index()];
-                let hop = NextHop { link: firewall.link, address: firewall.next_hop(set.family)? };
-                (hop, Some((pin, set.group)))
+                (decide::firewall_hop(pin.firewall, set.family, snapshot)?, Some((pin, set.group)))
             }
-            None => match snapshot.routes.lookup(toward)? {
-                FibEntry::Connected(link) if is_broadcast(toward, link, snapshot) => return None,
-                FibEntry::Connected(link) => (NextHop { link, address: toward }, None),
-                FibEntry::Via(hop) => (hop, None),
-                FibEntry::Group { .. } => return None,
+            None => match decide::routed_step(toward, snapshot) {
+                Ok(RouteStep::Neighbor(hop)) => (hop, None),
+                Ok(RouteStep::ThroughGroup(_)) | Err(_) => return None,
             },
         };
         let back = match (self.arrival, &back_pin) {
@@ -206,11 +197,10 @@ impl<'f> FastPathPacket<'f> {
             (Arrival::Firewall(_), None) => return None,
             (Arrival::Firewall(from), Some(pin)) => {
                 let group = snapshot.firewalls[from.index()].group;
-                let is_loop = onward.is_some_and(|(_, onward)| onward == group);
-                if is_loop || snapshot.path_sets[pin.set.index()].group != group {
+                if onward.is_some_and(|(_, onward)| onward == group) {
                     return None;
                 }
-                Some(pinning::decide_far_steady(pin, from, kind)?)
+                Some(decide::far_steady(pin, from, kind, snapshot)?)
             }
         };
         let link = &snapshot.links[hop.link.index()];
@@ -233,7 +223,7 @@ impl<'f> FastPathPacket<'f> {
             live.set_pin_toward(direction.reversed(), pin);
         }
         let onward = onward.map(|(pin, _)| pin.firewall);
-        Some(FastPathHit { egress: hop.link, neighbor, onward, passage })
+        Some(FastPathHit { egress: hop.link, neighbor, onward, service })
     }
 
     /// The direction of the packet in its session, the address that its route is looked up for, and what the service

@@ -2,7 +2,6 @@
 
 use crate::engine::forwarder::Forwarder;
 use crate::engine::forwarder::decide::{self, Arrival, Decision, NextStep, Pins, RoutedFlow, decide};
-use crate::engine::forwarder::egress::{NatRewrite, Rewrite};
 use crate::engine::forwarder::ingress::Addressee;
 use crate::engine::forwarder::observed;
 use crate::engine::forwarder::packet_flow::{FlowRelation, PacketFlow};
@@ -16,7 +15,7 @@ use crate::nat::NatDirection;
 use crate::path::OnFailure;
 use crate::path::pinning::{self, PacketKind, Pin, PinState, PinnedBy};
 use crate::session::{
-    ConversationState, EndReason, OpenResult, OverLimit, Placement, ProtocolClass, Session, SessionId, TcpState,
+    ConversationState, EndReason, OpenResult, OverLimit, Placement, Removed, Session, SessionId, TcpState,
 };
 use crate::time::Instant;
 
@@ -27,8 +26,10 @@ pub(super) enum Disposition {
     Send {
         /// The neighbour.
         hop: NextHop,
-        /// What the service of its session changes.
-        rewrite: Option<Rewrite>,
+        /// The firewall that the neighbour is; `None` if it is no firewall.
+        firewall: Option<FirewallId>,
+        /// What the service of its session does to it; `None` if its session belongs to no service.
+        service: Option<ServiceAction>,
     },
     /// Pass it to the controller.
     Local,
@@ -36,20 +37,23 @@ pub(super) enum Disposition {
     Drop(DropReason),
 }
 
-/// The result of a session, or of the attempt to open one, for a packet.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum FlowStep {
-    /// Where the packet is sent, and what the service of its session does to it.
-    Course(NextStep, Option<ServiceAction>),
-    /// The controller gets the packet.
-    Local,
-    /// The session has ended, and the packet may open a new one.
-    Reopen,
+/// Why a packet has no session, so that it may open one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoSession {
+    /// No session of its flow is known.
+    Unknown,
+    /// Its session has just ended, because the session's server failed or takes no further connection.
+    ServerLost,
 }
 
-impl FlowStep {
-    pub(super) const fn drop(reason: DropReason) -> Self {
-        Self::Course(NextStep::Drop(reason), None)
+impl Disposition {
+    /// What follows from a decision for a packet to which a service does `service`.
+    pub(super) const fn of(decided: NextStep, service: Option<ServiceAction>) -> Self {
+        match decided {
+            NextStep::To { hop, firewall } => Self::Send { hop, firewall, service },
+            NextStep::Drop(reason) => Self::Drop(reason),
+            NextStep::EndSession => Self::Drop(DropReason::FirewallFailed),
+        }
     }
 }
 
@@ -76,16 +80,26 @@ enum SessionMismatch {
     Exhausted,
     /// It opens a new connection with the addresses and ports of a closed one, whose server takes no new sessions.
     Over,
-    /// The server of the session failed, and the session does not stay.
-    Fell(FailedServerAction),
+    /// The server of the session failed, and packets of the session are dropped.
+    ServerFailedDrop,
+    /// The server of the session failed; the session ends, and both its ends are reset.
+    ServerFailedReset,
+    /// The server of the session failed; the session ends, and the packet may open it anew at another server.
+    ServerFailedReopen,
 }
 
-/// What happens to a session whose server failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FailedServerAction {
-    Drop,
-    Reset,
-    Reopen,
+impl SessionMismatch {
+    /// What is to be done with the packet if the session stays as it is.
+    const fn disposition(&self) -> Disposition {
+        match self {
+            Self::Local | Self::Unplaced => Disposition::Local,
+            Self::Stranger => Disposition::Drop(DropReason::NatClash),
+            Self::Exhausted => Disposition::Drop(DropReason::TtlExpired),
+            Self::Over | Self::ServerFailedDrop | Self::ServerFailedReset | Self::ServerFailedReopen => {
+                Disposition::Drop(DropReason::ServerFailed)
+            }
+        }
+    }
 }
 
 impl PacketContext<'_> {
@@ -126,12 +140,10 @@ impl PacketContext<'_> {
                 Err(SessionMismatch::Over)
             }
             ServerLiveness::Serves => Ok((transit, Some(passage))),
-            ServerLiveness::Fell(on_failure) => {
-                match self.failed_server_action(on_failure, session.class, passage.direction) {
-                    Some(fall) => Err(SessionMismatch::Fell(fall)),
-                    None => Ok((transit, Some(passage))),
-                }
-            }
+            ServerLiveness::Fell(on_failure) => match self.failed_server(on_failure, passage.direction) {
+                Some(mismatch) => Err(mismatch),
+                None => Ok((transit, Some(passage))),
+            },
         }
     }
 
@@ -142,21 +154,16 @@ impl PacketContext<'_> {
             && way == NatDirection::ToServer
     }
 
-    /// What happens to the session of a failed server with this packet; `None` if it goes on. Packets from the server
-    /// are still forwarded if the session may stay until the next packet of its client.
-    fn failed_server_action(
-        &self,
-        on_failure: OnFailure,
-        class: ProtocolClass,
-        way: NatDirection,
-    ) -> Option<FailedServerAction> {
-        match (on_failure, class, way) {
-            _ if self.opens_connection(way) => Some(FailedServerAction::Reopen),
-            (OnFailure::Keep, _, _) => None,
-            (OnFailure::Drop, _, _) => Some(FailedServerAction::Drop),
-            (OnFailure::Reset, ProtocolClass::Tcp, _) => Some(FailedServerAction::Reset),
-            (OnFailure::Reset | OnFailure::Reselect, _, NatDirection::ToServer) => Some(FailedServerAction::Reopen),
-            (OnFailure::Reset | OnFailure::Reselect, _, NatDirection::ToClient) => None,
+    /// What `on-failure` of a failed server means for this packet of its session; `None` if the session goes on. Packets
+    /// from the server are still forwarded if the session may stay until the next packet of its client.
+    fn failed_server(&self, on_failure: OnFailure, way: NatDirection) -> Option<SessionMismatch> {
+        match (on_failure, way) {
+            _ if self.opens_connection(way) => Some(SessionMismatch::ServerFailedReopen),
+            (OnFailure::Keep, _) => None,
+            (OnFailure::Drop, _) => Some(SessionMismatch::ServerFailedDrop),
+            (OnFailure::Reset, _) => Some(SessionMismatch::ServerFailedReset),
+            (OnFailure::Reselect, NatDirection::ToServer) => Some(SessionMismatch::ServerFailedReopen),
+            (OnFailure::Reselect, NatDirection::ToClient) => None,
         }
     }
 }
@@ -174,42 +181,31 @@ impl Forwarder {
     ) -> Disposition {
         let known = PacketContext { packet: claim, arrival, addressee, snapshot, now };
         let (key, direction) = claim.flow.canonical();
-        let step = match self.sessions.table().find_by_direction(&key, direction) {
+        let found = match self.sessions.table().find_by_direction(&key, direction) {
             Some(id) => match claim.relation {
                 FlowRelation::Direct => self.continue_session(id, &known),
                 FlowRelation::Related => self.follow_session(id, &known),
             },
-            None => None,
+            None => Err(NoSession::Unknown),
         };
-        let step = match step {
-            Some(FlowStep::Reopen) => self.open_session(&known, true),
-            Some(step @ (FlowStep::Course(_, _) | FlowStep::Local)) => step,
-            None => self.open_session(&known, false),
+        let disposition = match found {
+            Ok(disposition) => disposition,
+            Err(why) => self.open_session(&known, why),
         };
-        match step {
-            FlowStep::Course(NextStep::To { hop, firewall }, passage) => {
-                self.count_traffic(claim.bytes, [firewall_of(arrival), firewall], passage.as_ref());
-                let is_error = claim.is_error;
-                let rewrite = passage.and_then(|passage| match (passage.translation, passage.tunnel) {
-                    (Some(translation), _) => {
-                        Some(Rewrite::Translate(NatRewrite { translation, direction: passage.direction, is_error }))
-                    }
-                    (None, Some(carriage)) => Some(Rewrite::Encapsulate(carriage)),
-                    (None, None) => None,
-                });
-                Disposition::Send { hop, rewrite }
-            }
-            FlowStep::Course(NextStep::Drop(reason), _) => Disposition::Drop(reason),
-            FlowStep::Course(NextStep::End, _) => Disposition::Drop(DropReason::FirewallFailed),
-            FlowStep::Local => Disposition::Local,
-            FlowStep::Reopen => Disposition::Drop(DropReason::ServerFailed),
+        if let Disposition::Send { hop: _, firewall, service } = &disposition {
+            self.count_traffic(claim.bytes, [firewall_of(arrival), *firewall], service.as_ref());
         }
+        disposition
     }
 
-    /// Handles a packet of a known session and updates that. `None` if the session has ended meanwhile.
-    pub(super) fn continue_session(&mut self, id: SessionId, known: &PacketContext<'_>) -> Option<FlowStep> {
+    /// Handles a packet of the session that was found, and updates that; `Err` if the session has ended.
+    pub(super) fn continue_session(
+        &mut self,
+        id: SessionId,
+        known: &PacketContext<'_>,
+    ) -> Result<Disposition, NoSession> {
         let PacketContext { packet: claim, snapshot, now, .. } = *known;
-        let heard = self.sessions.table().update_with_placement(id, |key, session, bound| {
+        let matched = self.sessions.table().update_with_placement(id, |key, session, bound| {
             let (transit, passage) = known.match_session(key, session, bound)?;
             let pins = Pins::of(session, transit.direction);
             let decision = decide(&transit, pins, snapshot, now);
@@ -220,7 +216,7 @@ impl Forwarder {
                     decision.pins.store(session, transit.direction);
                     session.record_packet(transit.direction, claim.tcp.as_ref(), claim.bytes, now);
                 }
-                NextStep::Drop(_) | NextStep::End => {}
+                NextStep::Drop(_) | NextStep::EndSession => {}
             }
             let turn = bound.copied().filter(|_| session.is_active() != was_active);
             if let (Some(bound), true) = (bound, was_unanswered) {
@@ -233,16 +229,10 @@ impl Forwarder {
                 transit.direction,
                 turn.map(|bound| (bound, !was_active)),
             ))
-        })?;
-        let (before, decision, passage, direction, turn) = match heard {
+        });
+        let (before, decision, passage, direction, turn) = match matched.ok_or(NoSession::Unknown)? {
             Ok(decided) => decided,
-            Err(SessionMismatch::Unplaced) => {
-                if let Some(removed) = self.sessions.close(id) {
-                    self.account_end(&removed, EndReason::Expired, snapshot, now);
-                }
-                return None;
-            }
-            Err(unheard) => return Some(self.handle_mismatch(id, &unheard, known)),
+            Err(mismatch) => return self.handle_mismatch(id, &mismatch, known),
         };
         if let Some((bound, is_active)) = turn
             && let Some((_, server)) = snapshot.services.server(bound.service, bound.server)
@@ -252,89 +242,104 @@ impl Forwarder {
         match decision.next_step {
             NextStep::To { .. } => self.count_pins(before, &decision),
             NextStep::Drop(_) => {}
-            NextStep::End => self.end_failed(id, direction, snapshot, now),
+            NextStep::EndSession => self.end_failed(id, direction, snapshot, now),
         }
-        Some(FlowStep::Course(decision.next_step, passage))
+        Ok(Disposition::of(decision.next_step, passage))
     }
 
-    /// Handles a packet that is not simply one of the session that was found.
-    fn handle_mismatch(&mut self, id: SessionId, unheard: &SessionMismatch, known: &PacketContext<'_>) -> FlowStep {
-        match unheard {
-            SessionMismatch::Local | SessionMismatch::Unplaced => FlowStep::Local,
-            SessionMismatch::Stranger => FlowStep::drop(DropReason::NatClash),
-            SessionMismatch::Exhausted => FlowStep::drop(DropReason::TtlExpired),
-            SessionMismatch::Fell(FailedServerAction::Drop) => FlowStep::drop(DropReason::ServerFailed),
-            SessionMismatch::Fell(FailedServerAction::Reset) => {
-                if let Some(removed) = self.sessions.close(id) {
-                    let reason = services::server_end_reason(removed.placement.as_ref(), known.snapshot);
-                    self.account_end(&removed, reason, known.snapshot, known.now);
-                    self.reset_both_ends(&removed, known.snapshot);
-                }
-                FlowStep::drop(DropReason::ServerFailed)
+    /// Handles a packet that is not simply one of the session that was found; `Err` if that has ended.
+    fn handle_mismatch(
+        &mut self,
+        id: SessionId,
+        mismatch: &SessionMismatch,
+        known: &PacketContext<'_>,
+    ) -> Result<Disposition, NoSession> {
+        match mismatch {
+            SessionMismatch::Unplaced => {
+                self.close(id, EndReason::Expired, known);
+                Err(NoSession::Unknown)
             }
             SessionMismatch::Over => {
-                if let Some(removed) = self.sessions.close(id) {
-                    self.account_end(&removed, EndReason::Expired, known.snapshot, known.now);
-                }
-                FlowStep::Reopen
+                self.close(id, EndReason::Expired, known);
+                Err(NoSession::ServerLost)
             }
-            SessionMismatch::Fell(FailedServerAction::Reopen) => {
-                if let Some(removed) = self.sessions.close(id) {
-                    let reason = services::server_end_reason(removed.placement.as_ref(), known.snapshot);
-                    self.account_end(&removed, reason, known.snapshot, known.now);
-                }
-                FlowStep::Reopen
+            SessionMismatch::ServerFailedReopen => {
+                self.close_failed(id, known);
+                Err(NoSession::ServerLost)
             }
+            SessionMismatch::ServerFailedReset => {
+                if let Some(removed) = self.close_failed(id, known) {
+                    self.reset_both_ends(&removed, known.snapshot);
+                }
+                Ok(mismatch.disposition())
+            }
+            SessionMismatch::Local
+            | SessionMismatch::Stranger
+            | SessionMismatch::Exhausted
+            | SessionMismatch::ServerFailedDrop => Ok(mismatch.disposition()),
         }
     }
 
-    /// Handles a packet that follows a known session and changes nothing of it.
-    fn follow_session(&self, id: SessionId, known: &PacketContext<'_>) -> Option<FlowStep> {
-        self.sessions.table().update_with_placement(id, |key, session, bound| {
+    /// Ends a session, counts and reports its end.
+    fn close(&mut self, id: SessionId, reason: EndReason, known: &PacketContext<'_>) {
+        if let Some(removed) = self.sessions.close(id) {
+            self.account_end(&removed, reason, known.snapshot, known.now);
+        }
+    }
+
+    /// Ends a session whose server failed, counts and reports its end.
+    fn close_failed(&mut self, id: SessionId, known: &PacketContext<'_>) -> Option<Removed> {
+        let removed = self.sessions.close(id)?;
+        let reason = services::server_end_reason(removed.placement.as_ref(), known.snapshot);
+        self.account_end(&removed, reason, known.snapshot, known.now);
+        Some(removed)
+    }
+
+    /// Handles a packet that follows a known session and changes nothing of it; `Err` if the session has ended.
+    fn follow_session(&self, id: SessionId, known: &PacketContext<'_>) -> Result<Disposition, NoSession> {
+        let followed = self.sessions.table().update_with_placement(id, |key, session, bound| {
             match known.match_session(key, session, bound) {
                 Ok((transit, passage)) => {
                     let decision = decide(&transit, Pins::of(session, transit.direction), known.snapshot, known.now);
-                    FlowStep::Course(decision.next_step, passage)
+                    Disposition::of(decision.next_step, passage)
                 }
-                Err(SessionMismatch::Local | SessionMismatch::Unplaced) => FlowStep::Local,
-                Err(SessionMismatch::Stranger) => FlowStep::drop(DropReason::NatClash),
-                Err(SessionMismatch::Exhausted) => FlowStep::drop(DropReason::TtlExpired),
-                Err(SessionMismatch::Fell(_) | SessionMismatch::Over) => FlowStep::drop(DropReason::ServerFailed),
+                Err(mismatch) => mismatch.disposition(),
             }
-        })
+        });
+        followed.ok_or(NoSession::Unknown)
     }
 
-    /// Handles a packet without a session. `reopens` is true if its session has just ended because of its server.
-    fn open_session(&mut self, known: &PacketContext<'_>, reopens: bool) -> FlowStep {
+    /// Handles a packet without a session.
+    fn open_session(&mut self, known: &PacketContext<'_>, why: NoSession) -> Disposition {
         let Endpoint { address, port } = known.packet.flow.destination;
         match (known.addressee, known.packet.relation) {
             (Addressee::Other, _) => self.open_routed_session(known),
-            (Addressee::Engine | Addressee::Service, FlowRelation::Related) => FlowStep::Local,
+            (Addressee::Engine | Addressee::Service, FlowRelation::Related) => Disposition::Local,
             (Addressee::Engine | Addressee::Service, FlowRelation::Direct) => {
                 match known.snapshot.services.find(address, known.packet.flow.protocol, port) {
-                    Some(service) => self.open_at_service(service, known, reopens),
-                    None => FlowStep::Local,
+                    Some(service) => self.open_at_service(service, known, why),
+                    None => Disposition::Local,
                 }
             }
         }
     }
 
     /// Handles a packet without a session that belongs to no service.
-    fn open_routed_session(&mut self, known: &PacketContext<'_>) -> FlowStep {
+    fn open_routed_session(&mut self, known: &PacketContext<'_>) -> Disposition {
         let PacketContext { packet: claim, arrival, snapshot, now, .. } = *known;
         let transit = RoutedFlow::unchanged(claim.flow, arrival, claim.kind());
         let decision = decide(&transit, Pins::default(), snapshot, now);
-        let course = FlowStep::Course(decision.next_step, None);
-        let NextStep::To { .. } = decision.next_step else { return course };
+        let disposition = Disposition::of(decision.next_step, None);
+        let Disposition::Send { .. } = disposition else { return disposition };
         if services::is_stray_reply(&claim.flow, claim.kind(), arrival, snapshot) {
-            return FlowStep::drop(DropReason::StrayReply);
+            return Disposition::Drop(DropReason::StrayReply);
         }
         let is_remembered = decision.pins != Pins::default() || services::has_service_endpoint(&claim.flow, snapshot);
         if !claim.may_open_session() || !is_remembered {
-            return course;
+            return disposition;
         }
         if let Err(reason) = self.check_source_limits(known) {
-            return FlowStep::drop(reason);
+            return Disposition::Drop(reason);
         }
         let (key, direction) = claim.flow.canonical();
         let mut session = Session::new(&key, direction, now);
@@ -347,20 +352,35 @@ impl Forwarder {
         match opened {
             OpenResult::Inserted(_) => {
                 self.count_opened(&decision);
-                course
+                disposition
             }
             // Another worker was faster, and its session decides. If that has ended already, this packet is still sent.
-            OpenResult::Existing(id) => self.continue_session(id, known).unwrap_or(course),
+            OpenResult::Existing(id) => self.continue_existing(id, known, disposition),
             OpenResult::Conflict => self.open_beside_service(known),
             OpenResult::Full => {
                 self.counters.table_full += 1;
-                course
+                disposition
             }
             OpenResult::OverShare => {
                 self.counters.table_full += 1;
                 self.refuse(claim.flow.source.address, OverLimit::Share);
-                course
+                disposition
             }
+        }
+    }
+
+    /// Handles a packet for which another worker opened the session first: that session decides. If it has ended
+    /// already, the packet gets the disposition `ended`.
+    pub(super) fn continue_existing(
+        &mut self,
+        id: SessionId,
+        known: &PacketContext<'_>,
+        ended: Disposition,
+    ) -> Disposition {
+        match self.continue_session(id, known) {
+            Ok(disposition) => disposition,
+            Err(NoSession::Unknown) => ended,
+            Err(NoSession::ServerLost) => Disposition::Drop(DropReason::ServerFailed),
         }
     }
 

@@ -25,17 +25,6 @@ pub(super) struct Fragments {
     released: Option<(Tuple, Vec<HeldFragment<HeldOrigin>>)>,
 }
 
-/// What is known of a packet, be it a whole datagram or a fragment.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum FragmentResult {
-    /// Its flow is known, so that it can be decided.
-    Known(PacketFlow),
-    /// It is held until the first fragment of its datagram arrives.
-    Held,
-    /// It is dropped.
-    Drop(DropReason),
-}
-
 /// The metadata of a received frame.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FrameMeta {
@@ -52,31 +41,29 @@ impl Fragments {
         Self { table: FragmentTable::new(limits), released: None }
     }
 
-    /// Finds the flow of a packet that may be a fragment.
+    /// Finds the flow of a packet that may be a fragment. `Err` if it is dropped, or held until the first fragment of its
+    /// datagram arrives.
     pub(super) fn classify(
         &mut self,
         frame: &Frame<'_>,
         icmp: Option<IcmpClass>,
         envelope: FrameMeta,
         now: Instant,
-    ) -> FragmentResult {
-        let known = |claim: Result<PacketFlow, DropReason>| match claim {
-            Ok(claim) => FragmentResult::Known(claim),
-            Err(reason) => FragmentResult::Drop(reason),
-        };
+    ) -> Result<PacketFlow, PacketOutcome> {
+        let flow_with_ports = || PacketFlow::of(frame, icmp).map_err(PacketOutcome::Drop);
         let Some((key, range)) = FragmentKey::of(envelope.link.0, frame).zip(frame.fragment_range()) else {
-            return known(PacketFlow::of(frame, icmp));
+            return flow_with_ports();
         };
         match frame.fragment() {
-            Fragment::Whole => known(PacketFlow::of(frame, icmp)),
+            Fragment::Whole => flow_with_ports(),
             Fragment::First { id: _ } => {
                 let tuple = frame.tuple();
                 match self.table.handle_first(&key, &tuple, range, now) {
                     FirstFragment::Recorded(held) => {
                         self.released = (!held.is_empty()).then_some((tuple, held));
-                        known(PacketFlow::of(frame, icmp))
+                        flow_with_ports()
                     }
-                    FirstFragment::Overlap => FragmentResult::Drop(DropReason::FragmentOverlap),
+                    FirstFragment::Overlap => Err(PacketOutcome::Drop(DropReason::FragmentOverlap)),
                 }
             }
             Fragment::Later { id: _ } => {
@@ -88,11 +75,11 @@ impl Fragments {
                     context: HeldOrigin { device, link },
                 };
                 match self.table.handle_later(&key, range, hold, now) {
-                    LaterFragment::Known(tuple) => FragmentResult::Known(PacketFlow::of_later_fragment(frame, tuple)),
-                    LaterFragment::Held => FragmentResult::Held,
-                    LaterFragment::TableFull => FragmentResult::Drop(DropReason::FragmentTableFull),
-                    LaterFragment::HeldFull => FragmentResult::Drop(DropReason::FragmentHeldFull),
-                    LaterFragment::Overlap => FragmentResult::Drop(DropReason::FragmentOverlap),
+                    LaterFragment::Known(tuple) => Ok(PacketFlow::of_later_fragment(frame, tuple)),
+                    LaterFragment::Held => Err(PacketOutcome::Punted),
+                    LaterFragment::TableFull => Err(PacketOutcome::Drop(DropReason::FragmentTableFull)),
+                    LaterFragment::HeldFull => Err(PacketOutcome::Drop(DropReason::FragmentHeldFull)),
+                    LaterFragment::Overlap => Err(PacketOutcome::Drop(DropReason::FragmentOverlap)),
                 }
             }
         }

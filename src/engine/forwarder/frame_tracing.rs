@@ -2,7 +2,6 @@
 //! called.
 
 use crate::engine::forwarder::decide::Arrival;
-use crate::engine::forwarder::egress::{NatRewrite, Rewrite};
 use crate::engine::forwarder::flows::Disposition;
 use crate::engine::forwarder::packet_flow::PacketFlow;
 use crate::engine::forwarder::{Forwarder, PacketOutcome};
@@ -67,18 +66,16 @@ impl PacketOutcome {
 }
 
 /// What captures need to know about a packet whose flow was found. `held` is true for a fragment that was held.
-pub(super) fn flow_found(claim: &PacketFlow, arrival: Arrival, fate: &Disposition, held: bool) -> FlowFound {
+pub(super) fn flow_found(claim: &PacketFlow, arrival: Arrival, disposition: &Disposition, held: bool) -> FlowFound {
     let from = match arrival {
         Arrival::Near => None,
         Arrival::Firewall(firewall) => Some(firewall),
     };
-    let (plain, legs) = match fate {
-        Disposition::Send { hop: _, rewrite } => match rewrite {
-            Some(Rewrite::Translate(NatRewrite { translation, .. })) => {
-                (false, Some([translation.outside, translation.inside]))
-            }
+    let (plain, legs) = match disposition {
+        Disposition::Send { hop: _, firewall: _, service } => match service.and_then(|service| service.translation) {
+            Some(translation) => (false, Some([translation.outside, translation.inside])),
             // Inside a tunnel the flow stays the same.
-            Some(Rewrite::Encapsulate(_)) | None => (true, None),
+            None => (true, None),
         },
         Disposition::Local | Disposition::Drop(_) => (false, None),
     };

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use crate::engine::forwarder::PacketOutcome;
 use crate::engine::forwarder::decide::Arrival;
 use crate::engine::snapshot::Link;
 use crate::engine::{DropReason, Packet, PuntReason, Snapshot};
@@ -13,24 +14,17 @@ use crate::wire::frame::{Frame, FrameKind, IcmpClass, Malformed, protocol};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::TPID_CUSTOMER;
 
-/// What is to be done with a received frame.
+/// A received IP packet that has passed the checks, so that its flow is looked at.
 #[derive(Debug)]
-pub(super) enum IngressResult<'f> {
-    /// Forward the IP packet.
-    Transit {
-        /// The parsed frame.
-        frame: Frame<'f>,
-        /// Where the packet came from.
-        arrival: Arrival,
-        /// The kind of ICMP message; `None` for other protocols.
-        icmp: Option<IcmpClass>,
-        /// Who the packet is addressed to.
-        addressee: Addressee,
-    },
-    /// Pass it to the controller.
-    Punt(PuntReason),
-    /// Drop it: it is invalid, or not for this engine.
-    Drop(DropReason),
+pub(super) struct CheckedFrame<'f> {
+    /// The parsed frame.
+    pub frame: Frame<'f>,
+    /// Where the packet came from.
+    pub arrival: Arrival,
+    /// The kind of ICMP message; `None` for other protocols.
+    pub icmp: Option<IcmpClass>,
+    /// Who the packet is addressed to.
+    pub addressee: Addressee,
 }
 
 /// The link that a frame was received on, by its device and outer tag.
@@ -43,25 +37,22 @@ pub(super) fn link_of(packet: &Packet<'_>, snapshot: &Snapshot) -> Option<LinkId
     }
 }
 
-/// Checks a frame that was received on `link`.
+/// Checks a frame that was received on `link`. `Err` if it is for the controller, invalid, or not for this engine.
 pub(super) fn check_frame<'f>(
     bytes: &'f mut [u8],
     offload: &Offload,
     link: LinkId,
     snapshot: &Snapshot,
-) -> IngressResult<'f> {
-    let frame = match Frame::parse(bytes, offload) {
-        Ok(frame) => frame,
-        Err(malformed) => return IngressResult::Drop(malformed.into()),
-    };
+) -> Result<CheckedFrame<'f>, PacketOutcome> {
+    let frame = Frame::parse(bytes, offload).map_err(|malformed| PacketOutcome::Drop(malformed.into()))?;
     if let Some(reason) = mac_fault(&frame, &snapshot.links[link.index()]) {
-        return IngressResult::Drop(reason);
+        return Err(PacketOutcome::Drop(reason));
     }
     match frame.kind() {
         FrameKind::Ip => check_ip(frame, link, snapshot),
-        FrameKind::Arp => IngressResult::Punt(PuntReason::Neighbor),
-        FrameKind::Llc => IngressResult::Drop(DropReason::LinkControl),
-        FrameKind::Other(_) => IngressResult::Drop(DropReason::EtherType),
+        FrameKind::Arp => Err(PacketOutcome::Punt(PuntReason::Neighbor)),
+        FrameKind::Llc => Err(PacketOutcome::Drop(DropReason::LinkControl)),
+        FrameKind::Other(_) => Err(PacketOutcome::Drop(DropReason::EtherType)),
     }
 }
 
@@ -85,7 +76,7 @@ fn is_link_control(mac: MacAddr) -> bool {
     matches!(mac.0, [0x01, 0x80, 0xc2, 0x00, 0x00, 0x00..=0x0f])
 }
 
-fn check_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> IngressResult<'f> {
+fn check_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> Result<CheckedFrame<'f>, PacketOutcome> {
     let destination = frame.destination();
     let is_local = || snapshot.own_addresses.contains(&destination);
     let icmp = frame.icmp();
@@ -93,31 +84,28 @@ fn check_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> IngressR
         // A neighbour that knows the MAC address of a VIP checks by unicast whether it is still valid (RFC 4861 section
         // 7.3.3).
         return if is_local() || destination.is_multicast() || snapshot.service_addresses.contains(&destination) {
-            IngressResult::Punt(PuntReason::Neighbor)
+            Err(PacketOutcome::Punt(PuntReason::Neighbor))
         } else {
-            IngressResult::Drop(DropReason::LinkLocal)
+            Err(PacketOutcome::Drop(DropReason::LinkLocal))
         };
     }
     let arrival = arrived_from(&frame, link, snapshot);
     if arrival.is_none() && !is_local() {
-        return IngressResult::Drop(DropReason::UnknownFirewall);
+        return Err(PacketOutcome::Drop(DropReason::UnknownFirewall));
     }
-    let addressee = match classify_addresses(&frame.tuple().into(), snapshot) {
-        Ok(addressee) => addressee,
-        Err(reason) => return IngressResult::Drop(reason),
-    };
+    let addressee = classify_addresses(&frame.tuple().into(), snapshot).map_err(PacketOutcome::Drop)?;
     let is_to_group = frame.destination_mac().is_multicast();
     match (addressee, arrival) {
-        (Addressee::Engine, None) => IngressResult::Punt(PuntReason::Local),
+        (Addressee::Engine, None) => Err(PacketOutcome::Punt(PuntReason::Local)),
         (Addressee::Engine, Some(_)) if is_to_group || !may_have_a_session(&frame, icmp, snapshot) => {
-            IngressResult::Punt(PuntReason::Local)
+            Err(PacketOutcome::Punt(PuntReason::Local))
         }
         // A unicast packet in a group-addressed frame is dropped (RFC 1812 section 5.3.4).
-        (Addressee::Service | Addressee::Other, _) if is_to_group => IngressResult::Drop(DropReason::Multicast),
-        (Addressee::Other, _) if frame.ttl() <= 1 => IngressResult::Drop(DropReason::TtlExpired),
-        (Addressee::Service | Addressee::Other, None) => IngressResult::Drop(DropReason::UnknownFirewall),
+        (Addressee::Service | Addressee::Other, _) if is_to_group => Err(PacketOutcome::Drop(DropReason::Multicast)),
+        (Addressee::Other, _) if frame.ttl() <= 1 => Err(PacketOutcome::Drop(DropReason::TtlExpired)),
+        (Addressee::Service | Addressee::Other, None) => Err(PacketOutcome::Drop(DropReason::UnknownFirewall)),
         (Addressee::Engine | Addressee::Service | Addressee::Other, Some(arrival)) => {
-            IngressResult::Transit { frame, arrival, icmp, addressee }
+            Ok(CheckedFrame { frame, arrival, icmp, addressee })
         }
     }
 }

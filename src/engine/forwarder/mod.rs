@@ -2,13 +2,13 @@
 //! for the controller, and allocates nothing for packets of known sessions.
 //!
 //! ```text
-//!   steady:  short path of packets that continue a session and change nothing of it
-//!   ingress: link, valid bytes, MAC and IP addresses             -> drop, or punt to the controller
-//!   claim:   the flow of the packet, also for ICMP errors and fragments
-//!   flows:   the session of the flow, or a new one               -> drop, or punt
-//!     placing: a server for a new session of a service, and its translation
-//!     decide:  the firewall: by session, learned, by hash        -> drop
-//!   egress:  size, translation or tunnel, TTL, next hop, VLAN    -> forward, hairpin, replace, wait for a neighbour
+//!   fast_path:   packets that continue a session and change nothing of it
+//!   ingress:     link, valid bytes, MAC and IP addresses            -> drop, or punt to the controller
+//!   packet_flow: the flow of the packet, also for ICMP errors and fragments
+//!   flows:       the session of the flow, or a new one              -> drop, or punt
+//!     service_sessions: a server for a new session of a service, and its translation
+//!     decide:    the firewall: by session, learned, by hash         -> drop
+//!   egress:      size, translation or tunnel, TTL, next hop, VLAN   -> forward, hairpin, replace, wait for a neighbour
 //! ```
 //!
 //! `Forwarder::handle` branches, and the functions of the stages compute. Every received frame ends in one [`Verdict`],
@@ -67,8 +67,8 @@ pub(super) use sources::{egress_address, source_address};
 use egress::EgressPacket;
 use fast_path::{FastPathBatch, FastPathPacket};
 use flows::Disposition;
-use fragments::{FragmentResult, FrameMeta};
-use ingress::{IngressResult, is_tunnel_error};
+use fragments::FrameMeta;
+use ingress::{CheckedFrame, is_tunnel_error};
 use packet_flow::PacketFlow;
 use punt_policer::PuntPolicer;
 use punting::{answer_for, enqueue_punt, make_punt};
@@ -247,24 +247,36 @@ impl Forwarder {
         punts: &mut dyn PuntQueue,
         now: Instant,
     ) -> Verdict {
-        self.counters.received += 1;
-        let (link, length) = match &ready {
-            Some(ready) => (Some(ready.link), ready.length()),
-            None => (ingress::link_of(packet, snapshot), packet.bytes.len()),
+        let Some(ready) = ready else {
+            let link = ingress::link_of(packet, snapshot);
+            self.count_received(link, packet.bytes.len());
+            return self.process_slow_path(packet, link, snapshot, punts, now);
         };
-        if let Some(link) = link {
-            let counters = self.counters.link(link);
-            counters.rx_packets += 1;
-            counters.rx_bytes += length as u64;
-        }
+        let link = ready.link;
+        self.count_received(Some(link), ready.length());
+        let (verdict, egress) = match self.try_fast_path(ready, packet, snapshot, now) {
+            Some(Ok(egress)) => (self.conclude_sent(egress, packet.bytes.len(), link), Some(egress)),
+            Some(Err(reason)) => self.conclude(PacketOutcome::Drop(reason), packet, link, snapshot, punts, now),
+            None => return self.process_slow_path(packet, Some(link), snapshot, punts, now),
+        };
+        self.count(verdict, Some(link), egress);
+        verdict
+    }
+
+    /// Processes a packet that the short path cannot.
+    fn process_slow_path(
+        &mut self,
+        packet: &mut Packet<'_>,
+        link: Option<LinkId>,
+        snapshot: &Snapshot,
+        punts: &mut dyn PuntQueue,
+        now: Instant,
+    ) -> Verdict {
         let (verdict, egress, punt) = match (packet.verdict, link) {
             (Some(verdict), _) => (verdict, None, None),
             (None, None) => (Verdict::Dropped(DropReason::UnknownVlan), None, None),
             (None, Some(link)) => {
-                let outcome = match ready.and_then(|ready| self.try_fast_path(ready, packet, snapshot, now)) {
-                    Some(outcome) => outcome,
-                    None => self.handle(packet, link, None, snapshot, punts, now),
-                };
+                let outcome = self.handle(packet, link, None, snapshot, punts, now);
                 let punt = outcome.punt_reason();
                 let (verdict, egress) = self.conclude(outcome, packet, link, snapshot, punts, now);
                 (verdict, egress, punt)
@@ -290,42 +302,47 @@ impl Forwarder {
         punts: &mut dyn PuntQueue,
         now: Instant,
     ) -> PacketOutcome {
-        let (mut frame, arrival, icmp, addressee) =
+        let CheckedFrame { mut frame, arrival, icmp, addressee } =
             match ingress::check_frame(packet.bytes, &packet.offload, link, snapshot) {
-                IngressResult::Transit { frame, arrival, icmp, addressee } => (frame, arrival, icmp, addressee),
-                IngressResult::Punt(reason) => return self.punt_unless_bypassed(reason, packet, link, snapshot),
-                IngressResult::Drop(reason) => return PacketOutcome::Drop(reason),
+                Ok(checked) => checked,
+                Err(PacketOutcome::Punt(reason)) => return self.punt_unless_bypassed(reason, packet, link, snapshot),
+                Err(outcome) => return outcome,
             };
         if addressee == Addressee::Engine && is_tunnel_error(icmp) {
             return self.handle_tunnel_error(&frame, snapshot, punts, now);
         }
         let envelope = FrameMeta { device: packet.device, link, vlan: packet.vlan, offload: packet.offload };
-        let placed = match first {
-            Some(tuple) => FragmentResult::Known(PacketFlow::of_later_fragment(&frame, tuple)),
+        let found = match first {
+            Some(tuple) => Ok(PacketFlow::of_later_fragment(&frame, tuple)),
             None => self.fragments.classify(&frame, icmp, envelope, now),
         };
-        let claim = match placed {
-            FragmentResult::Known(claim) => claim,
-            FragmentResult::Held => return PacketOutcome::Punted,
-            FragmentResult::Drop(reason) => return PacketOutcome::Drop(reason),
+        let claim = match found {
+            Ok(claim) => claim,
+            Err(outcome) => return outcome,
         };
-        let fate = self.decide_flow(&claim, arrival, addressee, snapshot, now);
+        let disposition = self.decide_flow(&claim, arrival, addressee, snapshot, now);
         if self.tracer.is_on() {
             let received = FrameOnLink { link, vlan: packet.vlan, offload: packet.offload, bytes: frame.bytes() };
             self.tracer.flow_found(
                 received,
-                frame_tracing::flow_found(&claim, arrival, &fate, first.is_some()),
+                frame_tracing::flow_found(&claim, arrival, &disposition, first.is_some()),
                 self.sessions.table(),
             );
         }
-        let (hop, rewrite) = match fate {
-            Disposition::Send { hop, rewrite } => (hop, rewrite),
+        let (hop, service) = match disposition {
+            Disposition::Send { hop, firewall: _, service } => (hop, service),
             Disposition::Local => return PacketOutcome::Punt(PuntReason::Local),
             Disposition::Drop(reason) => return PacketOutcome::Drop(reason),
         };
         let end = ETHERNET_LEN + frame.ip_len();
-        let leaving =
-            EgressPacket { link, frame: &mut frame, vlan: &mut packet.vlan, offload: &mut packet.offload, rewrite };
+        let leaving = EgressPacket {
+            link,
+            frame: &mut frame,
+            vlan: &mut packet.vlan,
+            offload: &mut packet.offload,
+            service,
+            is_error: claim.is_error,
+        };
         let outcome = self.send(leaving, hop, snapshot, punts, now);
         // Bytes behind the IP packet are padding of the ingress link (rule A1.3 of `docs/protocols.md`).
         let bytes = std::mem::take(&mut packet.bytes);
@@ -345,11 +362,7 @@ impl Forwarder {
     ) -> (Verdict, Option<LinkId>) {
         let mut may_pass = |reason| self.policer.admit(reason, packet.bytes, link, snapshot, now);
         match outcome {
-            PacketOutcome::Sent(egress) => {
-                self.count_sent(egress, packet.bytes.len());
-                let verdict = if egress == link { Verdict::Hairpin(egress) } else { Verdict::Forward(egress) };
-                (verdict, Some(egress))
-            }
+            PacketOutcome::Sent(egress) => (self.conclude_sent(egress, packet.bytes.len(), link), Some(egress)),
             PacketOutcome::Replaced(egress) => (Verdict::Replaced, Some(egress)),
             PacketOutcome::Punt(reason) => {
                 let pass = may_pass(reason);
@@ -382,7 +395,26 @@ impl Forwarder {
         }
     }
 
+    /// The verdict for a frame of `bytes` bytes that was received on `link` and leaves on `egress`.
+    #[inline]
+    fn conclude_sent(&mut self, egress: LinkId, bytes: usize, link: LinkId) -> Verdict {
+        self.count_sent(egress, bytes);
+        if egress == link { Verdict::Hairpin(egress) } else { Verdict::Forward(egress) }
+    }
+
+    /// Counts a received frame of `bytes` bytes. Each frame is counted here once.
+    #[inline]
+    fn count_received(&mut self, link: Option<LinkId>, bytes: usize) {
+        self.counters.received += 1;
+        if let Some(link) = link {
+            let counters = self.counters.link(link);
+            counters.rx_packets += 1;
+            counters.rx_bytes += bytes as u64;
+        }
+    }
+
     /// Counts a verdict. Each frame is counted here once.
+    #[inline]
     fn count(&mut self, verdict: Verdict, link: Option<LinkId>, egress: Option<LinkId>) {
         match verdict {
             Verdict::Replaced if link.is_some() && egress == link => self.counters.hairpinned += 1,

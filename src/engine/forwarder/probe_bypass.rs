@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::ingress::{self, IngressResult};
+use super::ingress;
 use super::punt_policer::{self, PuntPolicer};
 use super::punting::make_punt;
 use super::sources::egress_link;
@@ -53,11 +53,11 @@ impl ProbeBypass {
     /// The punt for `packet`, if the owner takes it; `None` for any other packet.
     pub fn probe_punt(&self, packet: &mut Packet<'_>, snapshot: &Snapshot) -> Option<Punt> {
         let link = ingress::link_of(packet, snapshot)?;
-        match ingress::check_frame(packet.bytes, &packet.offload, link, snapshot) {
-            IngressResult::Punt(PuntReason::Local) => {}
-            IngressResult::Punt(_) | IngressResult::Transit { .. } | IngressResult::Drop(_) => return None,
-        }
-        self.matches(packet.bytes, link, snapshot).then(|| make_punt(PuntReason::Local, packet, link))
+        let is_local = matches!(
+            ingress::check_frame(packet.bytes, &packet.offload, link, snapshot),
+            Err(PacketOutcome::Punt(PuntReason::Local))
+        );
+        (is_local && self.matches(packet.bytes, link, snapshot)).then(|| make_punt(PuntReason::Local, packet, link))
     }
 }
 
@@ -90,7 +90,7 @@ impl Forwarder {
         self.probe_bypass[device.index()] = apart;
     }
 
-    /// The result for a frame to the controller: one that the owner takes itself is left to that.
+    /// The result for a frame to the controller: a frame that the owner takes itself is left to the owner.
     pub(super) fn punt_unless_bypassed(
         &self,
         reason: PuntReason,

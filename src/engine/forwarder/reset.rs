@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::net::IpAddr;
 
 use crate::engine::forwarder::services::{self, ServerLiveness};
-use crate::engine::forwarder::{Forwarder, ending, flows};
+use crate::engine::forwarder::{Forwarder, decide, ending, flows};
 use crate::engine::route::{FibEntry, NextHop};
 use crate::engine::{Snapshot, Transmit};
 use crate::flow::{CanonicalKey, Direction, FlowKey};
@@ -64,7 +64,7 @@ impl FailureSweep {
         };
         let servers = || {
             snapshot.services.all().iter().flat_map(|service| {
-                let resets = service.on_failure_tcp == OnFailure::Reset;
+                let resets = service.on_failure == OnFailure::Reset;
                 let falls = service.servers.iter().flat_map(|server| server.failure_counts);
                 falls.map(move |falls| if resets { falls } else { 0 })
             })
@@ -148,7 +148,7 @@ impl Forwarder {
             let flow = egress_flow(ended, direction);
             let mut session = ended.session;
             let hop = match session.pin_toward_destination(direction) {
-                Some(pin) => firewall_hop(pin, flow.family(), snapshot),
+                Some(pin) => pinned_hop(pin, flow.family(), snapshot),
                 None => near_hop(flow.destination.address, snapshot),
             };
             self.send_reset(ended, direction, hop, snapshot);
@@ -176,8 +176,8 @@ fn failure_cause(
     snapshot: &Snapshot,
 ) -> Option<FailureCause> {
     let of_its_server = bound.is_some_and(|bound| {
-        let standing = services::server_liveness(bound, key, session.class, snapshot);
-        session.class == ProtocolClass::Tcp && standing == ServerLiveness::Fell(OnFailure::Reset)
+        let liveness = services::server_liveness(bound, key, session.class, snapshot);
+        liveness == ServerLiveness::Fell(OnFailure::Reset)
     });
     if of_its_server {
         return Some(FailureCause::Server);
@@ -192,11 +192,10 @@ fn must_end(session: &Session, pin: &Pin, snapshot: &Snapshot) -> bool {
     if !pin.has_fallen(group, set) {
         return false;
     }
-    match (group.on_failure, session.state) {
+    match group.on_failure.for_flow(session.class == ProtocolClass::Tcp) {
         // An unanswered connection attempt is repeated by its client, and then takes a live firewall.
-        (OnFailure::Reset, ConversationState::Tcp(_)) => pin.state != PinState::Opening,
-        (OnFailure::Reset, ConversationState::OneWay | ConversationState::TwoWay)
-        | (OnFailure::Reselect | OnFailure::Keep | OnFailure::Drop, _) => false,
+        OnFailure::Reset => pin.state != PinState::Opening,
+        OnFailure::Reselect | OnFailure::Keep | OnFailure::Drop => false,
     }
 }
 
@@ -230,13 +229,12 @@ fn build_reset(ended: &Removed, direction: Direction, hop: NextHop, snapshot: &S
 }
 
 /// The next hop through the firewall of a pin, if that is up.
-fn firewall_hop(pin: &Pin, family: Family, snapshot: &Snapshot) -> Option<NextHop> {
+fn pinned_hop(pin: &Pin, family: Family, snapshot: &Snapshot) -> Option<NextHop> {
     let set = &snapshot.path_sets[pin.set.index()];
     if !pin.is_up(&snapshot.groups[set.group.index()], set) {
         return None;
     }
-    let firewall = &snapshot.firewalls[pin.firewall.index()];
-    Some(NextHop { link: firewall.link, address: firewall.next_hop(family)? })
+    decide::firewall_hop(pin.firewall, family, snapshot)
 }
 
 /// The next hop to an end of a flow, if it does not lead through a group.

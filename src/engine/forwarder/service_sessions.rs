@@ -1,8 +1,8 @@
 //! Opens sessions of services: it chooses the server for the first packet of a flow, and how the flow is translated.
 
 use crate::engine::forwarder::Forwarder;
-use crate::engine::forwarder::decide::{NextStep, Pins, decide};
-use crate::engine::forwarder::flows::{FlowStep, PacketContext, is_reproducible};
+use crate::engine::forwarder::decide::{Pins, decide};
+use crate::engine::forwarder::flows::{Disposition, NoSession, PacketContext, is_reproducible};
 use crate::engine::forwarder::services;
 use crate::engine::{DropReason, Snapshot};
 use crate::flow::key::Endpoint;
@@ -18,52 +18,60 @@ impl Forwarder {
     const CLASH_ATTEMPTS: usize = 4;
 
     /// Handles the first packet of a flow to a service.
-    pub(super) fn open_at_service(&mut self, service: &Service, known: &PacketContext<'_>, reopens: bool) -> FlowStep {
+    pub(super) fn open_at_service(
+        &mut self,
+        service: &Service,
+        known: &PacketContext<'_>,
+        why: NoSession,
+    ) -> Disposition {
         let is_first = match known.packet.kind() {
             PacketKind::Syn => true,
             PacketKind::SynAck | PacketKind::AckOrReset | PacketKind::Other => false,
         };
         let is_stream = known.packet.tcp.is_some();
-        let resumes = || known.packet.may_open_session() && (reopens || services::can_resume_mid_stream(service));
+        let resumes = || {
+            known.packet.may_open_session()
+                && (why == NoSession::ServerLost || services::can_resume_mid_stream(service))
+        };
         let is_placed = is_first || !is_stream || resumes();
         // The controller answers as a host without such a connection.
         if !is_placed {
-            return FlowStep::Local;
+            return Disposition::Local;
         }
         if known.packet.ttl <= 1 {
-            return FlowStep::drop(DropReason::TtlExpired);
+            return Disposition::Drop(DropReason::TtlExpired);
         }
         if let Err(reason) = self.check_source_limits(known) {
-            return FlowStep::drop(reason);
+            return Disposition::Drop(reason);
         }
         for _ in 0..Self::CLASH_ATTEMPTS {
             let flow = &known.packet.flow;
             let server =
                 if is_first { service.choose_server(flow, known.now) } else { service.resume_server(flow, known.now) };
-            let Some(server) = server else { return FlowStep::drop(DropReason::NoServerUp) };
-            if let Some(step) = self.try_server(service, server, known) {
-                return step;
+            let Some(server) = server else { return Disposition::Drop(DropReason::NoServerUp) };
+            if let Some(disposition) = self.try_server(service, server, known) {
+                return disposition;
             }
         }
-        FlowStep::drop(DropReason::NatClash)
+        Disposition::Drop(DropReason::NatClash)
     }
 
     /// Opens a session at a server; `None` if to that server the flow would look like another one, whatever its source
     /// port is.
-    fn try_server(&mut self, service: &Service, server: &Server, known: &PacketContext<'_>) -> Option<FlowStep> {
+    fn try_server(&mut self, service: &Service, server: &Server, known: &PacketContext<'_>) -> Option<Disposition> {
         match self.inside_leg(service, server, known.packet.flow, known.snapshot, known.now) {
             Ok(Some(inside)) => self
                 .open_at_server(service, server, Some(inside), known)
                 .or_else(|| self.open_by_other_port(service, server, inside, known)),
             Ok(None) => self.open_at_server(service, server, None, known),
-            Err(reason) => Some(FlowStep::drop(reason)),
+            Err(reason) => Some(Disposition::Drop(reason)),
         }
     }
 
     /// Handles the first packet of a flow that is addressed to a server of a service directly, and has the same
     /// addresses and ports there as a flow of the service: it becomes a session of the service with another source
     /// port.
-    pub(super) fn open_beside_service(&mut self, known: &PacketContext<'_>) -> FlowStep {
+    pub(super) fn open_beside_service(&mut self, known: &PacketContext<'_>) -> Disposition {
         let PacketContext { packet: claim, snapshot, .. } = *known;
         let Endpoint { address, port } = claim.flow.destination;
         // A connection that exists already cannot get another source port.
@@ -73,7 +81,7 @@ impl Forwarder {
             .listener(address, claim.flow.protocol, port)
             .filter(|_| begins)
             .and_then(|(service, server)| self.open_by_other_port(service, server, claim.flow, known))
-            .unwrap_or(FlowStep::drop(DropReason::NatClash))
+            .unwrap_or(Disposition::Drop(DropReason::NatClash))
     }
 
     /// Opens a session with another source port than `inside` has; `None` if no port is free.
@@ -83,7 +91,7 @@ impl Forwarder {
         server: &Server,
         inside: FlowKey,
         known: &PacketContext<'_>,
-    ) -> Option<FlowStep> {
+    ) -> Option<Disposition> {
         let source = inside.source;
         let with = |port| FlowKey { source: Endpoint { port, ..source }, ..inside };
         let is_free = |port: &u16| {
@@ -102,17 +110,17 @@ impl Forwarder {
         server: &Server,
         inside: Option<FlowKey>,
         known: &PacketContext<'_>,
-    ) -> Option<FlowStep> {
+    ) -> Option<Disposition> {
         let PacketContext { packet: claim, arrival, snapshot, now, .. } = *known;
         let outside = claim.flow;
         let fall = server.failure_counts[slb::family_index(outside.family())];
         let bound = Placement { service: service.id, server: server.id, server_falls: fall, inside };
         let (transit, passage) = services::first_routed_flow(outside, &bound, arrival, claim.kind(), snapshot);
         let decision = decide(&transit, Pins::default(), snapshot, now);
-        let step = FlowStep::Course(decision.next_step, Some(passage));
-        let NextStep::To { .. } = decision.next_step else {
+        let disposition = Disposition::of(decision.next_step, Some(passage));
+        let Disposition::Send { .. } = disposition else {
             self.release_unused_port(outside, inside);
-            return Some(step);
+            return Some(disposition);
         };
         let (key, direction) = outside.canonical();
         let mut session = Session::new(&key, direction, now);
@@ -135,11 +143,11 @@ impl Forwarder {
                     server.state.observed(outside.family()).record_opened(outside.source.address, now);
                 }
                 self.count_opened(&decision);
-                Some(step)
+                Some(disposition)
             }
             OpenResult::Existing(id) => {
                 self.release_unused_port(outside, inside);
-                Some(self.continue_session(id, known).unwrap_or(FlowStep::drop(DropReason::NatClash)))
+                Some(self.continue_existing(id, known, Disposition::Drop(DropReason::NatClash)))
             }
             OpenResult::Conflict => {
                 self.release_unused_port(outside, inside);
@@ -147,11 +155,11 @@ impl Forwarder {
             }
             OpenResult::Full => {
                 self.release_unused_port(outside, inside);
-                Some(FlowStep::drop(DropReason::SessionTableFull))
+                Some(Disposition::Drop(DropReason::SessionTableFull))
             }
             OpenResult::OverShare => {
                 self.release_unused_port(outside, inside);
-                Some(FlowStep::drop(self.refuse(outside.source.address, OverLimit::Share)))
+                Some(Disposition::Drop(self.refuse(outside.source.address, OverLimit::Share)))
             }
         }
     }

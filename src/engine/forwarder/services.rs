@@ -3,6 +3,7 @@
 
 use crate::engine::Snapshot;
 use crate::engine::forwarder::decide::{Arrival, RoutedFlow};
+use crate::engine::forwarder::egress::NatRewrite;
 use crate::flow::{CanonicalKey, Direction, Endpoint, FlowKey};
 use crate::id::{ServerId, ServiceId};
 use crate::nat::ports::PORT_MIN;
@@ -27,6 +28,20 @@ pub(crate) struct ServiceAction {
     pub tunnel: Option<TunnelTo>,
 }
 
+impl ServiceAction {
+    /// The change of a packet's addresses and ports; `None` if it is not translated. In an ICMP error the quoted packet
+    /// is translated too.
+    #[inline]
+    pub(super) fn nat_rewrite(&self, is_error: bool) -> Option<NatRewrite> {
+        Some(NatRewrite { translation: self.translation?, direction: self.direction, is_error })
+    }
+
+    /// True if the packet leaves as it is.
+    pub(super) const fn is_unchanged(&self) -> bool {
+        self.translation.is_none() && self.tunnel.is_none()
+    }
+}
+
 /// The tunnel to a server of mode `tunnel`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TunnelTo {
@@ -41,7 +56,7 @@ pub(crate) struct TunnelTo {
 pub(crate) enum ServerLiveness {
     /// The server has not failed since it got the session, or it is up again.
     Serves,
-    /// The server failed, and this is the `on-failure` for the session.
+    /// The server failed, and this is the `on-failure` for the session; [`OnFailure::Reset`] only for TCP.
     Fell(OnFailure),
 }
 
@@ -119,17 +134,15 @@ pub(crate) fn server_liveness(
     class: ProtocolClass,
     snapshot: &Snapshot,
 ) -> ServerLiveness {
+    let is_tcp = class == ProtocolClass::Tcp;
     let Some((service, server)) = snapshot.services.server(bound.service, bound.server) else {
-        return ServerLiveness::Fell(OnFailure::Reset);
+        return ServerLiveness::Fell(OnFailure::Reset.for_flow(is_tcp));
     };
     let family = key.family();
     if server.is_up(family) || server.failure_counts[slb::family_index(family)] == bound.server_falls {
         return ServerLiveness::Serves;
     }
-    let on_failure = match class {
-        ProtocolClass::Tcp => service.on_failure_tcp,
-        ProtocolClass::Udp | ProtocolClass::Icmp | ProtocolClass::Other => service.on_failure_udp,
-    };
+    let on_failure = service.on_failure.for_flow(is_tcp);
     ServerLiveness::Fell(match on_failure {
         // A server that was removed cannot keep sessions.
         OnFailure::Keep if server.is_removed => OnFailure::Reselect,
@@ -164,7 +177,7 @@ pub(crate) fn takes_next_connection(bound: &Placement, family: Family, snapshot:
 }
 
 /// True for a flow with a server's address and port at one end, whose replies are translated. Even an ordinary routed
-/// flow to that server needs a session, so that it can be told from translated ones.
+/// flow to that server needs a session, so that it can be distinguished from translated ones.
 pub(crate) fn has_service_endpoint(flow: &FlowKey, snapshot: &Snapshot) -> bool {
     [flow.source, flow.destination]
         .into_iter()

@@ -4,7 +4,7 @@
 //! The MTU of a tunnel is that of its path without the outer header, and clients learn it: a packet that exceeds it and
 //! must not be fragmented is answered with the tunnel's MTU, any other is fragmented *before* encapsulation (RFC 2003
 //! section 5.1 allows both). The server reassembles by the client's identification. After encapsulation all clients'
-//! fragments would share the 16-bit identification of one address pair (RFC 4963). OuterHeader packets are fragmented only
+//! fragments would share the 16-bit identification of one address pair (RFC 4963). Outer packets are fragmented only
 //! for IPv6 packets of at most 1280 bytes, which every link must carry (RFC 2473 section 7.1, RFC 4213 section 3.2).
 //!
 //! The outer DF bit is that of the inner packet, as with IPVS, so that path MTU discovery of the client covers the
@@ -91,7 +91,7 @@ impl Forwarder {
         punts: &mut dyn PuntQueue,
         now: Instant,
     ) -> PacketOutcome {
-        let EgressPacket { link: ingress, frame, vlan, offload, rewrite: _ } = leaving;
+        let EgressPacket { link: ingress, frame, vlan, offload, .. } = leaving;
         let Some(tunnel) = Tunnel::of(frame.family(), carriage, hop, snapshot, now) else {
             return PacketOutcome::Drop(DropReason::NoRoute);
         };
@@ -148,8 +148,8 @@ impl Forwarder {
     /// Handles an ICMP error about an outer packet: remembers the path MTU that it reports, and sends an ICMP error
     /// from the engine to the sender of the inner packet (RFC 2003 section 4, RFC 2473 section 8).
     ///
-    /// An error that quotes too little to tell the sender, or that belongs to no session, goes to the controller: it
-    /// may be about a health check.
+    /// An error that quotes too little to identify the sender, or that belongs to no session, goes to the controller:
+    /// it may be about a health check.
     pub(super) fn handle_tunnel_error(
         &mut self,
         frame: &Frame<'_>,
@@ -197,11 +197,14 @@ impl Forwarder {
             ttl: HOP_LIMIT,
             is_error: true,
         };
-        let Disposition::Send { hop, rewrite: None } =
+        let Disposition::Send { hop, firewall: _, service } =
             self.decide_flow(&claim, Arrival::Near, Addressee::Other, snapshot, now)
         else {
             return None;
         };
+        if service.is_some_and(|service| !service.is_unchanged()) {
+            return None;
+        }
         let kind = match refused.error {
             TunnelError::Unreachable => ErrorKind::HostUnreachable,
             TunnelError::TooBig { mtu: _ } if family == Family::V4 && !has_df(refused.packet) => return None,
@@ -216,8 +219,14 @@ impl Forwarder {
         let mut bytes = icmp::error(kind, &tunnel::with_ethernet_header(refused.packet)?, source, link.mac).ok()?;
         let mut error = Frame::parse(&mut bytes, &Offload::NONE).ok()?;
         let (mut vlan, mut offload) = (None, Offload::NONE);
-        let leaving =
-            EgressPacket { link: hop.link, frame: &mut error, vlan: &mut vlan, offload: &mut offload, rewrite: None };
+        let leaving = EgressPacket {
+            link: hop.link,
+            frame: &mut error,
+            vlan: &mut vlan,
+            offload: &mut offload,
+            service: None,
+            is_error: false,
+        };
         match self.send(leaving, hop, snapshot, punts, now) {
             PacketOutcome::Sent(egress) => {
                 let sent = self.transmit(Transmit { link: egress, vlan, offload, bytes });

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use crate::id::{ServerId, ServiceId};
-use crate::path::OnFailure;
+use crate::path::{AdminState, OnFailure};
 use crate::slb::{ForwardingMode, Maglev, RotationMembersByFamily, Scheduler, SchedulerState, Server, Service};
 
 /// The service `web`: TCP and UDP port 80 of 203.0.113.200 and 2001:db8:113::c8, mode `nat`, scheduler `round-robin`.
@@ -22,8 +22,7 @@ pub fn service(state: &SchedulerState, servers: impl IntoIterator<Item = Server>
         mode: ForwardingMode::Nat,
         snat: Vec::new(),
         sticky: None,
-        on_failure_tcp: OnFailure::Reset,
-        on_failure_udp: OnFailure::Reselect,
+        on_failure: OnFailure::Reset,
         accepts_new_sessions: true,
         servers: servers.into_iter().collect(),
         table: Arc::new(Maglev::new([])),
@@ -50,6 +49,7 @@ pub fn server(state: &SchedulerState, number: u8) -> Server {
         is_starting: [false; 2],
         accepts_new_sessions: true,
         failure_counts: [0; 2],
+        admin: AdminState::Ready,
         out_of_service: None,
         is_removed: false,
     }

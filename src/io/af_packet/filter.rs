@@ -1,4 +1,4 @@
-//! //! The classic BPF program that decides which frames the kernel queues on a probe socket (Linux
+//! The classic BPF program that decides which frames the kernel queues on a probe socket (Linux
 //! `Documentation/networking/filter.rst`).
 
 use std::net::IpAddr;
@@ -11,22 +11,22 @@ use crate::io::sockopt;
 use crate::wire::frame::tcp_flags;
 use crate::wire::{MacAddr, probe};
 
-/// What a verdict about a firewall or a server hangs on, as far as the kernel can tell.
+/// What a probe socket receives: path probes, and the answers to health checks, as far as the kernel can tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeFilter {
-    /// Hardware addresses of the engine on the device; none: the device's own. Beyond [`ProbeFilter::MACS_MAX`] frames to any are
-    /// given.
+    /// Hardware addresses of the engine on the device; none: the device's own. If there are more than
+    /// [`ProbeFilter::MACS_MAX`], frames to any address are queued.
     pub macs: Vec<MacAddr>,
-    /// Addresses to which checks are answered; of more than [`ProbeFilter::ADDRESSES_MAX`] the first.
+    /// Addresses to which checks are answered; of more than [`ProbeFilter::ADDRESSES_MAX`], only the first are used.
     pub addresses: Vec<IpAddr>,
-    /// The ports, and identifiers of echoes, that checks are sent from.
+    /// The ports, and identifiers of echo requests, from which checks are sent.
     pub ports: RangeInclusive<u16>,
 }
 
 impl ProbeFilter {
-    /// So many hardware addresses fit.
+    /// Number of hardware addresses that fit into the program.
     pub const MACS_MAX: usize = 8;
-    /// So many addresses fit: a jump of the program goes over 255 steps.
+    /// Number of addresses that fit: a jump of the program skips 255 instructions at most.
     pub const ADDRESSES_MAX: usize = 8;
 }
 
@@ -59,12 +59,12 @@ const TCP: u32 = libc::IPPROTO_TCP as u32;
 const UDP: u32 = libc::IPPROTO_UDP as u32;
 const ACK: u32 = tcp_flags::ACK as u32;
 
-/// Where a comparison goes on.
+/// Where the program goes on after a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum JumpTarget {
-    /// After so many steps.
+    /// After skipping this number of instructions.
     Skip(u8),
-    /// At a mark.
+    /// At a label.
     Ethertype,
     V4,
     V4Tcp,
@@ -80,10 +80,10 @@ enum JumpTarget {
 
 const NEXT: JumpTarget = JumpTarget::Skip(0);
 
-/// One instruction: operation, a number, and for a comparison where it goes on if it holds and if it does not.
+/// One instruction: operation, operand, and for a comparison where to go on if it holds and if it does not.
 type Instruction = (u32, u32, [JumpTarget; 2]);
 
-/// A program whose jumps go forward only, as the kernel wants them.
+/// A program whose jumps all go forward, as the kernel requires.
 #[derive(Debug, Default)]
 struct Program {
     instructions: Vec<Instruction>,
@@ -126,9 +126,9 @@ impl Program {
     }
 }
 
-/// Echoes and UDP datagrams to the engine's stations, whole, whose payload begins as that of a probe; and what may answer a check:
-/// TCP with ACK, or an echo reply, to its addresses and ports. An outer VLAN tag is not in the frame any more; what is not in the
-/// frame at all ends the program with no.
+/// Accepts whole echo requests and UDP datagrams to the engine's MAC addresses whose payload begins as that of a probe;
+/// and what may answer a check: TCP with ACK, or an echo reply, to its addresses and ports. An outer VLAN tag has been
+/// taken out of the frame. A frame that is too short for a load is rejected.
 fn program(wanted: &ProbeFilter) -> Vec<libc::sock_filter> {
     let ProbeFilter { macs: stations, addresses: answers, ports } = wanted;
     let answers = &answers[..answers.len().min(ProbeFilter::ADDRESSES_MAX)];
@@ -205,7 +205,7 @@ fn program(wanted: &ProbeFilter) -> Vec<libc::sock_filter> {
     program.finish()
 }
 
-/// Ends the program with no for frames to other stations.
+/// Rejects frames to other MAC addresses.
 fn match_macs(program: &mut Program, stations: &[MacAddr]) {
     if stations.is_empty() {
         program.load(LOAD_BYTE, PACKET_TYPE);
@@ -224,7 +224,7 @@ fn match_macs(program: &mut Program, stations: &[MacAddr]) {
     program.compare(JUMP_IF_EQUAL, 0, JumpTarget::Reject, JumpTarget::Reject);
 }
 
-/// Gives `socket` what is wanted, and nothing else; instead of what was wanted before.
+/// Gives `socket` the filter `wanted` instead of the one that it had before.
 pub(super) fn attach_probe_filter(socket: &OwnedFd, wanted: &ProbeFilter) -> Result<(), PacketSocketError> {
     let mut program = program(wanted);
     let len = u16::try_from(program.len()).expect("the program is short");

@@ -6,7 +6,7 @@ use super::ring::{Ring, SlotHeader};
 use super::{FanoutId, PacketSocketError, ProbeFilter};
 use super::{filter, socket, vnet};
 use crate::id::DeviceId;
-use crate::io::frame_io::RingCounts;
+use crate::io::outgoing::RingCounts;
 use crate::io::sockopt;
 use crate::wire::batch::{Batch, Packet};
 use crate::wire::offload::Offload;
@@ -72,16 +72,16 @@ impl Receiver {
         Ok(receiver)
     }
 
-    /// The same for what verdicts hang on alone, as far as the kernel can tell: a ring that nothing else fills. Other receivers
-    /// of the device have that too.
+    /// As [`Receiver::open`], for the frames of a [`ProbeFilter`] alone: a ring that nothing else fills. Other
+    /// receivers of the device get these frames too.
     pub fn open_filtered(index: u32, wanted: &ProbeFilter) -> Result<Self, PacketSocketError> {
         let socket = socket::open()?;
-        // Before there is anything to choose from.
+        // Before the first frame can be queued.
         filter::attach_probe_filter(&socket, wanted)?;
         Self::bind(socket, index, RingOptions { slots: 256, ..RingOptions::default() })
     }
 
-    /// Of one that was opened for what verdicts hang on: what is wanted from now on.
+    /// Changes the filter of a receiver that was opened by [`Receiver::open_filtered`].
     pub fn set_filter(&self, wanted: &ProbeFilter) -> Result<(), PacketSocketError> {
         filter::attach_probe_filter(&self.socket, wanted)
     }

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use arrayvec::ArrayVec;
 
 use super::{PacketSocketError, socket, vnet};
-use crate::io::frame_io::{Outgoing, SendError};
+use crate::io::outgoing::{Outgoing, SendError};
 use crate::wire::vlan::VlanTag;
 
 /// Frames per system call, at most.

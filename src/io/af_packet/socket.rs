@@ -2,7 +2,9 @@
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 use crate::io::sockopt;
 
@@ -50,15 +52,9 @@ pub(super) fn refused(what: &'static str, error: io::Error) -> PacketSocketError
 
 /// Opens a raw packet socket that is bound to no device and receives nothing.
 pub(super) fn open() -> Result<OwnedFd, PacketSocketError> {
-    // SAFETY: `socket` takes integers only; a non-negative answer is a descriptor that nobody else owns.
-    // JUSTIFICATION: the standard library has no AF_PACKET sockets.
-    unsafe {
-        let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0);
-        if fd < 0 {
-            return Err(PacketSocketError::last("open a packet socket"));
-        }
-        Ok(OwnedFd::from_raw_fd(fd))
-    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)
+        .map_err(|error| PacketSocketError::of("open a packet socket", error.into()))
 }
 
 /// Sets an option of level `SOL_PACKET`.

@@ -1,4 +1,5 @@
-//! The behaviour of AF_PACKET beyond what [`ways`] promises: rings of any size, super-frames, unfinished checksums.
+//! The behaviour of AF_PACKET beyond what [`crate::io::frame_io`] promises: rings of any size, super-frames, unfinished
+//! checksums.
 
 use std::net::{IpAddr, UdpSocket};
 
@@ -165,7 +166,7 @@ fn a_ring_for_probes_has_nothing_else_in_it_and_no_flood_fills_it() {
     let mut fragment = wanted[0].clone();
     fragment[20] = 0x20;
     unwanted.push(fragment);
-    // What servers answer to checks, and what looks a little like it.
+    // What servers answer to checks, and frames that resemble such an answer.
     let answer = |port: u16, flags, v4| {
         let segment = Segment { source_port: 80, destination_port: port, flags, ..Segment::default() };
         crate::wire::tcp::segment(macs, between(v4), &segment)

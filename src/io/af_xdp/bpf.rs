@@ -10,7 +10,8 @@
 //! ```
 //!
 //! The program drops a frame whose queue no socket serves, as the ingress filter that isolates the kernel's stack would
-//! do a step later. It stays attached for as long as somebody holds its link, that is at most until the process ends.
+//! do a step later. It stays attached for as long as somebody holds its link, which ends with the process at the
+//! latest.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -207,7 +208,8 @@ unsafe fn bpf_fd<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd>
 /// end of its union.
 ///
 /// # Safety
-/// `attributes` is the beginning of the command's part of `union bpf_attr`, and what it points to lives through the call.
+/// `attributes` is the beginning of the command's part of `union bpf_attr`, and what it points to lives through the
+/// call.
 unsafe fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<libc::c_int> {
     // SAFETY: pointer and size describe `attributes`, and the caller promises that they are the command's.
     // JUSTIFICATION: no safe form exists, and a library for it brings a compiler for programs of five instructions.

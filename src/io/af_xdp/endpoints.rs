@@ -7,7 +7,7 @@ use super::frames::FrameIndex;
 use super::socket::{Rings, Socket};
 use super::umem::{QueueId, Umem};
 use crate::id::DeviceId;
-use crate::io::frame_io::{Outgoing, RingCounts, SendError};
+use crate::io::outgoing::{Outgoing, RingCounts, SendError};
 use crate::time::Instant;
 use crate::wire::batch::Batch;
 

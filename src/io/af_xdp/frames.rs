@@ -2,12 +2,12 @@
 //! owner is a function here: no frame is lost or handed out twice, whatever the kernel writes into its rings.
 //!
 //! ```text
-//!            fill                    arrived
-//!   free ────────────▶ filling(q) ────────────▶ taken ──┐ give_up
-//!    ▲ ▲                                        ▲   │   │
-//!    │ │ returned                          make │   │ leave
-//!    │ └──────────────── leaving(q) ◀───────────┼───┘   │
-//!    └──────────────────────────────────────────┴───────┘
+//!            fill                       note_received
+//!   free ────────────▶ KernelReceive(q) ────────────▶ Worker ──┐ free_taken
+//!    ▲ ▲                                               ▲   │   │
+//!    │ │ note_sent                           take_free │   │ give_to_kernel
+//!    │ └──────────────── KernelSend(q) ◀───────────────┼───┘   │
+//!    └─────────────────────────────────────────────────┴───────┘
 //! ```
 //!
 //! When a socket is closed, its frames rest for a second, because a device with direct access to them stops only a

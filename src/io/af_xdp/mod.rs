@@ -26,8 +26,8 @@
 //! | `memory`, `frames` | the frames' memory, and who has which frame |
 //! | `queue` | one socket with its rings |
 //! | `umem` | a worker's queues over one memory |
-//! | `ends` | a worker's ways in and out |
-//! | `send_socket` | a way out alone, beside packet sockets |
+//! | `endpoints` | a worker's receiver and sender for one device |
+//! | `send_socket` | a sender alone, for devices that packet sockets receive from |
 //! | `device` | a device opened for all workers |
 
 pub(super) mod bpf;

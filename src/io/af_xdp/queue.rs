@@ -6,15 +6,10 @@
 
 use super::frames::{FrameIndex, FrameOwners, SocketIndex};
 use super::memory::Memory;
-use super::socket::{Rings, Socket, Transfer};
-use crate::io::frame_io::SendError;
+use super::socket::{RECEIVE_RING, Rings, SEND_RING, Socket, Transfer};
+use crate::io::outgoing::SendError;
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
 
-/// Entries of the fill and of the receive ring: 1.5 ms of the 650,000 packets a second that a worker carries. With more
-/// entries, a frame is less likely to be in a cache when its turn comes again.
-pub(super) const RECEIVE_RING: u32 = 1024;
-/// Entries of the send and of the completion ring.
-pub(super) const SEND_RING: u32 = 2048;
 /// Frames that are given to the kernel at a time, at least.
 const REFILL_MIN: u32 = 32;
 /// System calls to send one burst, at most. Each sends some frames or reports that the device dropped one.

@@ -7,7 +7,7 @@ use super::endpoints::Sender;
 use super::memory::{FRAME_BYTES, HEADROOM};
 use super::socket::BindAttempts;
 use super::umem::Umem;
-use crate::io::frame_io::{Outgoing, SendError};
+use crate::io::outgoing::{Outgoing, SendError};
 use crate::time::Instant;
 use crate::wire::offload::Offload;
 

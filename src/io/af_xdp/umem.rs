@@ -2,9 +2,9 @@
 //! leaves by another from where it lies.
 //!
 //! ```text
-//!   device a ─▶ Queue ─┐                    ┌─ Queue ─▶ device b
-//!                      ├─▶ Frames, Memory ──┤
-//!   device b ─▶ Queue ─┘                    └─ Queue ─▶ device a
+//!   device a ─▶ Queue ─┐                         ┌─ Queue ─▶ device b
+//!                      ├─▶ FrameOwners, Memory ──┤
+//!   device b ─▶ Queue ─┘                         └─ Queue ─▶ device a
 //! ```
 //!
 //! It is locked for one step at a time: by its worker, and by the control thread while a device is opened.
@@ -17,10 +17,11 @@ use arrayvec::ArrayVec;
 
 use super::frames::{FrameIndex, FrameOwners, SELF_MADE, SocketIndex};
 use super::memory::{FRAME_BYTES, HEADROOM, Memory, Region};
-use super::queue::{Queue, RECEIVE_RING, SEND_RING, SendFailure};
+use super::queue::{Queue, SendFailure};
+use super::socket::{RECEIVE_RING, SEND_RING};
 use super::socket::{Rings, Socket, Transfer};
 use crate::id::DeviceId;
-use crate::io::frame_io::{Outgoing, RingCounts, SendError};
+use crate::io::outgoing::{Outgoing, RingCounts, SendError};
 use crate::time::Instant;
 use crate::wire::batch::{Batch, Packet};
 use crate::wire::offload::{self, Offload};
@@ -335,7 +336,8 @@ fn take_for_sending(
     }
     let copy = frames.take_free().ok_or(SendError::NoBuffers)?;
     let offset = Memory::offset(copy) + u64::from(HEADROOM);
-    // SAFETY: `make` gave us the frame, and nobody else has a slice of it. JUSTIFICATION: the kernel reads it there.
+    // SAFETY: `take_free` gave us the frame, and nobody else has a slice of it. JUSTIFICATION: the kernel reads it
+    // there.
     let Some(place) = (unsafe { memory.slice(offset, bytes.len()) }) else {
         frames.free_taken(copy);
         return Err(SendError::TooBig);

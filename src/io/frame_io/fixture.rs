@@ -168,7 +168,7 @@ pub(crate) struct ForwardingBridge {
     thread: Option<std::thread::JoinHandle<BridgeCounts>>,
 }
 
-/// What a [`Wire`] carried.
+/// What a [`ForwardingBridge`] carried.
 #[derive(Debug, Default)]
 pub(crate) struct BridgeCounts {
     pub frames: usize,

@@ -4,7 +4,7 @@ use super::fixture::*;
 use super::*;
 use crate::io::af_xdp::Hook;
 use crate::io::testing::{ip, namespace};
-use crate::wire::vlan::{TPID_CUSTOMER, TPID_SERVICE};
+use crate::wire::vlan::{TPID_CUSTOMER, TPID_SERVICE, VlanTag};
 
 /// Makes a test of each promise over each kind of socket.
 macro_rules! promises {

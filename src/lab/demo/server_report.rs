@@ -49,7 +49,7 @@ impl ServerOutage {
 pub struct ServerEvidence {
     /// The servers with their weights.
     pub weights: Vec<(String, u16)>,
-    /// FlowEnd of the time in which every server was well, in milliseconds.
+    /// End of the time in which every server was well, in milliseconds.
     pub healthy_until_ms: u64,
     /// The server that was unplugged.
     pub unplugged: ServerOutage,

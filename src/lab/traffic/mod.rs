@@ -129,7 +129,7 @@ pub enum FlowEnd {
     Reset,
     /// By a TCP reset before it was connected.
     Refused,
-    /// No answer arrived for the plan's patience.
+    /// No answer arrived within the plan's timeout.
     Hung,
     /// In another way, in words.
     Failed(String),
@@ -238,8 +238,9 @@ impl TrafficTally {
 /// Bytes that may wait in a datagram socket: thousands of small datagrams.
 const DATAGRAMS_WAITING: i32 = 8 << 20;
 
-/// A datagram socket with room for what arrives while its program has no processor. The system's default holds about 250
-/// small datagrams, which the flows of one test send in less than 0.1 s; the rest would look as if the network had lost it.
+/// A datagram socket with room for what arrives while its program has no processor. The system's default holds about
+/// 250 small datagrams, which the flows of one test send in less than 0.1 s; the rest would look as if the network had
+/// lost it.
 async fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(address).await?;
     sockopt::set_receive_buffer(&socket, DATAGRAMS_WAITING)?;

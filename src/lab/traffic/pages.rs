@@ -76,7 +76,7 @@ pub async fn read_pages(pages: PagePlan, mut print: impl FnMut(&OutputLine)) {
     }
 }
 
-/// Tries until there is an answer, or patience is over.
+/// Tries until there is an answer, or the timeout is over.
 async fn page(pages: &PagePlan, start: Instant) -> PageReport {
     let asked = Instant::now();
     let mut report = PageReport {

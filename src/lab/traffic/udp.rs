@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Flow, FlowEnd, LOST_MAX, message, millis};
 
-/// Sends until the flow's time is over, then waits for late answers for the plan's patience.
+/// Sends until the flow's time is over, then waits for late answers for the plan's timeout.
 pub(super) async fn run(flow: Flow) {
     let mut report = flow.open_report();
     let any: SocketAddr = match flow.plan.to {

@@ -371,14 +371,14 @@ fn on_failure_acts_on_a_fall() {
     };
     let firewall = |near| match near {
         NearDecision::Send { pin, .. } => Some(pin.firewall),
-        NearDecision::NoPath | NearDecision::Failed => None,
+        NearDecision::NoPath | NearDecision::Failed(_) => None,
     };
     assert_eq!(firewall(fell(OnFailure::Reselect, true)), Some(F));
     assert_eq!(firewall(fell(OnFailure::Keep, true)), Some(PIN));
     assert_eq!(firewall(fell(OnFailure::Reset, false)), Some(F), "reset acts on TCP, the rest is reselected");
-    assert_eq!(fell(OnFailure::Reset, true), NearDecision::Failed);
-    assert_eq!(fell(OnFailure::Drop, true), NearDecision::Failed);
-    assert_eq!(fell(OnFailure::Drop, false), NearDecision::Failed);
+    assert_eq!(fell(OnFailure::Reset, true), NearDecision::Failed(FailedFlow::Reset));
+    assert_eq!(fell(OnFailure::Drop, true), NearDecision::Failed(FailedFlow::Drop));
+    assert_eq!(fell(OnFailure::Drop, false), NearDecision::Failed(FailedFlow::Drop));
 
     let mut world = World::new();
     world.group.on_failure = OnFailure::Drop;

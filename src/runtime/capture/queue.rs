@@ -15,7 +15,7 @@ const BYTES_MAX: usize = 16 << 20;
 
 /// A queue with both of its ends.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(in crate::runtime) struct Queue {
     sender: channel::Sender<CapturedFrame>,
     receiver: channel::Receiver<CapturedFrame>,
     counts: Arc<Counts>,
@@ -56,14 +56,14 @@ impl Queue {
     }
 
     /// Takes the next frame.
-    pub(super) fn take(&self) -> Option<CapturedFrame> {
+    pub(in crate::runtime) fn take(&self) -> Option<CapturedFrame> {
         let sighting = self.receiver.try_recv().ok()?;
         self.counts.bytes.fetch_sub(sighting.bytes.len(), Ordering::Relaxed);
         Some(sighting)
     }
 
     /// Number of frames on `link` that the filter matched, and how many of those found the queue full.
-    pub(super) fn counts(&self, link: LinkId) -> (u64, u64) {
+    pub(in crate::runtime) fn counts(&self, link: LinkId) -> (u64, u64) {
         let read = |counts: &LinkCounts| (counts.matched.load(Ordering::Relaxed), counts.lost.load(Ordering::Relaxed));
         self.counts.links.get(link.index()).map_or((0, 0), read)
     }

@@ -216,3 +216,12 @@ fn probes_that_have_no_way_of_their_own_are_told_where_verdicts_hang_on_them() {
     assert_says(&only(&xdp, &machine), &["af-xdp", "probes", "af-packet"]);
     assert_eq!(warnings(&Workers { has_checks: false, ..xdp }, &machine), []);
 }
+
+#[test]
+fn threads_in_real_time_have_the_cpus_that_workers_leave() {
+    assert_eq!(beside(&[0, 1, 2, 3], 1), [0, 1, 2]);
+    assert_eq!(beside(&[2, 5, 7], 2), [2]);
+    assert_eq!(beside(&[0, 1], 2), [0; 0], "the workers have them all");
+    assert_eq!(beside(&[0], 1), [0; 0]);
+    assert_eq!(beside(&[0, 1], 5), [0; 0]);
+}

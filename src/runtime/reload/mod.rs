@@ -29,7 +29,7 @@ use super::api_listeners::SharedApiListeners;
 use super::control::{Commands, Control};
 use super::history::{ConfigOrigin, History, Unconfirmed};
 use super::shared::Shared;
-use super::{Options, management};
+use super::{Options, service_manager};
 use crate::api::ApiError;
 use crate::config::{self, Difference, LoadedConfig};
 use crate::engine::view::{PlanView, ReloadView};
@@ -92,8 +92,8 @@ struct ReloadNotice;
 impl ReloadNotice {
     fn begin() -> Self {
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => management::notify_all(&[NotifyState::Reloading, now]),
-            Err(_) => management::notify(NotifyState::Reloading),
+            Ok(now) => service_manager::notify_all(&[NotifyState::Reloading, now]),
+            Err(_) => service_manager::notify(NotifyState::Reloading),
         }
         Self
     }
@@ -101,7 +101,7 @@ impl ReloadNotice {
 
 impl Drop for ReloadNotice {
     fn drop(&mut self) {
-        management::notify(NotifyState::Ready);
+        service_manager::notify(NotifyState::Ready);
     }
 }
 

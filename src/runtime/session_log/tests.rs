@@ -1,4 +1,4 @@
-//! Tests of what is logged of sessions that end, and what becomes of those that find no room.
+//! Tests of what is logged of sessions that end, and of what happens to those that find the queue full.
 
 use super::*;
 use crate::engine::testbed::{Side, snapshot};

@@ -127,7 +127,7 @@ proptest! {
         }
     }
 
-    /// The listing equals the result of sorting all sessions.
+    /// The listing equals the first rows of all sessions sorted.
     #[test]
     fn the_first_of_an_order_are_those_that_sorting_all_would_give(
         packets in prop::collection::vec(0u64..50, 1..100),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::flow::{Direction, Endpoint, FlowKey};
-use crate::session::{ConversationState, TcpState};
+use crate::session::{ConversationState, SessionWorker, TcpState};
 use crate::time::{Duration, Instant};
 use crate::wire::frame::TcpSegment;
 use crate::wire::frame::protocol::{TCP, UDP};

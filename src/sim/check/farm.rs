@@ -6,7 +6,7 @@ use crate::sim::check::Checkers;
 use crate::sim::check::services::packet_of;
 use crate::sim::farm::{server_at, server_mac, server_name, service_name};
 use crate::sim::packet::{Packet, split_ethernet, tcp_flag};
-use crate::sim::sandwich::Side;
+use crate::sim::side::Side;
 use crate::sim::sim_engine::HandledFrame;
 use crate::sim::world::{NodeId, Observation, World};
 use crate::time::{Duration, Instant};
@@ -32,9 +32,9 @@ impl Checkers {
         true
     }
 
-    /// Checkers a tunnelled packet that an engine sent: its outer destination is a server that decapsulates, and the
-    /// packet inside belongs to a session of that server or is a health check. The outer header is checked as every
-    /// packet's.
+    /// Checks a tunnelled packet that an engine sent: its outer destination is a server that decapsulates, and the
+    /// packet inside belongs to a session of that server or is a health check. The outer header is checked as that of
+    /// every packet.
     pub(super) fn check_tunneled(
         &mut self,
         now: Instant,

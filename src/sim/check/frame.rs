@@ -1,4 +1,4 @@
-//! Checkers that hold for every frame of an engine, from its bytes alone.
+//! Checks that hold for every frame of an engine, from its bytes alone.
 
 use crate::engine::Verdict;
 use crate::sim::packet::{

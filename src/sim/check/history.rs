@@ -8,7 +8,8 @@ use crate::sim::firewall::SimFirewallKind;
 use crate::sim::firewall::conntrack::Refusal;
 use crate::sim::host::FlowRef;
 use crate::sim::packet::{Tuple, protocol};
-use crate::sim::sandwich::{SandwichPlan, Side, firewall_name};
+use crate::sim::sandwich::{SandwichPlan, firewall_name};
+use crate::sim::side::Side;
 use crate::time::{Duration, Instant};
 
 /// One entry of a flow's history.
@@ -255,7 +256,7 @@ impl LegalCauses {
     ///
     /// A translating service behind the firewalls allows none, whatever happens to its servers and its engine, because
     /// packets without a session are refused before they reach a firewall. In direct-return mode, a server may go on
-    /// talking to a client that was told of the end, which nobody on the way can know. And for a service before the
+    /// sending to a client whose connection was reset, which no node on the path can know. And for a service before the
     /// firewalls, `reselect` shows them a connection from its middle.
     pub fn firewall_cause(&self, story: &FlowHistory, plan: &SandwichPlan) -> Option<String> {
         let service = story.service.map(|service| &plan.farm.services[service]);

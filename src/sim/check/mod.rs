@@ -5,6 +5,7 @@
 //! Liveness, after the last fault: [`Checkers::liveness`].
 
 mod farm;
+mod firewalls;
 pub mod frame;
 pub mod history;
 pub mod services;
@@ -15,11 +16,11 @@ use crate::engine::{DropReason, Verdict};
 use crate::id::LinkId;
 use crate::sim::check::history::{FlowEvent, FlowHistory, HistoryEntry, LegalCauses, Restart};
 use crate::sim::check::services::ServiceChecks;
-use crate::sim::firewall::conntrack::Refusal;
-use crate::sim::firewall::{FirewallLeg, JudgedPacket, SimFirewallKind};
+use crate::sim::firewall::{FirewallLeg, SimFirewallKind};
 use crate::sim::host::{End, FlowRef, FlowState};
 use crate::sim::packet::{Datagram, Packet, Tuple, split_ethernet};
-use crate::sim::sandwich::{Nodes, SandwichPlan, Side, firewall_mac, firewall_name};
+use crate::sim::sandwich::{Nodes, SandwichPlan, firewall_mac, firewall_name};
+use crate::sim::side::Side;
 use crate::sim::sim_engine::{CableFrame, HandledFrame};
 use crate::sim::world::{NodeId, Observation, World};
 use crate::time::{Duration, Instant};
@@ -76,7 +77,7 @@ impl Checkers {
     /// `timeouts.tcp-closing` of the simulated engines, during which freed ports are not used again.
     const PORT_REUSE_TIME: Duration = Duration::from_secs(2);
 
-    /// Checkers for a sandwich.
+    /// The checkers of a sandwich.
     pub fn new(plan: SandwichPlan, nodes: Nodes) -> Self {
         let macs = (0..plan.firewalls)
             .flat_map(|number| {
@@ -163,7 +164,7 @@ impl Checkers {
         self.histories.iter().find(|story| story.flow == flow)
     }
 
-    /// Checkers what happened since the last call.
+    /// Checks what happened since the last call.
     pub fn observe(&mut self, world: &mut World) {
         let observations = world.take_observations();
         let (mut tunnels, mut losses) = (Vec::new(), Vec::new());
@@ -204,11 +205,11 @@ impl Checkers {
                 }
             }
         }
-        // HandledFrame last, because by now the names that translations gave these flows are known.
+        // Checked last, because by now the names that translations gave these flows are known.
         for (tuple, datagram) in losses {
             self.lost(world.now(), tuple, datagram);
         }
-        // HandledFrame last, because by now the servers of these sessions are known.
+        // Checked last, because by now the servers of these sessions are known.
         for (side, frame) in tunnels {
             let Some((destination, _, _, payload)) = split_ethernet(&frame.bytes) else { continue };
             let Some(outer) = Packet::parse(payload) else { continue };
@@ -222,7 +223,7 @@ impl Checkers {
         self.report_findings(world.now());
     }
 
-    /// Checkers counters, tables and bounds of both engines.
+    /// Checks counters, tables and bounds of both engines.
     pub fn bookkeeping(&mut self, world: &World) {
         for side in Side::BOTH {
             let engine = world.engine(self.nodes.engine(side));
@@ -270,7 +271,7 @@ impl Checkers {
         }
     }
 
-    /// Checkers liveness for the flows `fresh`, which were opened after the last fault and the time to settle: each must
+    /// Checks liveness for the flows `fresh`, which were opened after the last fault and the time to settle: each must
     /// have been served, by one firewall and without a drop. Flows that were never disturbed must have worked
     /// throughout.
     pub fn liveness(&mut self, world: &World, fresh: &[FlowRef]) {
@@ -295,7 +296,7 @@ impl Checkers {
         }
     }
 
-    /// Checkers that no flow changes its firewall for ever.
+    /// Checks that no flow changes its firewall for ever.
     pub fn moves(&mut self, now: Instant) {
         let faults = self.causes.disturbances.len() + self.causes.restarts.len();
         let bound = 4 * self.plan.firewalls as u32 + 6 + 2 * faults as u32;
@@ -366,33 +367,6 @@ impl Checkers {
         }
     }
 
-    fn check_firewall_packet(&mut self, node: NodeId, sighting: JudgedPacket) {
-        let Some(firewall) = self.nodes.firewalls.iter().position(|firewall| *firewall == node) else { return };
-        let Some(number) = sighting.original.and_then(|tuple| self.find(tuple)).or_else(|| self.find(sighting.tuple))
-        else {
-            return;
-        };
-        // A translated tuple is another name of the flow.
-        for name in [Some(sighting.tuple), sighting.translated].into_iter().flatten() {
-            self.by_tuple.entry(name.canonical()).or_insert(number);
-        }
-        let what = match sighting.refusal {
-            None => FlowEvent::Passed(firewall),
-            Some(refusal) => FlowEvent::Refused(firewall, refusal),
-        };
-        self.histories[number].record(HistoryEntry { at: sighting.at, flags: sighting.flags, what });
-        match sighting.refusal {
-            Some(Refusal::Invalid | Refusal::NewNotSyn | Refusal::Policy) => {
-                self.out_of_state(number, firewall, sighting);
-            }
-            Some(Refusal::Damaged) if !self.damaging => {
-                let what = format!("{} got a wrong checksum: {}", firewall_name(firewall), sighting.tuple);
-                self.violate(sighting.at, "transparency", what, Some(number));
-            }
-            Some(Refusal::Damaged | Refusal::Ttl | Refusal::NoRoute | Refusal::ProbeBlocked) | None => {}
-        }
-    }
-
     /// Notes a drop in the flow's history; the reasons are counted by the engine.
     fn dropped(&mut self, at: Instant, node: NodeId, handled: &HandledFrame) {
         let packet = split_ethernet(&handled.before.bytes).and_then(|(.., payload)| Packet::parse(payload));
@@ -404,22 +378,6 @@ impl Checkers {
             matches!(reason, DropReason::SnatExhausted | DropReason::SourceShare | DropReason::SessionTableFull);
         if self.undisturbed_since.is_none() {
             self.histories[number].lost = true;
-        }
-    }
-
-    /// A firewall saw only a part of a conversation, which is a violation without a legal cause.
-    fn out_of_state(&mut self, number: usize, firewall: usize, sighting: JudgedPacket) {
-        let story = &self.histories[number];
-        let excuse = self.causes.firewall_cause(story, &self.plan);
-        // After a packet was lost, the ends may be out of step although the firewall is the right one.
-        let aftermath = (story.lost && story.firewalls.len() == 1).then(|| "a packet was lost".to_owned());
-        match excuse.or(aftermath) {
-            Some(excuse) => *self.legal_drops.entry(excuse).or_default() += 1,
-            None => {
-                let refusal = sighting.refusal;
-                let what = format!("{} refused {} as {refusal:?}", firewall_name(firewall), sighting.tuple);
-                self.violate(sighting.at, "symmetry", what, Some(number));
-            }
         }
     }
 
@@ -460,44 +418,6 @@ impl Checkers {
             }
         } else if self.plan.below_min == crate::config::BelowMin::Drop && self.plan.firewalls > 0 {
             self.violate(now, "no frame leaks", format!("{}: {} went round", side.name(), packet.tuple()), None);
-        }
-    }
-
-    /// Compares an engine's view of the firewalls with the truth: a firewall that is not up is a disturbance, and needs
-    /// a cause.
-    fn check_firewall_states(&mut self, world: &World, side: Side) {
-        let Some(snapshot) = world.engine(self.nodes.engine(side)).snapshot() else { return };
-        if snapshot.epoch == self.epochs[side as usize] {
-            return;
-        }
-        self.epochs[side as usize] = snapshot.epoch;
-        let now = world.now();
-        self.check_server_states(snapshot, side, now);
-        let mut changes = Vec::new();
-        for set in &snapshot.path_sets {
-            let group = &snapshot.groups[set.group.index()];
-            for (slot, member) in group.members.iter().enumerate() {
-                let Some(firewall) = (0..self.plan.firewalls).find(|n| firewall_name(*n) == member.name) else {
-                    continue;
-                };
-                let bit = 1 << slot;
-                let (v4, up) = (set.family == crate::wire::Family::V4, set.up & set.selectable & bit != 0);
-                changes.push((firewall, v4, up, set.starting & bit != 0, set.up & bit != 0));
-            }
-        }
-        for (firewall, v4, up, starting, live) in changes {
-            let why = format!("not up for {} in {}", if v4 { "ipv4" } else { "ipv6" }, side.name());
-            let before = self.views[side as usize].insert((firewall, v4), up).unwrap_or(false);
-            if up {
-                self.causes.end(firewall, &why, now);
-            } else if !starting {
-                self.causes.begin(firewall, &why, now);
-            }
-            let quiet = self.undisturbed_since.is_some_and(|since| now.since(since) > Duration::from_secs(3));
-            if before && !live && quiet && !starting {
-                let what = format!("{}: {} declared down without a fault", side.name(), firewall_name(firewall));
-                self.violate(now, "no false alarm", what, None);
-            }
         }
     }
 }

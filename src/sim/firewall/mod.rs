@@ -1,8 +1,8 @@
 //! Model firewalls, the oracle of the simulation: they drop what a strict Linux firewall drops, and count it.
 //!
 //! A firewall has an outside leg (toward the outer engine) and an inside leg. It is a router, or with
-//! [`SimFirewallKind::Transparent`] a bridge. Like conntrack, it reassembles fragments, decides about the whole datagram, and
-//! sends it on in the old sizes: a later fragment never leaves alone.
+//! [`SimFirewallKind::Transparent`] a bridge. Like conntrack, it reassembles fragments, decides about the whole
+//! datagram, and sends it on in the old sizes: a later fragment never leaves alone.
 
 pub mod conntrack;
 pub mod tcp;
@@ -86,7 +86,7 @@ pub struct JudgedPacket {
 /// The settings of a firewall.
 #[derive(Debug, Clone)]
 pub struct FirewallSettings {
-    /// SimFirewallKind of firewall.
+    /// Kind of firewall.
     pub kind: SimFirewallKind,
     /// From which side flows may be opened.
     pub policy: Policy,
@@ -150,7 +150,7 @@ impl Firewall {
         }
     }
 
-    /// SimFirewallKind of firewall.
+    /// Kind of firewall.
     pub fn kind(&self) -> SimFirewallKind {
         self.settings.kind
     }

@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn half_a_conversation_is_invalid() {
-        // The firewall sees the client only: its ACK answers a SYN/ACK that took another way.
+        // The firewall sees the client only: its ACK answers a SYN/ACK that took another path.
         assert_eq!(step(TcpState::SynSent, Direction::Original, Segment::Ack), TcpTransition::Invalid);
         assert_eq!(step(TcpState::SynSent, Direction::Original, Segment::Fin), TcpTransition::Invalid);
     }

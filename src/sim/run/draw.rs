@@ -10,8 +10,9 @@ use crate::sim::firewall::conntrack::Policy;
 use crate::sim::host::{FlowSpec, Traffic};
 use crate::sim::rng::Rng;
 use crate::sim::run::Options;
-use crate::sim::sandwich::{SandwichPlan, Side};
+use crate::sim::sandwich::SandwichPlan;
 use crate::sim::scenario::Route;
+use crate::sim::side::Side;
 use crate::time::{Duration, Instant};
 
 /// Draws the sandwich.

@@ -13,8 +13,9 @@ use crate::sim::firewall::SimFirewallKind;
 use crate::sim::firewall::conntrack::Policy;
 use crate::sim::host::{End, FlowRef, FlowSpec, FlowState, Traffic};
 use crate::sim::rng::Rng;
-use crate::sim::sandwich::{SandwichPlan, Side};
+use crate::sim::sandwich::SandwichPlan;
 use crate::sim::scenario::{Route, Scenario};
+use crate::sim::side::Side;
 use crate::sim::world::Cable;
 use crate::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ use draw::PlannedFlow;
 pub struct Options {
     /// Number of firewalls.
     pub firewalls: Option<usize>,
-    /// SimFirewallKind of firewalls.
+    /// Kind of firewalls.
     pub kind: Option<SimFirewallKind>,
     /// Kinds of faults.
     pub fault_kinds: Vec<FaultKind>,

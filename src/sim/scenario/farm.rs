@@ -1,12 +1,13 @@
-//! The part of the laboratory that opens flows to services, and disturbs and administers servers.
+//! The part of a scenario that opens flows to services, and disturbs and administers servers.
 
 use crate::config::AdminState;
 use crate::engine::controller::ServerChange;
 use crate::sim::farm::{server_name, service_name};
 use crate::sim::host::{FlowRef, FlowSpec, Health};
 use crate::sim::packet::Tuple;
-use crate::sim::sandwich::{Side, host_address};
+use crate::sim::sandwich::host_address;
 use crate::sim::scenario::Scenario;
+use crate::sim::side::Side;
 use crate::sim::world::Cable;
 
 impl Scenario {

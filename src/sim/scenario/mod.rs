@@ -1,4 +1,4 @@
-//! The laboratory: a sandwich with its checkers, and functions that open flows and cause faults.
+//! A scenario: a sandwich with its checkers, and functions that open flows and cause faults.
 
 mod farm;
 
@@ -13,7 +13,8 @@ use crate::sim::firewall::FirewallLeg;
 use crate::sim::host::{DISCARD_PORT, ECHO_PORT, Flow, FlowRef, FlowSpec, GENERATOR_PORT, Traffic};
 use crate::sim::packet::{Packet, Tuple, protocol};
 use crate::sim::rng::Rng;
-use crate::sim::sandwich::{self, Nodes, SandwichPlan, Side, build, firewall_name, host_address};
+use crate::sim::sandwich::{self, Nodes, SandwichPlan, build, firewall_name, host_address};
+use crate::sim::side::Side;
 use crate::sim::sim_engine::SimEngine;
 use crate::sim::world::{Cable, World};
 use crate::time::{Duration, Instant};
@@ -124,7 +125,7 @@ impl Scenario {
         self.open_tuple(spec, route.from, route.opener, tuple(spec.traffic, route, port))
     }
 
-    /// Opens a flow that the opener's engine, as things stand, sends to firewall number `firewall` by hash.
+    /// Opens a flow that the opener's engine, by its present view, sends to firewall number `firewall` by hash.
     ///
     /// # Panics
     /// If no port leads there, because the firewall takes no new flows.
@@ -158,7 +159,7 @@ impl Scenario {
         (0..self.plan.firewalls).find(|number| firewall_name(*number) == group.members[slot].name)
     }
 
-    /// Makes a firewall send a packet to the engine of `side` that no host has sent recently, as if it had been delayed
+    /// Makes a firewall send to the engine of `side` a packet that no host has sent recently, as if it had been delayed
     /// for long.
     pub fn inject_late(&mut self, firewall: usize, side: Side, packet: Packet) {
         let next_hop = sandwich::engine_address(&self.plan, side, firewall, packet.source.is_ipv4());

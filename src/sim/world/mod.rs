@@ -414,7 +414,7 @@ impl World {
         }
     }
 
-    /// Whether a station on the segment has this MAC address; behind a bridge there may be any.
+    /// Whether an interface on the segment has this MAC address; behind a bridge there may be any.
     fn has_mac(&self, segment: usize, mac: MacAddr) -> bool {
         self.segments[segment].ports.iter().any(|port| {
             let port = &self.ports[port.0];

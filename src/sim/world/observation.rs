@@ -50,7 +50,7 @@ pub enum Observation {
         /// Whether it was lost or damaged, and not just delayed or duplicated.
         lost: bool,
     },
-    /// A frame was sent to a MAC address that no station on the segment has.
+    /// A frame was sent to a MAC address that no interface on the segment has.
     UnknownDestination {
         /// The sender.
         node: NodeId,

@@ -1,4 +1,4 @@
-//! What the turns promise: they are exact, smooth, equal to the rule applied to every server, and fair to servers that
+//! What rotation promises: turns are exact, smooth, equal to the rule applied to every server, and fair to servers that
 //! stay.
 
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::path::AdminState;
 use crate::slb::SchedulerState;
 
 /// Servers of these weights; 0 stands for a server that is not there.
@@ -122,6 +123,7 @@ fn a_lineup_prefers_primaries_and_takes_backups_only_when_all_others_are_down() 
         up: [true; 2],
         is_starting: [false; 2],
         accepts_new_sessions: true,
+        admin: AdminState::Ready,
         out_of_service: None,
         failure_counts: [0; 2],
         is_removed: false,

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use super::*;
 use crate::flow::Endpoint;
 use crate::id::{ServerId, ServiceId};
-use crate::path::OnFailure;
+use crate::path::{AdminState, OnFailure};
 use crate::slb::{ForwardingMode, HashOn, Maglev, RotationMembersByFamily, Services, StickyBy};
 use crate::time::Duration;
 
@@ -31,6 +31,7 @@ fn farm(state: &SchedulerState, scheduler: Scheduler, weights: &[u16]) -> Servic
                 up: [true; 2],
                 is_starting: [false; 2],
                 accepts_new_sessions: true,
+                admin: AdminState::Ready,
                 out_of_service: None,
                 failure_counts: [0; 2],
                 is_removed: false,
@@ -47,8 +48,7 @@ fn farm(state: &SchedulerState, scheduler: Scheduler, weights: &[u16]) -> Servic
         mode: ForwardingMode::Nat,
         snat: Vec::new(),
         sticky: None,
-        on_failure_tcp: OnFailure::Reset,
-        on_failure_udp: OnFailure::Reselect,
+        on_failure: OnFailure::Reset,
         accepts_new_sessions: true,
         table: Arc::new(Maglev::new(servers.iter().map(|server| (server.name.as_str(), server.weight)))),
         rotation_members: RotationMembersByFamily::default(),

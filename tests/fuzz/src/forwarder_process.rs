@@ -1,6 +1,6 @@
-//! Any sequence of frames through a forwarder of the testbed: no panic, every frame one verdict, every verdict counted,
-//! every table within its bounds, and a forwarded packet is the one that came but for its MACs, TTL and header checksum. In
-//! worlds with a service, in any mode, no server counts a session that is not there.
+//! Any input through the forwarder of the testbed: no panic, every frame has one verdict, every verdict is counted,
+//! every table stays within its bounds, and a forwarded packet differs from the received one in its MACs, TTL and
+//! header checksum only. In worlds with a service, in any mode, no server counts a session that does not exist.
 //!
 //! ```text
 //! input:  world (1 byte)  record*
@@ -22,7 +22,7 @@ use fwlb::wire::frame::{ETHERNET_LEN, Frame};
 use fwlb::wire::offload::{Gso, GsoKind, Offload, PartialChecksum};
 use fwlb::wire::vlan::VlanTag;
 
-/// Few, so that floods and evictions are in reach of a short input.
+/// Few sessions, so that a short input can cause floods and evictions.
 const SESSIONS: usize = 6;
 
 /// Bits of the first byte.
@@ -48,7 +48,7 @@ const MODES: [(ForwardingMode, bool); 5] = [
 mod flag {
     /// Received by device 1.
     pub const DEVICE: u8 = 0x01;
-    /// The MACs and the IPv4 header checksum are put right, so that the frame is looked at.
+    /// The MACs and the IPv4 header checksum are corrected, so that the frame is not dropped at once.
     pub const HEAL: u8 = 0x02;
     /// From firewall 1 instead of 0, if healed.
     pub const OTHER_FIREWALL: u8 = 0x04;
@@ -57,11 +57,11 @@ mod flag {
     pub const TAGGED: u8 = 0x20;
     /// Time passes in the forwarder before the frame.
     pub const EXPIRE: u8 = 0x40;
-    /// Firewall 0, and the first server, are down from here on.
+    /// From here on, firewall 0 and the first server are down.
     pub const FIREWALL_DOWN: u8 = 0x80;
 }
 
-/// One snapshot per world that differs, both firewalls up; then the same with firewall 0 down.
+/// One snapshot with both firewalls up for each distinct world, and the same with firewall 0 down.
 static SNAPSHOTS: LazyLock<Vec<[Snapshot; 2]>> = LazyLock::new(|| (0..8).map(snapshots).collect());
 
 fn snapshots(choice: u8) -> [Snapshot; 2] {
@@ -84,7 +84,8 @@ fn snapshots(choice: u8) -> [Snapshot; 2] {
     [up, down]
 }
 
-/// The service of a world, on the addresses that the seeds call the server's; made anew for each run, as it remembers.
+/// The service of a world, on the addresses that the seeds use for the server; made anew for each run, because it has
+/// state.
 fn service(choice: u8) -> Option<Service> {
     let (mode, is_crossed) = *MODES.get(usize::from(choice >> world::SERVICE_SHIFT).checked_sub(1)?)?;
     let state = SchedulerState::new(4);
@@ -106,7 +107,7 @@ fn service(choice: u8) -> Option<Service> {
     })
 }
 
-/// The worlds of [`SNAPSHOTS`] with the service in them; its first server falls with the firewall.
+/// The worlds of [`SNAPSHOTS`] with the service in them; its first server goes down together with firewall 0.
 fn with_service(service: &Service, [up, down]: &[Snapshot; 2]) -> [Snapshot; 2] {
     let mut fallen = service.clone();
     fallen.servers[0].up = [false; 2];
@@ -122,7 +123,7 @@ fn side(choice: u8) -> Side {
     if choice & world::INNER == 0 { Side::Outer } else { Side::Inner }
 }
 
-/// Runs one input and answers what was counted; panics if a promise is broken.
+/// Runs one input and returns the counters; panics if a promise is broken.
 pub fn run(data: &[u8]) -> Counters {
     let Some((&choice, mut rest)) = data.split_first() else { return Counters::default() };
     let plain = &SNAPSHOTS[usize::from(choice & 7)];
@@ -193,7 +194,7 @@ fn live_sessions(table: &SessionTable) -> u64 {
     live
 }
 
-/// Makes the frame one for the engine, from a neighbour, with a right IPv4 header checksum.
+/// Corrects the frame: to the engine, from a neighbour, with a right IPv4 header checksum.
 fn heal(bytes: &mut [u8], flags: u8, side: Side) {
     if bytes.len() < ETHERNET_LEN {
         return;
@@ -247,7 +248,7 @@ fn feed(
     }
 }
 
-/// What a device would say of such a frame; of one that is none of these, what it could not say.
+/// The offloads that a device would report for such a frame; for other frames, offloads that no device reports.
 fn offload(flags: u8, bytes: &[u8]) -> Offload {
     let is_v6 = bytes.get(12) == Some(&0x86);
     let protocol = bytes.get(if is_v6 { 20 } else { 23 });
@@ -284,7 +285,7 @@ fn drain(forwarder: &mut Forwarder) {
     assert!(drained <= Forwarder::TRANSMITS_MAX);
 }
 
-/// A held fragment was counted as punted; it was released, given up, or refused a place when released.
+/// A held fragment was counted as punted; it was released, given up, or refused a place when it was released.
 fn assert_held_are_accounted_for(counters: &Counters) {
     let gone = counters.fragments_released + counters.punt_drop_fragment_timeout + counters.punt_drop_fragment_unsent;
     assert!(gone <= counters.punted, "{counters:?}");

@@ -87,7 +87,7 @@ fn splits_cover(frame: &Frame<'_>, offload: &Offload) {
         let count = pieces.len();
         for (i, mut piece) in pieces.into_iter().enumerate() {
             let Ok(piece) = Frame::parse(&mut piece, &Offload { partial: None, gso: None, verified: true }) else {
-                // A piece may be too small for the headers that the whole held; whoever receives it will say so.
+                // A fragment may be too small for the headers of the whole packet; its receiver will report that.
                 return;
             };
             assert!(piece.ip_len() <= usize::from(mtu));

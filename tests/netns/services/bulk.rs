@@ -59,7 +59,7 @@ fn a_file_of_fifty_megabytes_arrives_undamaged_through_nat_and_full_nat() {
     });
 }
 
-/// Says three megabytes to the echo server of a service and hears them again.
+/// Sends three megabytes to the echo server of a service and receives them again.
 #[track_caller]
 fn echo_much(farm: &Farm, net: super::farm::Net, vip: u8) {
     let mut connection = farm.connect(net.client(7), (net.vip(vip), 80)).expect("is served");
@@ -90,7 +90,7 @@ fn a_routers_word_about_the_mtu_reaches_the_server_in_its_own_terms() {
     farm(plan, |farm| {
         let _program = Program::echo(&farm.namespace("s1"), "s1", 80);
         farm.wait_all_up();
-        // The client believes in 1500 and says so; the router's link to it carries less.
+        // The client assumes an MTU of 1500 and announces it as its MSS; the router's link to it carries less.
         farm.ip("router", &["link set clients mtu 1400".to_owned()]);
         for net in NETS {
             let via = net.client(254);
@@ -102,7 +102,7 @@ fn a_routers_word_about_the_mtu_reaches_the_server_in_its_own_terms() {
     });
 }
 
-/// Linux hands the bulk of a tunnel over as super-frames whose segments are inside it.
+/// Linux sends bulk data through a tunnel in super-frames, whose segments are inside the tunnel.
 #[test]
 fn the_bulk_of_a_tunnel_between_hosts_arrives() {
     for workers in [1, 2] {

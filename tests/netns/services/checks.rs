@@ -1,9 +1,9 @@
-//! Every kind of check takes a server out for its own reason, says it in words, and lets it in again.
+//! Every kind of check takes a server out for its own reason, reports that reason, and puts the server back.
 
 use super::farm::{Engine, Farm, NETS, Net, Plan, QUICK, farm, server, service};
 use super::host::Program;
 
-/// One service for each kind, each with the one server `s1`.
+/// One service for each kind of check, each with the one server `s1`.
 fn each_kind(test: impl FnOnce(&mut Farm)) {
     let kind =
         |name: &str, vip, port, check: &str| service(name, vip, port, &format!("[service.check]\n{check}\n{QUICK}"), 1);
@@ -18,7 +18,7 @@ fn each_kind(test: impl FnOnce(&mut Farm)) {
     farm(Plan::new(1, text.concat()), test);
 }
 
-/// The server of a service is out, and both families say the same reason.
+/// Asserts that the server of a service is down, for this reason in both families.
 #[track_caller]
 fn down_for(engine: &Engine, service: &str, reason: &str) {
     let name = format!("{service}/s1");
@@ -31,7 +31,7 @@ fn down_for(engine: &Engine, service: &str, reason: &str) {
     });
 }
 
-/// The host drops what matches, or says no to it.
+/// Adds a rule to the host's filter, which drops or rejects.
 fn filter(farm: &Farm, rule: &str) {
     farm.nft("s1", &format!("table inet gone {{ chain in {{ type filter hook input priority 0; {rule}; }}; }}"));
 }
@@ -108,7 +108,7 @@ fn http_checks_judge_the_status_and_the_body_and_never_one_for_the_other() {
 
         say(&report, "200 OK", "the database is gone");
         down_for(&engine, "content", "body lacks \"all is well\"");
-        // An error page that happens to have the words.
+        // An error page that happens to contain the expected words.
         say(&report, "500 Internal Server Error", "all is well, said nobody");
         down_for(&engine, "content", "HTTP 500, expected 200");
         say(&report, "200 OK", "all is well");
@@ -157,7 +157,7 @@ fn servers_behind_a_gateway_are_checked_and_served_through_it() {
     text += &format!("\n[[route]]\nto = [\"10.99.0.0/24\", \"fd00:99::/64\"]\nvia = [\"{gate4}\", \"{gate6}\"]\n");
     farm(Plan::new(2, text), |farm| {
         let engine = farm.engine();
-        // s1 is a router, and s2 stands behind it.
+        // s1 is a router, and s2 is behind it.
         farm.exec("s1", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
         for net in NETS {
             let (to, via) = (beyond(net), net.farm(12));

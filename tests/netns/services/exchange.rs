@@ -1,4 +1,4 @@
-//! Checks on the wire, as the server's link shows them.
+//! The packets of checks, as captured on the server's link.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use super::capture::{Capture, Packet};
 use super::farm::{Engine, NETS, Net, Plan, QUICK, farm, service};
 use super::host::Program;
 
-/// The packets of each connection of a check, in order: flags, with `>` in front from the engine and `<` from the server.
+/// The packets of each connection of a check, in order: flags, preceded by `>` if sent by the engine and by `<` if sent
+/// by the server.
 fn connections(packets: &[Packet], port: u16) -> Vec<Vec<String>> {
     let mut connections: Vec<(String, Vec<String>)> = Vec::new();
     for packet in packets {
@@ -24,7 +25,7 @@ fn connections(packets: &[Packet], port: u16) -> Vec<Vec<String>> {
     connections.into_iter().map(|(_, steps)| steps).collect()
 }
 
-/// A connection every 200 ms: by the packets' own times, as a capture takes as long as its start and its end take, too.
+/// Asserts a connection every 200 ms, by the packets' own times, because starting and ending a capture takes time too.
 #[track_caller]
 fn assert_paced(packets: &[Packet]) {
     let begun: Vec<_> = packets.iter().filter(|packet| packet.flags() == "S").map(|packet| packet.at).collect();
@@ -33,8 +34,8 @@ fn assert_paced(packets: &[Packet]) {
     assert!((150..=300).contains(&mean.as_millis()), "every {mean:?}, not every 200 ms");
 }
 
-/// Every connection says this and nothing else. The first and the last may be cut off by the capture itself, and of one more the
-/// capture may have missed a packet.
+/// Asserts that every connection consists of these packets. The first and the last one may be cut off by the capture,
+/// and it may have missed a packet of one more.
 #[track_caller]
 fn assert_each_says(words: &[&str], seen: &[Vec<String>], net: Net) {
     let is_part = |steps: &Vec<String>| {
@@ -65,8 +66,8 @@ fn a_tcp_check_is_a_whole_connection_and_a_half_open_one_is_never_acknowledged()
             assert_paced(&packets);
             let mut seen = connections(&packets, whole.0);
             for steps in &mut seen {
-                // The server's acknowledgement and its FIN may leave on two CPUs: what comes after the end is answered by a
-                // reset, when the connection is over on both sides.
+                // The server's acknowledgement and its FIN may be sent on two CPUs and overtake each other: the later
+                // one is answered by a reset, when the connection has ended on both sides.
                 if steps.iter().any(|step| step == "<.") && steps.last().is_some_and(|step| step == ">R") {
                     steps.pop();
                 }

@@ -1,4 +1,4 @@
-//! Fair shares of the ports that stand for clients in `full-nat`.
+//! Fair shares of the ports in `full-nat`.
 
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::farm::{Farm, Net, Plan, farm, service};
 use super::host::{Datagrams, ask, datagrams};
 
-/// Empty datagrams of one client, each from the next source port, until it is dropped.
+/// Sends empty datagrams of one client, each from the next source port, until it is dropped.
 struct Flood(Child);
 
 impl Flood {
@@ -33,7 +33,7 @@ fn a_client_that_takes_every_port_it_can_get_leaves_ports_to_another() {
     farm(Plan::new(1, service("dns", 80, 53, full, 1)), |farm| {
         let engine = farm.engine();
         let _name = Datagrams::start(&farm.namespace("s1"), "s1", (Net::V4.farm(11), 53).into());
-        // Nobody needs an answer to an empty datagram.
+        // Empty datagrams must not be answered.
         farm.nft(
             "s1",
             "table inet mute { chain in { type filter hook input priority 0; udp dport 53 udp length 8 drop; }; }",
@@ -48,7 +48,7 @@ fn a_client_that_takes_every_port_it_can_get_leaves_ports_to_another() {
         eprintln!("{held} flows in {took:?}");
         assert!((57_344..57_800).contains(&held), "eight ninths of 64,512 ports: {held}");
 
-        // It does not give up, and the other one is served.
+        // The flood goes on, and the other client is served.
         let before = engine.counter("drop_source_share");
         let _flood = Flood::start(farm, 60_000, 1_000);
         let to = SocketAddr::from((Net::V4.vip(80), 53));

@@ -23,6 +23,7 @@ use fwlb::lab::{self, LABS_DIRECTORY};
 pub use self::engine::Engine;
 use super::host::Connection;
 use crate::ground::{FWLB, ground, netns_list, said};
+use crate::withheld::Withheld;
 
 /// The addresses of one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub enum Net {
     V6,
 }
 
-/// Both: what is promised of one is promised of the other.
+/// Both families: every promise holds for each of them.
 pub const NETS: [Net; 2] = [Net::V4, Net::V6];
 
 impl Net {
@@ -43,22 +44,23 @@ impl Net {
         text.parse().unwrap_or_else(|_| panic!("an address, not {text}"))
     }
 
-    /// An address of the client; it has 7 and 100..=139.
+    /// An address of the client, which has numbers 7 and 100..=139.
     pub fn client(self, number: u8) -> IpAddr {
         self.pick(format!("198.51.100.{number}"), format!("2001:db8:1::{number}"))
     }
 
-    /// Server N has 10 + N; the engine 1, the router 254; VIPs and `snat` lie between.
+    /// An address in the servers' subnet: server N has number 10 + N, the engine 1, the router 254; VIPs and `snat` are
+    /// in between.
     pub fn farm(self, number: u8) -> IpAddr {
         self.pick(format!("10.10.20.{number}"), format!("fd00:20::{number}"))
     }
 
-    /// An address that is routed to the engine and lies in no subnet.
+    /// An address that is routed to the engine and is in no subnet.
     pub fn vip(self, number: u8) -> IpAddr {
         self.pick(format!("203.0.113.{number}"), format!("2001:db8:113::{number}"))
     }
 
-    /// As a URL has it.
+    /// The address in the form of a URL.
     pub fn url(self, address: IpAddr) -> String {
         match self {
             Self::V4 => format!("http://{address}"),
@@ -67,7 +69,7 @@ impl Net {
     }
 }
 
-/// Where the engine stands.
+/// The position of the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arms {
     One,
@@ -78,29 +80,29 @@ pub enum Arms {
 pub struct Plan {
     pub arms: Arms,
     pub servers: u8,
-    /// What the engine takes for the MTU of the farm's link; absent: the device's.
+    /// The engine's `mtu` of the farm's link; `None`: the device's.
     pub link_mtu: Option<u16>,
     /// Packet workers of the engine.
     pub workers: u8,
-    /// More of the configuration file: `[[service]]` and the like.
+    /// The rest of the configuration file: `[[service]]` and so on.
     pub text: String,
 }
 
 impl Plan {
-    /// Two arms.
+    /// A plan with two arms.
     pub fn new(servers: u8, text: impl Into<String>) -> Self {
         Self { arms: Arms::Two, servers, link_mtu: None, workers: 1, text: text.into() }
     }
 }
 
-/// `name = "N", address = [...]` of server N in both families.
+/// `name = "N", address = [...]` for server N in both families.
 pub fn server(number: u8, more: &str) -> String {
     let [v4, v6] = NETS.map(|net| net.farm(10 + number));
     format!("\n[[service.server]]\nname = \"s{number}\"\naddress = [\"{v4}\", \"{v6}\"]\n{more}\n")
 }
 
-/// `[[service]]`, of TCP unless `more` says otherwise, with the VIP of this number in both families and servers `s1` to
-/// `s<servers>`.
+/// A `[[service]]` of TCP, unless `more` says otherwise, with the VIP of this number in both families and the servers
+/// `s1` to `s<servers>`.
 pub fn service(name: &str, vip: u8, port: u16, more: &str, servers: u8) -> String {
     let [v4, v6] = NETS.map(|net| net.vip(vip));
     let protocol = if more.contains("protocol = ") { "" } else { "protocol = \"tcp\"\n" };
@@ -109,10 +111,10 @@ pub fn service(name: &str, vip: u8, port: u16, more: &str, servers: u8) -> Strin
     (1..=servers).fold(head, |text, number| text + &server(number, ""))
 }
 
-/// A check that sees a change within half a second.
+/// A check that notices a change within half a second.
 pub const QUICK: &str = "interval = \"200ms\"\ntimeout = \"150ms\"\nfall = 2\nrise = 1";
 
-/// A farm that stands.
+/// A running farm.
 pub struct Farm {
     name: String,
     directory: PathBuf,
@@ -162,7 +164,7 @@ impl Farm {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Runs a command at a host, whatever comes out.
+    /// Runs a command at a host, whatever its result.
     pub fn output(&self, host: &str, words: &[&str]) -> Output {
         self.command(host, words[0]).args(&words[1..]).stdin(Stdio::null()).output().expect("ip netns exec runs")
     }
@@ -185,19 +187,19 @@ impl Farm {
         Command::nft(&self.namespace(host), format!("{rules}\n")).run().unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// Where its files are.
+    /// The directory of its files.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Debian's nginx at a host with these `server` blocks, until it is dropped.
+    /// Runs nginx at a host with these `server` blocks, until it is dropped.
     pub fn nginx(&self, host: &str, servers: &str) -> Nginx {
         let prefix = self.directory.join(format!("nginx-{host}"));
         std::fs::create_dir_all(&prefix).expect("may be made");
         let at = prefix.display();
         let configuration = format!(
             "daemon off; master_process off; user root; pid {at}/pid; error_log {at}/error.log;
-             events {{ worker_connections 512; }}
+             events {{ worker_connections 4096; }}
              http {{
                  access_log off; sendfile on; client_max_body_size 0; client_body_temp_path {at}; proxy_temp_path {at};
                  fastcgi_temp_path {at}; uwsgi_temp_path {at}; scgi_temp_path {at};
@@ -221,7 +223,7 @@ impl Farm {
         Connection::open(&self.namespace("client"), from, SocketAddr::from(to))
     }
 
-    /// Who answers so many connections of a client, one after the other.
+    /// The servers that answer this many connections of a client, one after the other.
     #[track_caller]
     pub fn answers(&self, from: IpAddr, to: (IpAddr, u16), count: usize) -> Vec<String> {
         let answer = |_| match self.connect(from, to) {
@@ -231,7 +233,7 @@ impl Farm {
         (0..count).map(answer).collect()
     }
 
-    /// Waits until every check of every service is well.
+    /// Waits until every check of every service succeeds.
     #[track_caller]
     pub fn wait_all_up(&self) {
         self.engine.wait_until(Duration::from_secs(5), "every server is up", |engine| {
@@ -248,16 +250,21 @@ impl Farm {
         self.start();
     }
 
-    /// The process of the engine that runs.
+    /// The process id of the running engine.
     pub fn pid(&self) -> u32 {
         self.process.as_ref().expect("an engine runs").id()
+    }
+
+    /// What the machine withholds from the engine from here on.
+    pub fn withheld(&self) -> Withheld {
+        Withheld::from([self.pid()])
     }
 
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.join("lb.log")).unwrap_or_default()
     }
 
-    /// `fwlb check` on the farm's configuration.
+    /// The output of `fwlb check` for the farm's configuration.
     pub fn check(&self) -> String {
         let output = std::process::Command::new(FWLB).arg("check").arg(self.configuration()).output();
         said(&output.expect("fwlb runs"))
@@ -311,12 +318,12 @@ impl Farm {
         let status = || std::process::Command::new(FWLB).arg("-s").arg(&self.engine.socket).args(["show"]).output();
         while !status().is_ok_and(|output| output.status.success()) {
             let ended = self.process.as_mut().is_some_and(|process| process.try_wait().is_ok_and(|end| end.is_some()));
-            assert!(!ended && start.elapsed() < Duration::from_secs(10), "no engine answers: {}", self.log());
+            assert!(!ended && start.elapsed() < Duration::from_secs(30), "no engine answers: {}", self.log());
             thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// Ends the engine in good order.
+    /// Stops the engine with SIGTERM.
     pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _ = std::process::Command::new("kill").args(["-TERM", &process.id().to_string()]).status();
@@ -324,20 +331,20 @@ impl Farm {
         }
     }
 
-    /// Processor time of all threads of the engine so far.
+    /// CPU time of all threads of the engine so far.
     pub fn processor_time(&self) -> Duration {
         let process = self.process.as_ref().expect("it runs");
         let text = std::fs::read_to_string(format!("/proc/{}/stat", process.id())).expect("it runs");
         let fields: Vec<&str> = text.rsplit(')').next().expect("a line").split_whitespace().collect();
         let ticks = |field: usize| fields[field].parse::<u64>().expect("a number");
-        // utime and stime (proc_pid_stat(5)); USER_HZ is 100 on every architecture that Linux has this ABI on.
+        // utime and stime (proc_pid_stat(5)); USER_HZ is 100 on every architecture of Linux.
         Duration::from_millis((ticks(11) + ticks(12)) * 10)
     }
 
     fn tell(&self) {
         let counters: Vec<_> = self.engine.counters().into_iter().filter(|(_, count)| *count > 0).collect();
         let mut services = self.engine.services();
-        // Thousands would hide the rest.
+        // Thousands of servers would hide the rest.
         services.retain(|service| service.servers.len() < 100);
         let mut err = std::io::stderr();
         let _ = writeln!(err, "counters: {counters:?}\n{services:#?}\n{}", self.log());
@@ -353,7 +360,7 @@ impl Drop for Farm {
     }
 }
 
-/// A web server that runs.
+/// A running web server.
 pub struct Nginx(Child);
 
 impl Drop for Nginx {

@@ -1,4 +1,5 @@
-//! Sockets of the test in the namespaces of its hosts: servers that say who they are, clients that hold what they opened.
+//! Sockets of the test in the namespaces of its hosts: servers that identify themselves, and clients that keep their
+//! connections.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -10,10 +11,11 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, Shutdown, SocketType, sockopt};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// How long a client waits for what has to come.
+/// How long a client waits for an expected answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs `act` in a network namespace. Sockets that it makes belong there for ever, whoever uses them.
+/// Runs `act` in a network namespace. Sockets that it makes belong to the namespace for ever, whichever thread uses
+/// them.
 pub fn within<R: Send>(namespace: &str, act: impl FnOnce() -> R + Send) -> R {
     let path = format!("/run/netns/{namespace}");
     let file = std::fs::File::open(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -27,21 +29,22 @@ pub fn within<R: Send>(namespace: &str, act: impl FnOnce() -> R + Send) -> R {
     })
 }
 
-/// What an HTTP server answers: status line and body.
+/// The answer of an HTTP server: status line and body.
 pub type Page = Arc<Mutex<(String, String)>>;
 
 /// What a server program does with its connections.
 #[derive(Debug, Clone)]
 enum Manner {
-    /// Greets with its name and whom it sees, then echoes; without a name, with the address that was asked.
+    /// Sends a greeting with its name and the client's address, then echoes; without a name, with the address of the
+    /// host that was asked.
     Echo(Option<String>),
     /// Answers every request with the page, and closes.
     Http(Page),
-    /// Says nothing, and closes when the client does.
+    /// Sends nothing, and closes when the client does.
     Silent,
 }
 
-/// A server program on a port of a host, both families, until it is dropped.
+/// A server program on a port of a host, for both families, until it is dropped.
 pub struct Program {
     listener: Arc<TcpListener>,
     accepting: Option<JoinHandle<()>>,
@@ -50,17 +53,17 @@ pub struct Program {
 }
 
 impl Program {
-    /// Takes connections and says nothing.
+    /// Accepts connections and sends nothing.
     pub fn silent(namespace: &str, port: u16) -> Self {
         Self::start(namespace, port, Manner::Silent)
     }
 
-    /// Greets every connection with `name` and the address that it sees, then echoes.
+    /// Greets every connection with `name` and the client's address, then echoes.
     pub fn echo(namespace: &str, name: &str, port: u16) -> Self {
         Self::start(namespace, port, Manner::Echo(Some(name.to_owned())))
     }
 
-    /// Greets every connection with the address of the host that was asked: one program is many servers.
+    /// Greets every connection with the address of the host that was asked: one program acts as many servers.
     pub fn many(namespace: &str, port: u16) -> Self {
         Self::start(namespace, port, Manner::Echo(None))
     }
@@ -78,13 +81,13 @@ impl Program {
         let open = Arc::new(AtomicU64::new(0));
         let (incoming, counted, held) = (Arc::clone(&listener), Arc::clone(&accepted), Arc::clone(&open));
         let accepting = thread::spawn(move || {
-            // Ends when the listener is shut down.
+            // The loop ends when the listener is shut down.
             while let Ok((stream, from)) = incoming.accept() {
                 counted.fetch_add(1, Ordering::Relaxed);
                 held.fetch_add(1, Ordering::Relaxed);
                 let (manner, held) = (manner.clone(), Arc::clone(&held));
                 thread::spawn(move || {
-                    // However it ends, it has ended.
+                    // It does not matter how the connection ended.
                     let _ = match manner {
                         Manner::Echo(name) => echo(stream, name, from),
                         Manner::Http(page) => answer(stream, &page),
@@ -97,12 +100,12 @@ impl Program {
         Self { listener, accepting: Some(accepting), accepted, open }
     }
 
-    /// Connections so far, also those of checks.
+    /// Number of connections so far, including those of checks.
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// Connections that have not ended.
+    /// Number of open connections.
     pub fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
     }
@@ -143,7 +146,7 @@ fn answer(mut stream: TcpStream, page: &Page) -> io::Result<()> {
     stream.write_all(format!("{head}{body}").as_bytes())
 }
 
-/// Answers datagrams with its name, whom it sees, and what was said, until it is dropped.
+/// Answers datagrams with its name, the client's address, and the data, until it is dropped.
 pub struct Datagrams {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -178,7 +181,8 @@ impl Drop for Datagrams {
     }
 }
 
-/// Asks a datagram server from `socket`: its name, whom it saw, and what it repeated.
+/// Sends a datagram to a server from `socket`: returns its name, the client's address that it saw, and the data that it
+/// returned.
 pub fn ask(socket: &UdpSocket, to: SocketAddr, said: &[u8]) -> io::Result<(String, SocketAddr, Vec<u8>)> {
     socket.send_to(said, to)?;
     let mut buffer = vec![0; 65_536];
@@ -201,14 +205,14 @@ fn greeting(line: &str) -> (String, SocketAddr) {
     (name.to_owned(), seen.trim().parse().unwrap_or_else(|_| panic!("an address, not {seen:?}")))
 }
 
-/// How a client's connection is.
+/// The state of a client's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// The server closed it.
     Closed,
     /// It was reset.
     Reset,
-    /// Nothing came.
+    /// Nothing has arrived.
     Open,
 }
 
@@ -216,16 +220,16 @@ pub enum End {
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    /// The server that greeted.
+    /// The name in the server's greeting.
     pub server: String,
-    /// Whom that saw.
+    /// The client's address in the server's greeting.
     pub seen: SocketAddr,
-    /// The client's end.
+    /// The client's own address.
     pub local: SocketAddr,
 }
 
 impl Connection {
-    /// Connects from an address of a host and hears the greeting; the system's error if that fails.
+    /// Connects from an address of a host and receives the greeting; returns the system's error if that fails.
     pub fn open(namespace: &str, from: IpAddr, to: SocketAddr) -> io::Result<Self> {
         let mut stream = connect(namespace, from, to)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -240,7 +244,7 @@ impl Connection {
         Ok(Self { local: stream.local_addr()?, stream, server, seen })
     }
 
-    /// Says `bytes` and hears them again.
+    /// Sends `bytes` and receives them again.
     pub fn echo(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut reader = self.stream.try_clone()?;
         let mut heard = vec![0; bytes.len()];
@@ -252,12 +256,12 @@ impl Connection {
         if heard == bytes { Ok(()) } else { Err(io::Error::other("the echo differs")) }
     }
 
-    /// Says `bytes` and does not wait for an answer.
+    /// Sends `bytes` and does not wait for an answer.
     pub fn say(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("there is room for so little");
     }
 
-    /// What becomes of it within `patience`, while nothing is said.
+    /// The state of the connection within `patience`, while nothing is sent.
     pub fn end_within(&mut self, patience: Duration) -> End {
         self.stream.set_read_timeout(Some(patience)).expect("a time above zero");
         match self.stream.read(&mut [0]) {

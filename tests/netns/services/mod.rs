@@ -1,7 +1,9 @@
-//! The server side on real packets: virtual services, real servers that live and die, and the ways between them.
+//! Server load balancing on real packets: virtual services, real servers that fail and recover, and the paths between
+//! them.
 //!
-//! [`sandwich`] has the services behind strict firewalls; the others put one engine between clients and a farm ([`farm`]),
-//! whose hosts are sockets of the test itself ([`host`]) or ordinary programs. What matters is asked of both families.
+//! [`sandwich`] has the services behind strict firewalls; the other tests have one engine between clients and a farm
+//! ([`farm`]), whose hosts are sockets of the test itself ([`host`]) or ordinary programs. Important properties are
+//! tested in both families.
 
 mod capture;
 pub mod farm;

@@ -1,5 +1,5 @@
-//! How packets reach a server and how its answers come back: `nat`, `full-nat`, `direct`; with ports that change, ranges and
-//! clients in the servers' subnet.
+//! How packets reach a server and how its answers return: `nat`, `full-nat`, `direct`; with translated ports, port
+//! ranges and clients in the servers' subnet.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -21,7 +21,7 @@ fn near_service(name: &str, vip: u8, more: &str, servers: u8) -> String {
         .fold(text, |text, net| text.replace(&format!("\"{}\"", net.vip(vip)), &format!("\"{}\"", net.farm(vip))))
 }
 
-/// The session of a client, as `show sessions` has it, and the two ends after translation.
+/// The session of a client as `show sessions` lists it: the two ends after translation.
 #[track_caller]
 fn translated(sessions: &[SessionView], client: SocketAddr) -> (String, [Option<String>; 2]) {
     let found = sessions.iter().find(|session| session.source == client.to_string());
@@ -82,7 +82,7 @@ fn nat_changes_ports_keeps_ranges_and_lets_services_share_a_server() {
             let inside = SocketAddr::new(net.farm(10 + number), port.parse().expect("a port"));
             assert_eq!((server.as_str(), &ends), (host, &[None, Some(inside.to_string())]));
 
-            // What is no service's passes as it came: an engine with services is a router all the same.
+            // Packets that belong to no service pass unchanged: an engine with services is still a router.
             let past = farm.connect(client, (net.farm(11), 80)).expect("is routed");
             assert_eq!((past.server.as_str(), past.seen), ("s1:80", past.local));
             let explained = engine.fwlb(&format!("explain tcp {} {}", past.local, SocketAddr::new(net.vip(80), 443)));
@@ -131,7 +131,7 @@ fn one_service_takes_streams_and_datagrams() {
     farm(Plan::new(2, text), |farm| {
         let hosts = ["s1", "s2"];
         let _streams = hosts.map(|name| Program::echo(&farm.namespace(name), name, 53));
-        // Each family has its own socket: an answer has to leave from the address that was asked.
+        // A socket for each family, because an answer has to leave from the address that was asked.
         let _names: Vec<_> = hosts
             .iter()
             .flat_map(|name| {
@@ -217,7 +217,7 @@ fn full_nat_on_one_arm_takes_source_addresses_of_its_own_for_many_clients() {
     });
 }
 
-/// What a server of `direct` needs: the VIP, and silence about it.
+/// What a server of `direct` needs: the VIP, which it must not announce.
 fn take_vip(farm: &Farm, host: &str, vips: &[IpAddr]) {
     farm.exec(host, "sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2");
     let add = |vip: &IpAddr| match vip {
@@ -275,7 +275,7 @@ fn direct_servers_answer_past_the_engine_from_the_vip() {
                 let mut near = Connection::open(&farm.namespace("s3"), net.farm(13), to).expect("is served");
                 near.echo(b"next door").expect("is echoed");
 
-                // Only the engine's own checks ask the VIP from here.
+                // Only the engine's own checks use the VIP from here.
                 let seen: Vec<_> = answers.stop().into_iter().filter(|p| !is_check(&p.text, net)).collect();
                 assert!(seen.is_empty(), "no answer to a client passes the engine: {seen:?}");
             }
@@ -299,7 +299,7 @@ fn the_pitfall_of_nat_in_one_subnet_is_warned_of_and_has_its_remedies() {
         assert!(warning.contains("get no answer in `nat` mode"), "{warning}");
         assert!(warning.contains("full-nat") && warning.contains("direct"), "the remedies have names: {warning}");
 
-        // Each attempt takes its time to fail: they are made side by side.
+        // Each attempt takes its time to fail, so that they are made at the same time.
         let served = |farm: &Farm| {
             std::thread::scope(|scope| {
                 let near = NETS.map(|net| {
@@ -312,7 +312,7 @@ fn the_pitfall_of_nat_in_one_subnet_is_warned_of_and_has_its_remedies() {
         };
         assert_eq!(served(farm), [[false; 2]; 2], "the servers answer directly, from an address that nobody asked");
 
-        // Remedy: the engine is the servers' gateway. In one subnet no gateway is asked.
+        // Remedy: the engine becomes the servers' gateway. Within one subnet no gateway is used.
         for host in ["s1", "s2"] {
             farm.ip(host, &NETS.map(|net| format!("route replace default via {}", net.farm(1))));
         }

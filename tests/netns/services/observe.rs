@@ -1,4 +1,5 @@
-//! Passive checks on real packets: clients take a server out long before its next active check, and one broken client takes out none.
+//! Passive checks on real packets: connections of clients take a server out long before its next active check, and one
+//! broken client takes out none.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -12,14 +13,14 @@ use tokio::time::Instant;
 use super::farm::{Engine, Farm, NETS, Plan, farm, service};
 use super::host::Program;
 
-/// Between two connections of the clients.
+/// Time between two connections of the clients.
 const PACE: Duration = Duration::from_millis(50);
-/// How long clients may be given to a server that refuses them.
+/// How long clients may still be sent to a server that refuses them.
 const NOTICED: Duration = Duration::from_millis(1_500);
-/// The port that is served and checked. The service has the next one too, where no server listens.
+/// The port that is served and checked. The service also has the next port, on which no server listens.
 const PORT: u16 = 8000;
 
-/// `web` with two servers that are checked at this interval, and observed.
+/// The service `web` with two servers that are checked at this interval, and observed.
 fn web(interval: &str) -> String {
     let check = format!("kind = \"tcp\"\nport = {PORT}\ninterval = \"{interval}\"\nrise = 1");
     let more = format!("observe = \"layer4\"\n[service.check]\n{check}");
@@ -27,7 +28,7 @@ fn web(interval: &str) -> String {
     service("web", 80, PORT, &more, 2).replacen(&format!("port = {PORT}\n"), &port, 1)
 }
 
-/// The farm with both servers up, which listen before they are first checked.
+/// A farm with both servers up, which listen before they are first checked.
 fn observed(interval: &str, test: impl FnOnce(&mut Farm, &mut [Option<Program>; 2])) {
     farm(Plan::new(2, ""), |farm| {
         let mut programs = ["s1", "s2"].map(|name| Some(listener(farm, name)));
@@ -57,8 +58,8 @@ impl Attempt {
     }
 }
 
-/// Connections of five clients in each family, 20 a second in all, while `test` runs. Two in a row are of one family, so that
-/// round robin gives clients of both to either server.
+/// Opens connections of five clients in each family, 20 a second in all, while `test` runs. Two in a row are of one
+/// family, so that round robin gives clients of both families to either server.
 fn steadily<R>(farm: &Farm, test: impl FnOnce(&Mutex<Vec<Attempt>>) -> R) -> (R, Vec<Attempt>) {
     let attempts = Mutex::new(Vec::new());
     let is_over = AtomicBool::new(false);
@@ -80,7 +81,7 @@ fn steadily<R>(farm: &Farm, test: impl FnOnce(&Mutex<Vec<Attempt>>) -> R) -> (R,
     (result, attempts.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Ends the connections of the clients also if a test panics.
+/// Ends the connections of the clients even if a test panics.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -97,7 +98,8 @@ fn of<'a>(server: &'a str) -> impl Fn(&Attempt) -> bool + 'a {
     move |attempt| attempt.outcome.as_deref() == Ok(server)
 }
 
-/// Kills the listener of `s1` under load: nobody is given to it after [`NOTICED`], and all others are served all the time.
+/// Kills the listener of `s1` under load: no client is sent to it after [`NOTICED`], and all others are served all the
+/// time.
 #[track_caller]
 fn kill_s1(farm: &Farm, programs: &mut [Option<Program>; 2]) {
     let (killed, attempts) = steadily(farm, |_| {
@@ -109,7 +111,7 @@ fn kill_s1(farm: &Farm, programs: &mut [Option<Program>; 2]) {
     });
     let place = attempts.iter().position(|attempt| attempt.began >= killed).expect("they went on");
     let (before, after) = attempts.split_at(place);
-    // The last of them may have been under way.
+    // The last attempt may have been under way.
     let settled = &before[..before.len() - 1];
     assert!(settled.iter().all(|attempt| attempt.outcome.is_ok()), "{settled:#?}");
     assert!(count(settled, of("s1")) >= 5 && count(settled, of("s2")) >= 5, "{settled:#?}");
@@ -124,7 +126,7 @@ fn kill_s1(farm: &Farm, programs: &mut [Option<Program>; 2]) {
     assert!(count(after, of("s2")) >= 30, "{after:#?}");
 }
 
-/// What `show services` says.
+/// The output of `show services`.
 fn shown(engine: &Engine) -> String {
     String::from_utf8(engine.fwlb("show services").stdout).expect("text")
 }
@@ -143,7 +145,8 @@ fn a_server_that_refuses_clients_is_out_within_a_second_and_the_last_one_never()
         assert!(shown(&engine).contains(REASON), "{}", shown(&engine));
         assert_eq!((engine.state("web/s2"), engine.counter("observe_taken_out")), ("up".to_owned(), 2));
 
-        // The clients say the same of the last one, which is all that there is. So few say it once in each family.
+        // Clients report the same about the last server, which is the only one. So few of them report it once in each
+        // family.
         programs[1] = None;
         let before = engine.server("web/s2").new_sessions;
         for number in 0..8 {
@@ -202,7 +205,7 @@ fn a_server_that_listens_again_is_back_with_its_next_check() {
 fn one_client_of_a_port_that_nobody_serves_takes_no_server_out() {
     observed("30s", |farm, _| {
         let engine = farm.engine();
-        // Nobody else comes, so that no answer speaks for the servers.
+        // No other client connects, so that no answer speaks for the servers.
         for number in 0..40 {
             let net = NETS[number / 2 % 2];
             let attempt = Attempt::make(farm, net.client(100), (net.vip(80), PORT + 1));

@@ -1,4 +1,4 @@
-//! What an operator orders, and who serves when others cannot: drain, maintenance, sorry servers.
+//! Changes by an operator, and who serves when others cannot: drain, maintenance, sorry servers.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -55,7 +55,7 @@ fn the_sorry_server_serves_while_every_other_is_down_and_no_longer() {
     });
 }
 
-/// A service whose drains end after two seconds.
+/// The service `web`, whose drains end after two seconds.
 fn web(test: impl FnOnce(&mut Farm)) {
     let text = service("web", 80, 80, &format!("drain-timeout = \"2s\"\n[service.check]\nkind = \"tcp\"\n{QUICK}"), 2);
     farm(Plan::new(2, text), |farm| {
@@ -85,7 +85,7 @@ fn a_drain_keeps_what_is_there_shows_it_and_ends_it_when_its_time_is_over() {
             connection.echo(b"drained").expect("what is there stays");
         }
 
-        // One ends by itself, and what is left is visible.
+        // One connection ends by itself, and the number that is left is visible.
         let first = connections.iter().position(|connection| connection.server == "s1").expect("two are at s1");
         drop(connections.remove(first));
         engine.wait_until(SOON, "one session is left", |engine| engine.server("web/s1").sessions == 1);

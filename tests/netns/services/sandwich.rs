@@ -1,4 +1,5 @@
-//! The server side behind strict firewalls: virtual services on the inner engine, with real servers that live and die.
+//! Server load balancing behind strict firewalls: virtual services on the inner engine, with real servers that fail and
+//! recover.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -83,7 +84,7 @@ fn state(rig: &Rig, service: &str, server: &str) -> String {
     view["state"].as_str().expect("a word").to_owned()
 }
 
-/// Asks for a page; the name of the server that answered, if one did.
+/// Requests a page; returns the name of the server that answered, if one did.
 pub fn page(rig: &Rig, from: Station, url: &str) -> Option<String> {
     let output = rig.output(from, &["curl", "-s", "-g", "-m", "2", url]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -138,7 +139,7 @@ fn a_server_in_maintenance_takes_nothing_and_the_other_serves_on() {
 #[test]
 fn a_server_whose_program_dies_is_out_for_its_own_reason_and_nobody_notices() {
     farm(|rig| {
-        // The page's port refuses from here on, as if the web server were gone.
+        // From here on the port of the page refuses connections, as if the web server had ended.
         let refuse =
             "table inet gone { chain in { type filter hook input priority 0; tcp dport 80 reject with tcp reset; }; }";
         rig.exec(Station::Server(1), &["nft", refuse]);

@@ -1,5 +1,5 @@
-//! Farms of thousands: checks that are spread, and changes that cost what they change. One host is all servers: every
-//! address of a prefix is its own.
+//! Farms of thousands of servers: their checks are spread over time, and the cost of a change depends on the size of
+//! the change alone. One host is all servers: it has every address of a prefix.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -21,7 +21,7 @@ fn member(net: Net, number: u16) -> IpAddr {
     }
 }
 
-/// The name of the server at an address.
+/// The name of the server with this address.
 fn name_of(address: &str) -> String {
     let number = match address.parse().expect("an address") {
         IpAddr::V4(address) => u16::from_be_bytes([address.octets()[2], address.octets()[3]]),
@@ -47,7 +47,7 @@ fn way() -> String {
     format!("\n[[route]]\nto = [\"10.50.0.0/16\", \"fd00:50::/64\"]\nvia = [\"{v4}\", \"{v6}\"]\n")
 }
 
-/// s1 takes every address of the farm for its own.
+/// Gives s1 every address of the farm.
 fn be_all(farm: &Farm) {
     farm.ip("s1", &["route add local 10.50.0.0/16 dev lo", "route add local fd00:50::/64 dev lo"].map(String::from));
 }
@@ -61,16 +61,20 @@ fn a_thousand_http_checks_a_second_are_spread_over_the_second_and_cost_less_than
         "[service.check]\nkind = \"http\"\npath = \"/healthz\"\ninterval = \"1s\"\ntimeout = \"900ms\"\nrise = 1";
     farm(Plan::new(1, way() + &large("web", 80, check, 500)), |farm| {
         be_all(farm);
-        let _nginx = farm.nginx("s1", "server { listen 80; listen [::]:80; location / { return 200 well; } }");
+        // Room for every check of a moment in which the program had no processor.
+        let listen = "listen 80 backlog=4096; listen [::]:80 backlog=4096;";
+        let _nginx = farm.nginx("s1", &format!("server {{ {listen} location / {{ return 200 well; }} }}"));
         farm.wait_all_up();
 
         let filter = "dst port 80 and (tcp[tcpflags] == tcp-syn or (ip6 and ip6[6] == 6 and ip6[53] == 2))";
         let (capture, before) = (Capture::start(farm, "s1", "eth0", filter), farm.processor_time());
+        let withheld = farm.withheld();
         sleep(Duration::from_secs(1) * SECONDS);
         let spent = (farm.processor_time() - before) / SECONDS;
+        let withheld = withheld.so_far() / SECONDS;
         let packets = capture.stop();
 
-        // By second, then by twentieth of it.
+        // Counts by second, and within it by twentieth of a second.
         let first = packets.first().expect("checks are sent").at;
         let mut seconds = [[0; BINS]; SECONDS as usize];
         for packet in &packets {
@@ -80,13 +84,17 @@ fn a_thousand_http_checks_a_second_are_spread_over_the_second_and_cost_less_than
             }
         }
         let rate = seconds.as_flattened().iter().sum::<usize>() / SECONDS as usize;
-        // A machine that is busy with others may keep everything waiting for a moment, and what waited comes together. What
-        // is not spread is not so in any second.
+        // A busy machine may delay everything for a moment, and the delayed checks then come together. Checks that are
+        // not spread are not so in any second.
         let most = seconds.iter().filter_map(|bins| bins.iter().max()).min().copied().unwrap_or_default();
-        eprintln!("{rate} checks a second, at most {most} in 50 ms, {spent:?} of processor time a second: {seconds:?}");
-        assert!((850..=1_150).contains(&rate), "each server is asked once a second in each family: {rate}");
+        eprintln!(
+            "{rate} checks a second, at most {most} in 50 ms, {spent:?} of processor time a second, {withheld:?} withheld: {seconds:?}"
+        );
+        // A check whose time has passed while the engine waited for a processor is left out.
+        let least = 850_usize.saturating_sub(withheld.as_millis() as usize);
+        assert!((least..=1_150).contains(&rate), "each server is asked once a second in each family: {rate}");
         assert!(most <= 4 * SHARE, "{seconds:?}");
-        // An engine without optimisation takes about ten times the instructions.
+        // An unoptimised engine takes about ten times the instructions.
         let processors = if cfg!(debug_assertions) { 2 } else { 1 };
         assert!(spent < Duration::from_secs(processors), "{spent:?} a second");
         let of = farm.engine().service("web");
@@ -110,7 +118,7 @@ fn a_change_in_a_service_of_4128_servers_is_quick_and_in_force_at_once_and_nobod
             assert_eq!(first.len(), 20, "everybody has a turn: {first:?}");
         }
 
-        // Packets go on while the engine changes.
+        // Packets are forwarded while the engine changes.
         let mut ping = farm.command("client", "ping");
         ping.args(["-i", "0.01", "-c", "300", "-W", "2", &Net::V4.farm(11).to_string()]);
         let ping = ping.stdout(Stdio::piped()).spawn().expect("ping runs");
@@ -131,7 +139,7 @@ fn a_change_in_a_service_of_4128_servers_is_quick_and_in_force_at_once_and_nobod
                 assert_eq!(farm.answers(from, vip, 2), [own.as_str(); 2], "its clients come back with it");
             }
 
-            // The next in turn has none.
+            // The server whose turn is next has no session.
             let vip = (net.vip(80), 80);
             let next = (1..=SERVERS).map(|number| format!("m{number}"));
             let answers = farm.answers(from, vip, 2);

@@ -1,4 +1,4 @@
-//! Who gets the next session: in turn by weight, the least loaded, the hash of the client.
+//! Which server gets the next session: in turn by weight, the least loaded one, or by the hash of the client.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::host::{Connection, Program};
 const CHECK: &str = "[service.check]\nkind = \"tcp\"";
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A farm with one service whose servers all listen on `port`, and are up.
+/// A farm with one service, whose servers all listen on `port` and are up.
 fn web(servers: u8, more: &str, test: impl FnOnce(&mut Farm)) {
     let text = service("web", 80, 80, &format!("{more}\n{CHECK}\n{QUICK}"), servers);
     farm(Plan::new(servers, text), |farm| {
@@ -73,7 +73,7 @@ fn the_least_loaded_for_its_weight_is_next_and_sessions_that_end_count_no_more()
             let mut connections: Vec<Connection> = (0..9).map(|_| open(farm)).collect();
             held((6, 3));
 
-            // The lighter server's sessions end: it has the next three.
+            // The sessions of the lighter server end, so it gets the next three.
             connections.retain(|connection| connection.server == "s1");
             engine.wait_until(PATIENCE, "closing sessions are counted no more", |_| load("web/s2") == 0);
             let next: Vec<Connection> = (0..3).map(|_| open(farm)).collect();
@@ -85,7 +85,7 @@ fn the_least_loaded_for_its_weight_is_next_and_sessions_that_end_count_no_more()
     });
 }
 
-/// Which server each of the client's addresses has.
+/// The server of each of the client's addresses.
 fn places(farm: &Farm, net: Net) -> BTreeMap<u8, String> {
     (100..=139).map(|number| (number, farm.answers(net.client(number), (net.vip(80), 80), 1).remove(0))).collect()
 }

@@ -1,4 +1,4 @@
-//! Clients that come back to the server that they had.
+//! Clients that return to the server that they had.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::farm::{Farm, NETS, Plan, QUICK, farm, service};
 use super::host::Program;
 
-/// `short` forgets after two seconds, `wide` keeps neighbours together; both ask port 8090 how a server is.
+/// `short` forgets clients after two seconds, `wide` keeps neighbours together; both check their servers at port 8090.
 fn sticky(test: impl FnOnce(&mut Farm, &mut Vec<Option<Program>>)) {
     let check = format!("[service.check]\nkind = \"tcp\"\nport = 8090\n{QUICK}");
     let text = [
@@ -36,7 +36,7 @@ fn a_client_comes_back_to_its_server_after_its_sessions_ended_until_the_time_is_
         engine.wait_until(Duration::from_secs(4), "every session is forgotten", |engine| engine.sessions().is_empty());
         assert_eq!(NETS.map(one), first, "the client is remembered, not its sessions");
 
-        // The time since its last connection counts.
+        // The time counts from the last connection.
         sleep(Duration::from_millis(3_200));
         let later = NETS.map(one);
         assert!(first.iter().zip(&later).all(|(before, after)| before != after), "{first:?}, then {later:?}");
@@ -71,7 +71,7 @@ fn neighbours_of_one_prefix_share_a_server() {
             let at = |number| farm.answers(net.client(number), (net.vip(81), 80), 1).remove(0);
             let first = at(100);
             assert!((101..=109).all(|number| at(number) == first), "{net:?}: 100..=109 lie in one prefix");
-            // The next prefixes have the next turns.
+            // The next prefixes get the next turns.
             let [second, third] = [at(if net == super::farm::Net::V4 { 112 } else { 7 }), at(130)];
             assert!(first != second || first != third, "{net:?}: {first}, {second}, {third}");
         }

@@ -1,16 +1,17 @@
-//! Services and servers under another configuration: what stays keeps what is known of it.
+//! Takes services and servers over into another configuration: what stays keeps what is known of it.
 
 use std::sync::Arc;
 
-use super::services::{ServiceState, initial_records};
+use super::services::initial_records;
 use super::{Farm, first_sticky_expiry, observe};
 use crate::config::numbering::base_name;
 use crate::config::{Config, Server, is_removed};
+use crate::slb::Availability;
 use crate::time::Instant;
 
 impl Farm {
-    /// Goes on from what was known under `old`: positions, sticky clients, verdicts, falls, overrides and drains of what
-    /// stays. What is gone falls.
+    /// Continues from what was known under `old`: positions, sticky clients, verdicts, failure counts, overrides and
+    /// drains of what stays. What was removed counts as failed.
     pub(super) fn adopt_records(&mut self, old: &Config, now: Instant) {
         self.scheduler.forget_unused();
         let config = Arc::clone(&self.config);
@@ -45,7 +46,7 @@ impl Farm {
                 (false, true) => {
                     own.failure_counts = own.failure_counts.map(|falls| falls.wrapping_add(1));
                     (own.up, own.is_starting) = ([false; 2], [false; 2]);
-                    (own.admin_override, own.weight_override, own.state) = (None, None, ServiceState::Maint);
+                    (own.admin_override, own.weight_override, own.state) = (None, None, Availability::Maint);
                     own.avoided = [None, None];
                 }
                 (true, false) => (own.state, own.since, own.reason) = (fresh.state, fresh.since, fresh.reason),

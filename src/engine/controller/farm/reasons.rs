@@ -1,35 +1,34 @@
-//! Why a service or a server is in its state, in words.
+//! Describes why a service or a server is in its state.
 
 use super::super::paths::{Override, family_name};
 use super::Farm;
 use super::checks::ServerCheck;
-use super::services::ServiceState;
 use crate::config::AdminState;
 use crate::id::{ServerId, ServiceId};
-use crate::slb::family_index;
+use crate::slb::{Availability, family_index};
 
 impl Farm {
     /// Why a service is in its state, in words.
-    pub(super) fn service_reason(&self, id: ServiceId, standing: ServiceState) -> String {
-        match standing {
-            ServiceState::Up if self.is_on_backups_only(id) => "only backup servers are up".to_owned(),
-            ServiceState::Up => "a server is up".to_owned(),
-            ServiceState::Down => "no server is up".to_owned(),
-            ServiceState::Starting => "no verdict yet".to_owned(),
-            ServiceState::Drain | ServiceState::Maint => {
+    pub(super) fn service_reason(&self, id: ServiceId, availability: Availability) -> String {
+        match availability {
+            Availability::Up if self.is_on_backups_only(id) => "only backup servers are up".to_owned(),
+            Availability::Up => "a server is up".to_owned(),
+            Availability::Down => "no server is up".to_owned(),
+            Availability::Starting => "no verdict yet".to_owned(),
+            Availability::Drain | Availability::Maint => {
                 let set = self.services[id.index()].admin_override.as_ref();
                 set.map_or_else(|| "configured".to_owned(), |set| set.order.describe(None))
             }
         }
     }
 
-    pub(super) fn server_reason(&self, id: ServerId, standing: ServiceState) -> Option<String> {
+    pub(super) fn server_reason(&self, id: ServerId, availability: Availability) -> Option<String> {
         let server = &self.config.servers[id.index()];
         let service = &self.config.services[server.service.index()];
-        match standing {
-            ServiceState::Starting => Some("no verdict yet".to_owned()),
-            ServiceState::Up => None,
-            ServiceState::Down => {
+        match availability {
+            Availability::Starting => Some("no verdict yet".to_owned()),
+            Availability::Up => None,
+            Availability::Down => {
                 let checks: Vec<&ServerCheck> = self.checks_of(id).collect();
                 let failures = checks.iter().map(|check| {
                     let avoided = self.servers[id.index()].avoided[family_index(check.family)].as_deref();
@@ -41,7 +40,7 @@ impl Farm {
                 });
                 Some(failures.collect::<Vec<_>>().join("; "))
             }
-            ServiceState::Drain | ServiceState::Maint => {
+            Availability::Drain | Availability::Maint => {
                 let words = |set: &Option<Override>| {
                     set.as_ref().map_or_else(|| "configured".to_owned(), |set| set.order.describe(None))
                 };

@@ -1,7 +1,8 @@
-//! Virtual services and their real servers: who is up, who takes new sessions, and what the forwarders are to know of it.
+//! Virtual services and their real servers: which are up, which take new sessions, and what the forwarders need to know
+//! of them.
 //!
-//! A server is up in a family while its checks say so, nobody has taken it out of service, and no drain has run out. Each
-//! time that ends it *falls*: its sessions are dealt with as `on-failure` says.
+//! A server is up in a family while its checks say so, nobody has taken it out of service, and no drain has reached its
+//! deadline. Each time that this ends is a *failure* of the server: its sessions are dealt with as `on-failure` says.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -17,7 +18,7 @@ use crate::config::{AdminState, Config, Server, Service};
 use crate::health::history::Outages;
 use crate::health::monitor::HealthState;
 use crate::id::{ServerId, ServiceId};
-use crate::slb::{Maglev, SchedulerState, ServerState};
+use crate::slb::{Availability, Maglev, SchedulerState, ServerState};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
@@ -27,7 +28,7 @@ const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 pub(super) struct ServiceRecord {
     pub(super) admin_override: Option<Override>,
     pub(super) drain: Drain,
-    pub(super) state: ServiceState,
+    pub(super) state: Availability,
     pub(super) since: Instant,
     pub(super) outages: Outages,
     /// The weights in force, and the hash table that was made of them.
@@ -40,16 +41,18 @@ pub(super) struct ServerRecord {
     pub(super) weight_override: Option<WeightOverride>,
     pub(super) drain: Drain,
     pub(super) up: [bool; 2],
-    /// There is no verdict in this family yet, and sessions from before the start may be its own.
+    /// There is no verdict in this family yet, and sessions from before the start may be at this server.
     pub(super) is_starting: [bool; 2],
     pub(super) failure_counts: [u32; 2],
-    /// By family: why it takes no new sessions although its checks have it up. Connections of clients to it say so.
+    /// By family: why it takes no new sessions although its checks find it up. Passive checks took it out for this
+    /// reason.
     pub(super) avoided: [Option<String>; 2],
-    pub(super) state: ServiceState,
+    pub(super) state: Availability,
     pub(super) since: Instant,
     pub(super) outages: Outages,
     pub(super) reason: Option<String>,
-    /// The state that outlives reloads. It is kept here, because a service of thousands is built anew whenever one falls.
+    /// The state that outlives reloads. It is kept here, because a service of thousands is built anew whenever one
+    /// fails.
     pub(super) persistent_state: Arc<ServerState>,
 }
 
@@ -65,7 +68,7 @@ impl ServiceRecord {
         Self {
             admin_override: None,
             drain: Drain::of(service.admin, service.drain_timeout, now),
-            state: ServiceState::Starting,
+            state: Availability::Starting,
             since: now,
             outages: Outages::default(),
             table: (Vec::new(), Arc::new(Maglev::new([]))),
@@ -83,7 +86,7 @@ impl ServerRecord {
             is_starting: [false; 2],
             failure_counts: [0; 2],
             avoided: [None, None],
-            state: ServiceState::Starting,
+            state: Availability::Starting,
             since: now,
             outages: Outages::default(),
             reason: Some("no verdict yet".to_owned()),
@@ -107,11 +110,11 @@ impl ServerRecord {
 /// The progress of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Drain {
-    /// None is under way, or it lasts until its sessions have ended.
+    /// No drain is under way, or it lasts until its sessions have ended.
     Open,
-    /// Sessions that are left at this time are ended.
+    /// Sessions that are left at this deadline are ended.
     Until(Instant),
-    /// It has run out.
+    /// The deadline has passed.
     Over,
 }
 
@@ -123,7 +126,7 @@ impl Drain {
         }
     }
 
-    /// Ends the drain if its time has come; true if it has.
+    /// Ends the drain if its deadline has passed; true if it has ended.
     fn end_if_due(&mut self, now: Instant) -> bool {
         let over = self.deadline().is_some_and(|end| end <= now);
         if over {
@@ -140,34 +143,12 @@ impl Drain {
     }
 }
 
-/// The state of a service or server, as it is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ServiceState {
-    /// There is no verdict yet. It is shown as down.
-    Starting,
-    Up,
-    Down,
-    Drain,
-    Maint,
-}
-
-impl ServiceState {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Starting | Self::Down => "down",
-            Self::Drain => "drain",
-            Self::Maint => "maint",
-        }
-    }
-
-    /// Counts how often and for how long a service or server is down.
-    fn count_outage(self, outages: &mut Outages, now: Instant) {
-        match self {
-            Self::Up => outages.rise(now),
-            Self::Down => outages.fall(now),
-            Self::Starting | Self::Drain | Self::Maint => outages.pause(now),
-        }
+/// Counts how often and for how long a service or server is down.
+fn count_outage(availability: Availability, outages: &mut Outages, now: Instant) {
+    match availability {
+        Availability::Up => outages.rise(now),
+        Availability::Down => outages.fall(now),
+        Availability::Starting | Availability::Drain | Availability::Maint => outages.pause(now),
     }
 }
 
@@ -186,7 +167,7 @@ pub(super) fn initial_records(
 }
 
 impl Farm {
-    /// Ends the drains that have run out.
+    /// Ends the drains whose deadline has passed.
     pub(super) fn end_drains(&mut self, now: Instant) {
         if self.next_drain.is_none_or(|end| end > now) {
             return;
@@ -206,7 +187,7 @@ impl Farm {
         services.chain(self.servers.iter().filter_map(|server| server.drain.deadline()))
     }
 
-    /// Finds out who is up; tells what changed, and has it published.
+    /// Evaluates which servers and services are up, reports what changed, and has it published.
     pub(in super::super) fn evaluate(&mut self, now: Instant, out: &mut Outbox) {
         let suspects = std::mem::take(&mut self.suspects);
         let is_general = std::mem::take(&mut self.needs_evaluation);
@@ -243,58 +224,46 @@ impl Farm {
             record.failure_counts[index] += u32::from(had && !up && !is_starting);
             (record.up[index], record.is_starting[index]) = (up, is_starting);
         }
-        let standing = match admin {
-            AdminState::Maint => ServiceState::Maint,
-            AdminState::Drain => ServiceState::Drain,
-            AdminState::Ready if record.is_up() => ServiceState::Up,
-            AdminState::Ready if verdicts.contains(&Some(HealthState::Starting)) => ServiceState::Starting,
-            AdminState::Ready => ServiceState::Down,
-        };
+        let availability = Availability::of(admin, record.is_up(), verdicts.contains(&Some(HealthState::Starting)));
         let was = record.state;
-        let reason = self.server_reason(id, standing);
+        let reason = self.server_reason(id, availability);
         let record = &mut self.servers[id.index()];
-        record.state = standing;
-        standing.count_outage(&mut record.outages, now);
+        record.state = availability;
+        count_outage(availability, &mut record.outages, now);
         record.reason.clone_from(&reason);
-        if was.name() != standing.name() {
+        if was.name() != availability.name() {
             let since = std::mem::replace(&mut record.since, now);
             let (subject, reason) = (&self.config.server_name(id), reason.as_deref());
-            let (from, to) = (was.name(), standing.name());
+            let (from, to) = (was.name(), availability.name());
             out.report_change_since(since, now, StateChange { kind: "server", subject, from, to, reason });
         }
     }
 
-    /// A server that is down may be so for another reason than the one that took it out.
+    /// Updates the reason of a server that is down: it may be down for another reason than the one that took it out.
     pub(super) fn update_down_reason(&mut self, id: ServerId) {
         match self.servers[id.index()].state {
-            ServiceState::Down => {
-                self.servers[id.index()].reason = self.server_reason(id, ServiceState::Down);
+            Availability::Down => {
+                self.servers[id.index()].reason = self.server_reason(id, Availability::Down);
             }
-            ServiceState::Starting | ServiceState::Up | ServiceState::Drain | ServiceState::Maint => {}
+            Availability::Starting | Availability::Up | Availability::Drain | Availability::Maint => {}
         }
     }
 
     fn evaluate_service(&mut self, id: ServiceId, now: Instant, out: &mut Outbox) {
         let service = &self.config.services[id.index()];
         let of_server =
-            |wanted: ServiceState| service.servers.iter().any(|server| self.servers[server.index()].state == wanted);
+            |wanted: Availability| service.servers.iter().any(|server| self.servers[server.index()].state == wanted);
         let live = service.servers.iter().any(|server| self.servers[server.index()].is_up());
-        let standing = match self.service_admin(id) {
-            AdminState::Maint => ServiceState::Maint,
-            AdminState::Drain => ServiceState::Drain,
-            AdminState::Ready if live => ServiceState::Up,
-            AdminState::Ready if of_server(ServiceState::Starting) => ServiceState::Starting,
-            AdminState::Ready => ServiceState::Down,
-        };
+        let availability = Availability::of(self.service_admin(id), live, of_server(Availability::Starting));
         let name = service.name.clone();
-        let reason = self.service_reason(id, standing);
+        let reason = self.service_reason(id, availability);
         let reason = reason.as_str();
         let record = &mut self.services[id.index()];
-        let was = std::mem::replace(&mut record.state, standing);
-        standing.count_outage(&mut record.outages, now);
-        if was.name() != standing.name() {
+        let was = std::mem::replace(&mut record.state, availability);
+        count_outage(availability, &mut record.outages, now);
+        if was.name() != availability.name() {
             let since = std::mem::replace(&mut record.since, now);
-            let (subject, from, to) = (&name, was.name(), standing.name());
+            let (subject, from, to) = (&name, was.name(), availability.name());
             out.report_change_since(
                 since,
                 now,
@@ -302,9 +271,9 @@ impl Farm {
             );
         }
         let alarm = Alarm { kind: "service_down", subject: name };
-        match standing {
-            ServiceState::Down => out.raise_alarm(alarm, reason.to_owned(), now),
-            ServiceState::Up | ServiceState::Starting | ServiceState::Drain | ServiceState::Maint => {
+        match availability {
+            Availability::Down => out.raise_alarm(alarm, reason.to_owned(), now),
+            Availability::Up | Availability::Starting | Availability::Drain | Availability::Maint => {
                 out.clear_alarm(&alarm, now)
             }
         }
@@ -320,7 +289,7 @@ impl Farm {
         }
     }
 
-    /// True if a service of this virtual address has a live server.
+    /// True if a service of this virtual address has a server that is up.
     pub(super) fn is_vip_alive(&self, address: IpAddr) -> bool {
         let family = Family::of(address);
         let mut services = self.built.all().iter().filter(|service| service.addresses.contains(&address));

@@ -4,13 +4,13 @@ use super::super::journal::{micros, millis};
 use super::super::paths::family_name;
 use super::super::views::joined;
 use super::Farm;
-use super::services::ServiceState;
 use crate::config::{AdminState, ForwardingMode, Scheduler, ServiceCheckKind};
 use crate::engine::{Counters, view};
 use crate::health::history::CheckRecord;
 use crate::health::monitor::HealthState;
 use crate::id::{ServerId, ServiceId};
 use crate::nat::NatDirection;
+use crate::slb::Availability;
 use crate::time::Instant;
 
 impl Farm {
@@ -84,7 +84,7 @@ impl Farm {
         }
     }
 
-    /// True if backup servers alone are up.
+    /// True if only backup servers are up.
     pub(super) fn is_on_backups_only(&self, id: ServiceId) -> bool {
         let servers = &self.config.services[id.index()].servers;
         let is_up = |server: &&ServerId| self.servers[server.index()].is_up();
@@ -92,21 +92,22 @@ impl Farm {
         up.peek().is_some() && up.all(|server| self.config.servers[server.index()].backup)
     }
 
-    /// Why a service is as it is, and what was ordered of it besides.
+    /// Why a service is in its state, and which orders are in force besides.
     fn service_description(&self, id: ServiceId) -> Option<String> {
         let state = self.services[id.index()].state;
-        let is_told = matches!(state, ServiceState::Drain | ServiceState::Maint);
-        let is_plain = state == ServiceState::Up && !self.is_on_backups_only(id);
+        let is_told = matches!(state, Availability::Drain | Availability::Maint);
+        let is_plain = state == Availability::Up && !self.is_on_backups_only(id);
         let why = (!is_plain).then(|| self.service_reason(id, state));
         let orders = if is_told { Vec::new() } else { self.orders_of_service(id) };
         let orders = orders.iter().map(|order| order.describe_for(&self.config.engine.name));
         joined(why.into_iter().chain(orders))
     }
 
-    /// Why a server is as it is, and what was ordered of it besides: a weight, or a state that its service's overrules.
+    /// Why a server is in its state, and which orders are in force besides: a weight, or a state that its service's
+    /// overrules.
     fn server_description(&self, id: ServerId) -> Option<String> {
         let record = &self.servers[id.index()];
-        let is_told = matches!(record.state, ServiceState::Drain | ServiceState::Maint)
+        let is_told = matches!(record.state, Availability::Drain | Availability::Maint)
             && self.server_admin(id) != AdminState::Ready;
         let orders = self.orders_of_server(id);
         let besides = orders.iter().filter(|order| !is_told || order.weight.is_some());

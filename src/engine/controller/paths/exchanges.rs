@@ -1,4 +1,4 @@
-//! `fwlb probe` and `fwlb ping`: one question at once, whose frames are told to the operator.
+//! `fwlb probe` and `fwlb ping`: a single request at once, whose frames are shown to the operator.
 
 use std::net::IpAddr;
 
@@ -6,30 +6,29 @@ use super::super::UnknownName;
 use super::super::links::Links;
 use super::super::outbox::Outbox;
 use super::Paths;
+use super::responder::ProbeAnswer;
 use crate::config::PathCheckKind;
 use crate::engine::route::FibEntry;
 use crate::engine::view::{ExchangeStep, ExchangeView};
 use crate::flow::{Endpoint, FlowKey};
-use crate::health::prober::{PathProber, TcpAnswer};
+use crate::health::prober::PathProber;
 use crate::health::{PathCheck, monitor};
 use crate::id::{FirewallId, LinkId};
 use crate::path::rendezvous;
 use crate::time::{Duration, Instant};
 use crate::wire::emit::{AddressPair, MacPair};
 use crate::wire::frame::{Tuple, protocol};
-use crate::wire::icmp::Echo;
-use crate::wire::tcp::Segment;
 use crate::wire::{Family, MacAddr};
 
 /// How long the engine waits for the answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// The most exchanges at once. An operator who asks for more is told to wait.
+/// The largest number of exchanges at once. An operator who requests more is told to wait.
 const EXCHANGES_MAX: usize = 256;
-/// Why a ping failed whose frame never left.
+/// Why a ping failed that was never sent.
 const NEXT_HOP_SILENT: &str = "the next hop does not answer ARP or ND";
 const PING_DATA: &[u8] = b"ping by fwlb, the firewall load balancer";
 
-/// A question that waits for its answer.
+/// A request that waits for its answer.
 #[derive(Debug, Clone)]
 pub(super) struct Exchange {
     request: u64,
@@ -37,11 +36,11 @@ pub(super) struct Exchange {
     started: Instant,
     pub(super) deadline: Instant,
     steps: Vec<ExchangeStep>,
-    /// The question in words, while it waits for its next hop's hardware address.
+    /// The request in words, while it waits for its next hop's MAC address.
     unsent: Option<String>,
-    /// The address that the answer has to come from.
+    /// The address that the answer must come from.
     destination: IpAddr,
-    /// The firewall that the answer has to come through, if it has to.
+    /// The firewall that the answer must come through; `None` if any way will do.
     firewall: Option<FirewallId>,
     ident: u16,
     prober: PathProber,
@@ -54,7 +53,7 @@ impl Exchange {
     }
 }
 
-/// How a ping or a check leaves: its link, its next hop, and the firewall that the next hop is.
+/// How a ping or a check is sent: its link, its next hop, and the firewall that the next hop is.
 type Route = (LinkId, IpAddr, Option<FirewallId>);
 
 impl Paths {
@@ -114,7 +113,7 @@ impl Paths {
         Ok(request)
     }
 
-    /// The next hop of a ping answered, and its frame has left.
+    /// The next hop of a ping has answered, and the ping was sent.
     pub(in super::super) fn handle_next_hop(&mut self, request: u64, mac: MacAddr, now: Instant) {
         let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.request == request) else { return };
         if let Some(what) = exchange.unsent.take() {
@@ -127,78 +126,7 @@ impl Paths {
         self.end_exchange(request, false, Some(NEXT_HOP_SILENT.to_owned()), None, out);
     }
 
-    pub(super) fn exchange_echo(
-        &mut self,
-        sender: (Option<FirewallId>, IpAddr),
-        echo: &Echo<'_>,
-        now: Instant,
-        out: &mut Outbox,
-    ) -> bool {
-        self.complete_exchange(
-            sender,
-            now,
-            "ICMP echo reply",
-            |exchange| exchange.prober.handle_echo_reply(echo, now),
-            out,
-        )
-    }
-
-    pub(super) fn exchange_udp(
-        &mut self,
-        (firewall, from): (FirewallId, IpAddr),
-        ports: (u16, u16),
-        data: &[u8],
-        now: Instant,
-        out: &mut Outbox,
-    ) -> bool {
-        self.complete_exchange(
-            (Some(firewall), from),
-            now,
-            "UDP answer",
-            |exchange| exchange.prober.handle_udp(ports.0, ports.1, data, now),
-            out,
-        )
-    }
-
-    pub(super) fn exchange_tcp(
-        &mut self,
-        firewall: FirewallId,
-        segment: &Segment<'_>,
-        back: (LinkId, MacPair, AddressPair),
-        links: &mut Links,
-        now: Instant,
-        out: &mut Outbox,
-    ) -> bool {
-        let (link, macs, pair) = back;
-        let mut frames = None;
-        let mut refused = None;
-        let matched = self.complete_exchange(
-            (Some(firewall), pair.destination()),
-            now,
-            "TCP SYN/ACK",
-            |exchange| match exchange.prober.handle_tcp(segment, macs, pair, now)? {
-                TcpAnswer::Connected { rtt, frames: closing } => {
-                    frames = Some(closing);
-                    Some(rtt)
-                }
-                TcpAnswer::Refused { rtt } => {
-                    refused = Some((exchange.request, rtt));
-                    None
-                }
-            },
-            out,
-        );
-        if let Some((request, rtt)) = refused {
-            let reason = "the peer refuses connections to the check's port".to_owned();
-            self.end_exchange(request, false, Some(reason), Some(rtt), out);
-        }
-        for frame in frames.into_iter().flatten() {
-            links.send(link, frame, out);
-        }
-        matched || refused.is_some()
-    }
-
-    /// Takes an ICMP error if it is about an exchange, which has failed then.
+    /// Takes an ICMP error if it is about an exchange, which then has failed.
     pub(super) fn exchange_icmp_error(&mut self, quoted: &Tuple, from: IpAddr, out: &mut Outbox) -> bool {
         let refused = self
             .exchanges
@@ -312,26 +240,25 @@ impl Paths {
         request
     }
 
-    fn complete_exchange(
+    /// Offers an answer from `from` to every exchange with that address: the one that it belongs to ends. `what` names the
+    /// answer for the operator, and `firewall` brought it.
+    pub(super) fn match_exchange(
         &mut self,
         (firewall, from): (Option<FirewallId>, IpAddr),
-        now: Instant,
         what: &str,
-        mut offer: impl FnMut(&mut Exchange) -> Option<Duration>,
+        offer: &mut impl FnMut(&mut PathProber) -> Option<ProbeAnswer>,
+        now: Instant,
         out: &mut Outbox,
     ) -> bool {
-        let mut answered = None;
-        for exchange in &mut self.exchanges {
-            if exchange.destination != from {
-                continue;
-            }
-            if let Some(rtt) = offer(exchange) {
-                exchange.note("received", format!("{what} from {from}"), now);
-                answered = Some((exchange.request, rtt, exchange.firewall));
-                break;
-            }
+        let mut asked = self.exchanges.iter_mut().filter(|exchange| exchange.destination == from);
+        let answered = asked.find_map(|exchange| offer(&mut exchange.prober).map(|answer| (exchange, answer)));
+        let Some((exchange, ProbeAnswer { rtt, refusal })) = answered else { return false };
+        let (request, expected) = (exchange.request, exchange.firewall);
+        if let Some(refusal) = refusal {
+            self.end_exchange(request, false, Some(refusal.to_owned()), Some(rtt), out);
+            return true;
         }
-        let Some((request, rtt, expected)) = answered else { return false };
+        exchange.note("received", format!("{what} from {from}"), now);
         let straight = expected.is_none() || expected == firewall;
         let through = firewall.map_or_else(|| "no firewall".to_owned(), |firewall| self.config.firewall_name(firewall));
         let reason = (!straight).then(|| format!("the answer came back through {through}"));
@@ -397,7 +324,7 @@ impl Paths {
     }
 }
 
-/// How a question of an operator about `subject` ended: whether well, why not, and after what time.
+/// How an operator's request about `subject` ended: whether it succeeded, why not, and after what time.
 pub(in super::super) fn exchange_view(
     engine: &str,
     subject: String,

@@ -1,7 +1,8 @@
-//! What a peer sends through a firewall to find out whether the path is up: its probes are answered here, and the answers to
-//! the engine's own find their probers.
+//! Answers the probes that a peer sends through a firewall, and finds the probes and pings that answers to this engine
+//! belong to.
 //!
-//! An answer goes to the station that sent the question, on the link that it came by: through the firewall that brought it.
+//! An answer goes to the station that sent the request, on the link that it was received on: through the firewall that
+//! brought it.
 
 use std::net::IpAddr;
 
@@ -10,19 +11,36 @@ use super::super::outbox::Outbox;
 use super::super::tally::Tally;
 use super::Paths;
 use crate::config::PathCheckKind;
+use crate::health::prober::{PathProber, TcpAnswer};
 use crate::id::FirewallId;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::emit::{self, AddressPair};
 use crate::wire::frame::tcp_flags;
 use crate::wire::icmp::{Echo, EchoKind};
 use crate::wire::probe;
 use crate::wire::tcp::{self, Segment};
 
-/// Receive window of the other end of TCP probes: more than a probe's payload.
+/// Receive window of the other end of TCP probes, which is larger than a probe's payload.
 const RECEIVE_WINDOW: u16 = 8192;
+/// Why a TCP check fails that was answered.
+const REFUSED: &str = "the peer refuses connections to the check's port";
+
+/// What came back for a probe.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ProbeAnswer {
+    pub(super) rtt: Duration,
+    /// Why the probe has failed although it was answered.
+    pub(super) refusal: Option<&'static str>,
+}
+
+impl ProbeAnswer {
+    fn of(rtt: Duration) -> Self {
+        Self { rtt, refusal: None }
+    }
+}
 
 impl Paths {
-    /// Takes a packet to the engine if it belongs to a probe or to a ping, and answers true then.
+    /// Takes a packet to the engine if it belongs to a probe or to a ping; true if it did.
     pub(in super::super) fn handle_packet(
         &mut self,
         arrival: &ReceivedPacket<'_>,
@@ -35,9 +53,9 @@ impl Paths {
             PacketContent::Echo(echo) => match echo.kind {
                 EchoKind::Request => self.handle_echo_probe(arrival, &echo, links, now, out),
                 EchoKind::Reply => {
-                    let source = arrival.pair.source();
-                    arrival.firewall.is_some_and(|firewall| self.probe_echo((firewall, source), &echo, links, now, out))
-                        || self.exchange_echo((arrival.firewall, source), &echo, now, out)
+                    let sender = (arrival.firewall, arrival.pair.source());
+                    let mut offer = |prober: &mut PathProber| prober.handle_echo_reply(&echo, now).map(ProbeAnswer::of);
+                    self.handle_answer(sender, "ICMP echo reply", &mut offer, links, now, out)
                 }
             },
             PacketContent::Udp { source, port, data } => {
@@ -59,7 +77,7 @@ impl Paths {
         if !probe::is_probe(echo.data) {
             return false;
         }
-        // An answer through a firewall that is unknown here would call it up on the other side, where this engine would
+        // An answer through a firewall that is unknown here would make it up on the other side, while this engine would
         // never send anything through it.
         match arrival.firewall {
             None => out.count(Tally::UnknownFirewall),
@@ -89,12 +107,11 @@ impl Paths {
             return is_unknown;
         };
         let peer = arrival.pair.source();
-        if self.probe_udp((firewall, peer), ports, data, links, now, out)
-            || self.exchange_udp((firewall, peer), ports, data, now, out)
-        {
+        let (source, port) = ports;
+        let mut offer = |prober: &mut PathProber| prober.handle_udp(source, port, data, now).map(ProbeAnswer::of);
+        if self.handle_answer((Some(firewall), peer), "UDP answer", &mut offer, links, now, out) {
             return true;
         }
-        let (source, port) = ports;
         let checked = self.check_kind(firewall);
         if is_probe && checked == (PathCheckKind::Udp { port }) && source != port {
             self.handle_probe(firewall, peer, data, now, out);
@@ -102,7 +119,7 @@ impl Paths {
             links.send(arrival.link, reply, out);
             return true;
         }
-        // An answer that came too late.
+        // This answer came too late.
         let is_late = is_probe && checked == (PathCheckKind::Udp { port: source });
         if is_late {
             out.count(Tally::Ignored);
@@ -119,10 +136,7 @@ impl Paths {
         out: &mut Outbox,
     ) -> bool {
         let Some(firewall) = arrival.prober() else { return false };
-        let back = (arrival.link, arrival.reply_macs(), arrival.pair.reversed());
-        if self.probe_tcp(firewall, segment, back, links, now, out)
-            || self.exchange_tcp(firewall, segment, back, links, now, out)
-        {
+        if self.handle_tcp_answer(firewall, arrival, segment, links, now, out) {
             return true;
         }
         let is_probe = self.check_kind(firewall) == (PathCheckKind::Tcp { port: segment.destination_port });
@@ -132,8 +146,50 @@ impl Paths {
         is_probe
     }
 
-    /// The other end of a TCP probe, without state: a SYN is accepted, data is read if it is an authentic probe, the rest is
-    /// the prober's business.
+    /// Takes a segment if it answers a probe or an operator's question, and sends what delivers the payload and closes the
+    /// connection.
+    fn handle_tcp_answer(
+        &mut self,
+        firewall: FirewallId,
+        arrival: &ReceivedPacket<'_>,
+        segment: &Segment<'_>,
+        links: &mut Links,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> bool {
+        let (macs, pair) = (arrival.reply_macs(), arrival.pair.reversed());
+        let mut closing = None;
+        let mut offer = |prober: &mut PathProber| match prober.handle_tcp(segment, macs, pair, now)? {
+            TcpAnswer::Connected { rtt, frames } => {
+                closing = Some(frames);
+                Some(ProbeAnswer::of(rtt))
+            }
+            TcpAnswer::Refused { rtt } => Some(ProbeAnswer { rtt, refusal: Some(REFUSED) }),
+        };
+        let matched =
+            self.handle_answer((Some(firewall), pair.destination()), "TCP SYN/ACK", &mut offer, links, now, out);
+        for frame in closing.into_iter().flatten() {
+            links.send(arrival.link, frame, out);
+        }
+        matched
+    }
+
+    /// Offers an answer to the probers of the paths, then to those of operators' questions. True if it belongs to one.
+    fn handle_answer(
+        &mut self,
+        (firewall, from): (Option<FirewallId>, IpAddr),
+        what: &str,
+        offer: &mut impl FnMut(&mut PathProber) -> Option<ProbeAnswer>,
+        links: &Links,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> bool {
+        firewall.is_some_and(|firewall| self.match_probe((firewall, from), offer, links, now, out))
+            || self.match_exchange((firewall, from), what, offer, now, out)
+    }
+
+    /// The other end of a TCP probe, which keeps no state: a SYN is accepted, data is read if it is an authentic probe,
+    /// and the rest is left to the prober.
     fn handle_tcp_probe(
         &mut self,
         firewall: FirewallId,
@@ -163,7 +219,7 @@ impl Paths {
         }
     }
 
-    /// An initial sequence number that nobody without the seed can guess (RFC 6528), without remembering it.
+    /// An initial sequence number that is unpredictable without the seed (RFC 6528) and need not be remembered.
     fn initial_sequence(&self, firewall: FirewallId, pair: AddressPair, segment: &Segment<'_>) -> u32 {
         let group = self.config.firewalls[firewall.index()].group;
         let mut bytes = self.epoch.to_be_bytes().to_vec();

@@ -17,7 +17,7 @@ fn a_connection_that_goes_on_waits_for_the_first_verdict_of_the_firewall_that_ma
     (world.set.up, world.set.selectable, world.set.starting) = (0b110, 0b110, 0b001);
     let chosen = |world: &World, packet| match decide_near(None, packet, &world.view(), T) {
         NearDecision::Send { pin, change: _ } => Some(pin.firewall),
-        NearDecision::NoPath | NearDecision::Failed => None,
+        NearDecision::NoPath | NearDecision::Failed(_) => None,
     };
     for packet in [PacketKind::SynAck, PacketKind::AckOrReset, PacketKind::Other] {
         assert_eq!(chosen(&world, packet), None, "{packet:?}");

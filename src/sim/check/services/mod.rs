@@ -17,7 +17,8 @@ use crate::engine::{Snapshot, Verdict};
 use crate::sim::check::frame;
 use crate::sim::farm::{FarmPlan, server_address, server_at, server_mac, server_name, service_name};
 use crate::sim::packet::{Packet, Tuple, protocol, split_ethernet};
-use crate::sim::sandwich::{SandwichPlan, Side};
+use crate::sim::sandwich::SandwichPlan;
+use crate::sim::side::Side;
 use crate::sim::sim_engine::{BoundFlow, HandledFrame, SimEngine};
 use crate::sim::world::completed;
 use crate::slb;
@@ -104,7 +105,7 @@ impl ServiceChecks {
     const RESET_WITHIN: Duration = Duration::from_millis(1300);
     const DATAGRAMS_MAX: usize = 10_000;
 
-    /// Checkers for the services of one engine; `rest` is how long a freed port is not used again.
+    /// The checkers of the services of one engine; `rest` is how long a freed port is not used again.
     pub fn new(plan: &SandwichPlan, side: Side, rest: Duration) -> Self {
         Self {
             farm: plan.farm.clone(),
@@ -419,7 +420,7 @@ impl ServiceChecks {
         let Some((service, server)) = snapshot.services.server(placed.service, placed.server) else { return };
         let v6 = placed.outside.source.0.is_ipv6();
         let (up, falls) = (server.up[usize::from(v6)], server.failure_counts[usize::from(v6)]);
-        let resets = placed.outside.protocol == protocol::TCP && service.on_failure_tcp == OnFailure::Reset;
+        let resets = placed.outside.protocol == protocol::TCP && service.on_failure == OnFailure::Reset;
         if up || falls == placed.server_failures || !resets {
             return;
         }

@@ -51,9 +51,9 @@ fn rotation_members(servers: &[Server], family: usize) -> Vec<&Server> {
 }
 
 impl Sequence {
-    /// The server with the next turn of this lineup. With every turn, each server's lag grows by its weight, and the
-    /// server that has the turn pays the sum of weights. Among the servers whose lag is not negative, the turn goes to
-    /// the one that would be the first to lag a whole turn.
+    /// The server with the next turn of these members of the rotation. With every turn, each server's lag grows by its
+    /// weight, and the server that has the turn pays the sum of weights. Among the servers whose lag is not negative,
+    /// the turn goes to the one that would be the first to lag a whole turn.
     fn note_turn(&mut self, lineup: &[&Server]) -> Option<String> {
         let sum: i128 = lineup.iter().map(|server| i128::from(server.weight)).sum();
         self.set_members(lineup, sum);
@@ -71,8 +71,8 @@ impl Sequence {
         Some(next)
     }
 
-    /// Follows a change of the lineup: servers that stay keep the fraction of a turn that is due to them, new ones
-    /// begin at zero, and all lags are shifted so that together they are less than one turn.
+    /// Follows a change of the rotation's members: servers that stay keep the fraction of a turn that is due to them,
+    /// new ones begin at zero, and all lags are shifted so that together they are less than one turn.
     fn set_members(&mut self, lineup: &[&Server], sum: i128) {
         let is_same = lineup.len() == self.lags.len()
             && lineup

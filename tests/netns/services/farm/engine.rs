@@ -1,4 +1,4 @@
-//! What a test asks of a running engine, and what it orders.
+//! Queries and commands to a running engine.
 
 use std::path::PathBuf;
 use std::process::Output;
@@ -11,7 +11,7 @@ use fwlb::engine::view::{CountersView, ServerView, ServiceView, SessionView};
 
 use crate::ground::{FWLB, said};
 
-/// An engine that is asked by its control socket.
+/// An engine, asked over its control socket.
 #[derive(Debug, Clone)]
 pub struct Engine {
     pub socket: PathBuf,
@@ -35,7 +35,7 @@ impl Engine {
         found.unwrap_or_else(|| panic!("no service {name}"))
     }
 
-    /// `web/s1`.
+    /// The view of a server, named as `web/s1`.
     pub fn server(&self, name: &str) -> ServerView {
         let (service, name) = name.split_once('/').expect("SERVICE/SERVER");
         let found = self.service(service).servers.into_iter().find(|server| server.name == name);
@@ -71,14 +71,14 @@ impl Engine {
         command.arg("-s").arg(&self.socket).args(words.split_whitespace()).output().expect("fwlb runs")
     }
 
-    /// `fwlb set ...`, which has to succeed.
+    /// Runs `fwlb set ...`, which has to succeed.
     #[track_caller]
     pub fn set(&self, words: &str) {
         let output = self.fwlb(&format!("set {words}"));
         assert!(output.status.success(), "set {words}: {}", said(&output));
     }
 
-    /// Waits for a state of `web/s1`; up is who is so in every family that it has.
+    /// Waits for a state of a server such as `web/s1`; it is up if it is up in every family that it has.
     #[track_caller]
     pub fn wait(&self, server: &str, state: &str) -> Duration {
         self.wait_until(Duration::from_secs(5), &format!("{server} is {state}"), |engine| {

@@ -91,7 +91,7 @@ impl Farm {
     }
 }
 
-/// As the laboratory's stations: see `src/lab/blueprint.rs`.
+/// The same settings as for the stations of the lab: see `src/lab/blueprint.rs`.
 const STATION: [&str; 9] = [
     "net.ipv4.conf.all.rp_filter=0",
     "net.ipv4.conf.default.rp_filter=0",

@@ -1,4 +1,4 @@
-//! What happens to connections of a failed server, and who is told.
+//! What happens to connections of a failed server, and which ends get a reset.
 
 use super::*;
 
@@ -67,7 +67,7 @@ fn on_failure_decides_what_becomes_of_the_flows_of_a_dead_server() {
             (OnFailure::Reset, Some(farm.server(1))),
         ] {
             let mut web = Web::new(&[1, 1]);
-            web.change(|service| service.on_failure_udp = on_failure);
+            web.change(|service| service.on_failure = on_failure);
             assert_eq!(ends(&web.request(udp(farm.client, farm.vip, 10))).1, farm.server(0));
             web.fell(0);
 
@@ -86,7 +86,7 @@ fn on_failure_decides_what_becomes_of_the_flows_of_a_dead_server() {
 fn a_server_that_is_up_again_serves_the_sessions_that_were_kept() {
     for farm in farms() {
         let mut web = Web::new(&[1, 1]);
-        web.change(|service| service.on_failure_tcp = OnFailure::Drop);
+        web.change(|service| service.on_failure = OnFailure::Drop);
         established(&mut web, &farm);
         web.fell(0);
         let answer = web.lab.deliver(ArrivesAt::Firewall(1), ack(farm.client, farm.vip));
@@ -133,7 +133,7 @@ fn another_connection_between_the_same_ends_leaves_a_server_that_takes_no_new_on
         (|service| service.servers[0].weight = 0, 1),
         (|service| service.servers[0].backup = true, 1),
         (|service| service.servers[0].up = [false; 2], 1),
-        (|service| service.on_failure_tcp = OnFailure::Keep, 0),
+        (|service| service.on_failure = OnFailure::Keep, 0),
     ];
     for farm in farms() {
         for mode in [ForwardingMode::Nat, ForwardingMode::FullNat] {
@@ -147,7 +147,7 @@ fn another_connection_between_the_same_ends_leaves_a_server_that_takes_no_new_on
                     change(service);
                     let server = &mut service.servers[0];
                     server.failure_counts = server.failure_counts.map(|falls| falls + u32::from(!server.up[0]));
-                    service.on_failure_tcp = OnFailure::Keep;
+                    service.on_failure = OnFailure::Keep;
                 });
                 // A live connection stays, a closed one does not.
                 assert_eq!(ends(&web.request(ack(farm.client, farm.vip))).1, farm.server(0));

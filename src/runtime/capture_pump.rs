@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{CAPTURES_MAX, Capture};
+use super::capture::{CAPTURES_MAX, Capture};
+use super::shared::Shared;
 use crate::api::{ApiError, CaptureRequest, Chunk, Download, names};
 use crate::engine::Snapshot;
 use crate::engine::trace::{CapturedFrame, Filter};
 use crate::id::LinkId;
-use crate::runtime::shared::Shared;
 use crate::time::{Duration, Instant};
 use crate::wire::pcapng::{self, CaptureInterface, CapturedPacket, InterfaceStatistics};
 
@@ -27,7 +27,7 @@ const CHUNKS_MAX: usize = 8;
 const SNAPLEN_DEFAULT: u32 = 262_144;
 
 /// Starts a capture and returns its stream of bytes. To be called within a tokio runtime.
-pub(in crate::runtime) fn start(shared: &Arc<Shared>, request: CaptureRequest) -> Result<Download, ApiError> {
+pub(super) fn start(shared: &Arc<Shared>, request: CaptureRequest) -> Result<Download, ApiError> {
     let CaptureRequest { id, filter, snaplen, count, seconds } = request;
     let snapshot = shared.snapshot.load_full();
     check_names(&filter, &snapshot)?;

@@ -15,10 +15,11 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 use tokio::time::MissedTickBehavior;
 
+use super::backend::EngineBackend;
+use super::control::Control;
 use crate::engine::Controller;
 use crate::engine::view::PersistedServer;
 use crate::io::clock::Clock;
-use crate::runtime::backend::EngineBackend;
 use crate::time::{Duration, Instant};
 
 /// A file that is older is ignored.
@@ -43,7 +44,7 @@ struct Contents {
 
 /// The file of one engine's servers.
 #[derive(Debug, Clone)]
-pub(in crate::runtime) struct ServersFile {
+pub(super) struct ServersFile {
     engine: String,
     path: PathBuf,
     clock: Clock,
@@ -61,12 +62,12 @@ enum Found {
 
 impl ServersFile {
     /// The file of this engine in this directory.
-    pub(in crate::runtime) fn new(engine: &str, directory: &Path, clock: Clock) -> Self {
+    pub(super) fn new(engine: &str, directory: &Path, clock: Clock) -> Self {
         Self { engine: engine.to_owned(), path: directory.join("servers.json"), clock }
     }
 
     /// Tells the controller which servers were up, if the file is recent.
-    pub(in crate::runtime) fn restore(&self, controller: &mut Controller, now: Instant) {
+    pub(super) fn restore(&self, controller: &mut Controller, now: Instant) {
         let (engine, path) = (self.engine.as_str(), self.path.display());
         match self.load(now) {
             Ok(None) => {}
@@ -131,15 +132,15 @@ impl ServersFile {
     }
 
     /// Keeps the file up to date until the engine ends.
-    pub(in crate::runtime) async fn run(self, backend: Arc<EngineBackend>) {
+    pub(super) async fn run(self, backend: Arc<EngineBackend>) {
         let mut tick = tokio::time::interval(CHECK_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The number of the verdicts that were kept last, and when.
+        // The number of the states that were kept last, and when.
         let mut kept: Option<(u64, Instant)> = None;
         let mut is_failing = false;
         loop {
             tick.tick().await;
-            let look = move |control: &mut crate::runtime::control::Control| {
+            let look = move |control: &mut Control| {
                 let (now, verdicts) = (control.now(), control.controller.persisted_servers_version());
                 let is_due = kept.is_none_or(|(known, at)| known != verdicts || now.since(at) >= REFRESH_INTERVAL);
                 is_due.then(|| (verdicts, now, control.controller.persisted_servers()))

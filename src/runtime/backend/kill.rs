@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use super::backend::{BackendResult, EngineBackend};
-use super::sessions;
-use super::worker::WorkerMessage;
+use super::{BackendResult, EngineBackend};
 use crate::api::{Answer, ApiError, SessionFilter};
 use crate::engine::forwarder::KillOrder;
 use crate::engine::view::{EventView, KillView};
+use crate::runtime::sessions;
+use crate::runtime::worker::WorkerMessage;
 use crate::time::Duration;
 
 /// How often it is checked whether the workers are done.
