@@ -26,9 +26,7 @@ use crate::wire::MacAddr;
 pub use api::{Api, Tls, Token};
 pub use log::Log;
 pub use read::read;
-pub use services::{
-    HashPart, SchedulerName, Server, Service, ServiceCheck, ServiceCheckKindName, Sticky, addresses_of,
-};
+pub use services::{HashPart, Server, Service, ServiceCheck, ServiceCheckKindName, Sticky, addresses_of};
 
 /// The tables of one file.
 #[derive(Debug, Clone)]
@@ -138,13 +136,14 @@ pub struct Group {
     pub firewalls: Vec<Firewall>,
 }
 
-/// `kind` of `[group.check]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CheckKindName {
-    Icmp,
-    Tcp,
-    Udp,
-    None,
+named_enum! {
+    /// `kind` of `[group.check]`.
+    pub enum CheckKindName {
+        Icmp = "icmp",
+        Tcp = "tcp",
+        Udp = "udp",
+        None = "none",
+    }
 }
 
 /// The values of `[group.check]`.

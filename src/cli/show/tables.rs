@@ -163,7 +163,7 @@ fn show_status(status: &StatusView) -> String {
         let at = one.at.as_ref().map(|at| format!(" {at}")).unwrap_or_default();
         let by = one.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
         let reason = one.reason.as_ref().map(|reason| format!(": {reason:?}")).unwrap_or_default();
-        let admin = one.admin.map(|admin| admin_word(admin).to_owned());
+        let admin = one.admin.map(|admin| admin.name().to_owned());
         let weight = one.weight.map(|weight| format!("weight {weight}"));
         for set in admin.into_iter().chain(weight) {
             let set = paint(&format!("{set}*"), Tone::Warn);
@@ -370,8 +370,8 @@ fn with_port(address: &str, port: &str) -> String {
 /// What holds; a star says that it is not what the file says.
 pub fn admin_text(admin: AdminState, set: Option<AdminState>) -> String {
     match set {
-        Some(set) => format!("{}*", admin_word(set)),
-        None => admin_word(admin).to_owned(),
+        Some(set) => format!("{}*", set.name()),
+        None => admin.name().to_owned(),
     }
 }
 
@@ -397,13 +397,4 @@ pub fn event_line(engine: Option<&String>, event: &EventView) -> String {
     let reason = event.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     let by = event.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
     format!("{} {engine}{} {}{change}{reason}{by}", event.at, event.kind, event.subject)
-}
-
-/// As the file and `fwlb set` write it.
-pub fn admin_word(admin: AdminState) -> &'static str {
-    match admin {
-        AdminState::Ready => "ready",
-        AdminState::Drain => "drain",
-        AdminState::Maint => "maint",
-    }
 }

@@ -8,15 +8,15 @@ use std::hash::Hasher;
 use crate::config::file::choices;
 use crate::config::file::keys::{API, LOG, SERVER, SERVICE, SERVICE_CHECK, STICKY, TLS, TOKEN};
 use crate::config::file::keys::{CHECK, ENGINE, FIREWALL, GROUP, LIMITS, LINK, PEER, ROUTE, TIMEOUTS};
-use crate::config::file::{CheckKindName, HashPart, SchedulerName, ServiceCheckKindName};
+use crate::config::file::{CheckKindName, HashPart, ServiceCheckKindName};
 use crate::config::numbering::base_name;
 use crate::config::schema::{Key, Schema, Unset, choice_name};
 use crate::config::value::format_duration;
 use crate::config::{
     Api, Config, Engine, Firewall, Group, HashOn, Limits, Link, Log, OnFailure, PathCheck, PathCheckKind,
 };
-use crate::config::{Peer, Route, RouteTarget, Scheduler, Secret, Server, Service, ServiceCheck, ServiceCheckKind};
-use crate::config::{StickyBy, SyslogTarget, Tls, Token, format_ports};
+use crate::config::{Peer, Route, RouteTarget, Scheduler, SchedulerName, Secret, Server, Service, ServiceCheck};
+use crate::config::{ServiceCheckKind, StickyBy, SyslogTarget, Tls, Token, format_ports};
 use crate::id::{FirewallId, GroupId, LinkId, PeerId, ServiceId};
 use crate::session::{SourceLimits, Timeouts};
 use crate::time::Duration;

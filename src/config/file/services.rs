@@ -12,7 +12,7 @@ use crate::config::reader::{Field, Located, Reader};
 use crate::config::schema::choice_names;
 use crate::config::synonyms;
 use crate::config::value::{self, InvalidValue};
-use crate::config::{AdminState, ForwardingMode, Observe, OnFailure};
+use crate::config::{AdminState, ForwardingMode, Observe, OnFailure, SchedulerName};
 use crate::time::Duration;
 
 /// The largest number of addresses in one range of `snat`. Each address gives 64,512 source ports per server.
@@ -44,21 +44,14 @@ pub struct Service {
     pub servers: Vec<Server>,
 }
 
-/// `scheduler` of `[[service]]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SchedulerName {
-    RoundRobin,
-    LeastConnections,
-    Hash,
-}
-
-/// A word of `hash-on`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HashPart {
-    SourceAddress,
-    SourcePort,
-    DestinationAddress,
-    DestinationPort,
+named_enum! {
+    /// A word of `hash-on`.
+    pub enum HashPart {
+        SourceAddress = "source-address",
+        SourcePort = "source-port",
+        DestinationAddress = "destination-address",
+        DestinationPort = "destination-port",
+    }
 }
 
 /// The values of `sticky` of `[[service]]`.
@@ -69,14 +62,15 @@ pub struct Sticky {
     pub timeout: Field<Duration>,
 }
 
-/// `kind` of `[service.check]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServiceCheckKindName {
-    Icmp,
-    Tcp,
-    HalfOpen,
-    Http,
-    None,
+named_enum! {
+    /// `kind` of `[service.check]`.
+    pub enum ServiceCheckKindName {
+        Icmp = "icmp",
+        Tcp = "tcp",
+        HalfOpen = "half-open",
+        Http = "http",
+        None = "none",
+    }
 }
 
 /// The values of `[service.check]`.

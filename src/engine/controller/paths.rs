@@ -34,7 +34,7 @@ use peers::PeerRecord;
 use probes::NeighborWatch;
 use returns::Returns;
 
-pub(super) use admin::{Override, admin_name};
+pub(super) use admin::Override;
 pub(super) use adopt::firewall_key;
 pub(super) use evaluation::family_name;
 pub(super) use exchanges::exchange_view;
