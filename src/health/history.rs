@@ -9,28 +9,17 @@ use crate::time::{Duration, Instant};
 /// Results that are kept of each checked address or path.
 pub const RECORDS_MAX: usize = 20;
 
-/// How a check ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CheckResult {
-    /// As it should.
-    Passed,
-    /// Otherwise.
-    Failed,
-    /// Without an answer while the engine was not punctual: it says nothing.
-    Excused,
-    /// It was not made, as the engine's own link was down.
-    Skipped,
-}
-
-impl CheckResult {
-    /// As `fwlb show checks` says.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Passed => "passed",
-            Self::Failed => "failed",
-            Self::Excused => "excused",
-            Self::Skipped => "skipped",
-        }
+named_enum! {
+    /// How a check ended.
+    pub enum CheckResult {
+        /// As it should.
+        Passed = "passed",
+        /// Otherwise.
+        Failed = "failed",
+        /// Without an answer while the engine was not punctual: it says nothing.
+        Excused = "excused",
+        /// It was not made, as the engine's own link was down.
+        Skipped = "skipped",
     }
 }
 

@@ -1,6 +1,7 @@
 //! What happens to sessions when something fails, drains, restarts or recovers (`docs/design.md`, section 6).
 
 use fwlb::config::{AdminState, BelowMin, OnFailure};
+use fwlb::engine::view::FirewallState;
 use fwlb::sim::firewall::FirewallLeg;
 
 use super::*;
@@ -196,7 +197,7 @@ fn a_lost_peer_takes_no_firewall_down() {
 
     let outer = lab.engine(Side::Outer);
     let states: Vec<_> = outer.firewalls(lab.world.now()).into_iter().map(|view| view.state).collect();
-    assert!(states.iter().all(|state| state != "down"), "{states:?}");
+    assert!(states.iter().all(|state| *state != FirewallState::Down), "{states:?}");
     let kinds: Vec<_> = outer.alarms(lab.world.now()).into_iter().map(|alarm| alarm.kind).collect();
     assert!(kinds.contains(&"peer_lost".to_owned()), "{kinds:?}");
     lab.run_for(ms(1500));
@@ -283,7 +284,7 @@ fn a_lost_peer_stays_lost_over_a_cut_of_both_cables() {
     lab.run_for(ms(500));
     lab.crash_engine(Side::Inner);
     lab.run_for(ms(1000));
-    let peer = |lab: &Scenario| lab.engine(Side::Outer).peers(lab.world.now())[0].state.clone();
+    let peer = |lab: &Scenario| lab.engine(Side::Outer).peers(lab.world.now())[0].state.to_string();
     assert_eq!(peer(&lab), "lost");
 
     (0..2).for_each(|firewall| lab.cut_leg(firewall, FirewallLeg::Outside, true));
@@ -366,7 +367,7 @@ fn a_firewall_with_another_hardware_address_keeps_its_sessions() {
             assert_eq!(lab.firewalls_of(flow), [0]);
         }
         for side in Side::BOTH {
-            assert_eq!(lab.engine(side).firewalls(lab.world.now())[0].state, "up");
+            assert_eq!(lab.engine(side).firewalls(lab.world.now())[0].state.name(), "up");
         }
         assert_unbroken(&lab);
     }

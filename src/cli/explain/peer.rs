@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::api::{Answer, Request, flow_text};
 use crate::cli::engines::{Engine, EngineSelection, ask, block_on};
-use crate::engine::view::ExplainView;
+use crate::engine::view::{CandidateState, ExplainView};
 use crate::flow::FlowKey;
 
 /// The other engine's answer beside the first one's.
@@ -76,7 +76,7 @@ fn as_seen_there(explained: &ExplainView, flow: &FlowKey) -> FlowKey {
 
 /// What a peer that cannot be asked has to choose, if it knows no more than the hash.
 fn by_hash(explained: &ExplainView, own: &str, name: Option<String>) -> Peer {
-    let best = explained.candidates.iter().find(|one| one.state == "up").map(|one| one.name.clone());
+    let best = explained.candidates.iter().find(|one| one.state == CandidateState::Up).map(|one| one.name.clone());
     let who = name.clone().unwrap_or_else(|| "the peer".to_owned());
     let agrees = best.as_ref().map(|best| best == own);
     let summary = match &best {

@@ -182,7 +182,7 @@ fn show_link(link: &LinkView, several: bool) -> String {
     // What is as ever is not said.
     let io = link.io_mode.as_ref().map(|mode| format!(" {} {mode}", link.io)).unwrap_or_default();
     let why = link.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-    let (device, state) = (&link.device, paint(&link.state, Tone::of_state(&link.state)));
+    let (device, state) = (&link.device, paint(link.state.name(), Tone::of_state(link.state.name())));
     let mut text = format!("{name}: {device}{vlan} {state}{why} mtu {} mac {}{io}\n", link.mtu, link.mac);
     for address in &link.addresses {
         let _ = writeln!(text, "    {address}");
@@ -206,7 +206,13 @@ const NEIGHBORS: &[&str] = &["ADDRESS", "LINK", "MAC", "STATE", "AGE"];
 
 fn neighbor(one: &NeighborView) -> Vec<String> {
     let age = one.age_ms.map(duration_ms);
-    vec![one.address.clone(), one.link.clone(), or_dash(one.mac.as_deref()), one.state.clone(), or_dash(age.as_deref())]
+    vec![
+        one.address.clone(),
+        one.link.clone(),
+        or_dash(one.mac.as_deref()),
+        one.state.to_string(),
+        or_dash(age.as_deref()),
+    ]
 }
 
 const FIREWALLS: &[&str] =
@@ -216,7 +222,7 @@ fn firewall(one: &FirewallView) -> Vec<String> {
     vec![
         format!("{}/{}", one.group, one.name),
         one.link.clone(),
-        one.state.clone(),
+        one.state.to_string(),
         admin_text(one.admin, one.override_),
         if one.spare { format!("{} spare", one.weight) } else { one.weight.to_string() },
         one.sessions.to_string(),
@@ -234,8 +240,8 @@ fn check(firewall: &FirewallView, path: &CheckView) -> Vec<String> {
     vec![
         format!("{}/{}", firewall.group, firewall.name),
         path.peer.clone(),
-        path.family.clone(),
-        path.state.clone(),
+        path.family.to_string(),
+        path.state.to_string(),
         round_trip(path.rtt_us),
         duration_ms(path.since_ms),
         path.reason.clone().unwrap_or_default(),
@@ -248,8 +254,8 @@ fn peer(one: &PeerView) -> Vec<String> {
     vec![
         format!("{}/{}", one.group, one.name),
         or_dash(one.peer_engine.as_deref()),
-        one.state.clone(),
-        one.digest.clone(),
+        one.state.to_string(),
+        one.digest.to_string(),
         or_dash(one.version.as_deref()),
         duration_ms(one.since_ms),
         one.reason.clone().unwrap_or_default(),
@@ -280,7 +286,7 @@ fn service(one: &ServiceView) -> Vec<String> {
     vec![
         one.name.clone(),
         format!("{} {}", one.protocols.join("+"), addresses.collect::<Vec<_>>().join(" ")),
-        one.state.clone(),
+        one.state.to_string(),
         admin_text(one.admin, one.override_),
         "-".to_owned(),
         one.sessions.to_string(),
@@ -301,7 +307,7 @@ fn server_row(one: &ServerView) -> Vec<String> {
     vec![
         format!("  {}", one.name),
         addresses.collect::<Vec<_>>().join(" "),
-        one.state.clone(),
+        one.state.to_string(),
         admin_text(one.admin, one.override_),
         format!("{}{overridden}{backup}", one.weight),
         one.sessions.to_string(),
@@ -330,8 +336,8 @@ fn server_check(service: &ServiceView, server: &ServerView, one: &ServerCheckVie
     let unchecked = || one.reason.clone().unwrap_or_default();
     vec![
         format!("{}/{}", service.name, server.name),
-        one.family.clone(),
-        one.state.clone(),
+        one.family.to_string(),
+        one.state.to_string(),
         duration_ms(one.since_ms),
         one.failures.to_string(),
         falls(one.falls, one.downtime_ms),
@@ -349,11 +355,11 @@ fn check_result(one: &CheckResultView) -> Vec<String> {
         one.at.clone(),
         one.subject.clone(),
         or_dash(one.peer.as_deref()),
-        one.family.clone(),
-        one.result.clone(),
+        one.family.to_string(),
+        one.result.to_string(),
         one.times.to_string(),
         round_trip(one.duration_us),
-        one.state.clone(),
+        one.state.to_string(),
         one.detail.clone().unwrap_or_default(),
     ]
 }

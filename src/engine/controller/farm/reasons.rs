@@ -1,6 +1,6 @@
 //! Why a service or a server is in its state, in words.
 
-use super::super::paths::{Override, family_name};
+use super::super::paths::Override;
 use super::Farm;
 use super::checks::ServerCheck;
 use super::services::ServiceState;
@@ -36,7 +36,7 @@ impl Farm {
                     let failure = avoided.or(check.monitor.last_failure()).unwrap_or("no verdict yet");
                     match checks.len() {
                         1 => failure.to_owned(),
-                        _ => format!("{}: {failure}", family_name(check.family)),
+                        _ => format!("{}: {failure}", check.family),
                     }
                 });
                 Some(failures.collect::<Vec<_>>().join("; "))

@@ -14,6 +14,7 @@ use super::super::paths::Override;
 use super::Farm;
 use crate::config::numbering::base_name;
 use crate::config::{AdminState, Config, Server, Service};
+use crate::engine::view;
 use crate::health::history::Outages;
 use crate::health::monitor::HealthState;
 use crate::id::{ServerId, ServiceId};
@@ -140,7 +141,7 @@ impl Drain {
     }
 }
 
-/// The state of a service or server, as it is shown.
+/// The state of a service or server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ServiceState {
     /// There is no verdict yet. It is shown as down.
@@ -152,12 +153,12 @@ pub(super) enum ServiceState {
 }
 
 impl ServiceState {
-    pub(super) const fn name(self) -> &'static str {
+    pub(super) const fn shown(self) -> view::ServiceState {
         match self {
-            Self::Up => "up",
-            Self::Starting | Self::Down => "down",
-            Self::Drain => "drain",
-            Self::Maint => "maint",
+            Self::Up => view::ServiceState::Up,
+            Self::Starting | Self::Down => view::ServiceState::Down,
+            Self::Drain => view::ServiceState::Drain,
+            Self::Maint => view::ServiceState::Maint,
         }
     }
 
@@ -256,10 +257,10 @@ impl Farm {
         record.state = standing;
         standing.count_outage(&mut record.outages, now);
         record.reason.clone_from(&reason);
-        if was.name() != standing.name() {
+        if was.shown() != standing.shown() {
             let since = std::mem::replace(&mut record.since, now);
             let (subject, reason) = (&self.config.server_name(id), reason.as_deref());
-            let (from, to) = (was.name(), standing.name());
+            let (from, to) = (was.shown().name(), standing.shown().name());
             out.report_change_since(since, now, StateChange { kind: "server", subject, from, to, reason });
         }
     }
@@ -292,9 +293,9 @@ impl Farm {
         let record = &mut self.services[id.index()];
         let was = std::mem::replace(&mut record.state, standing);
         standing.count_outage(&mut record.outages, now);
-        if was.name() != standing.name() {
+        if was.shown() != standing.shown() {
             let since = std::mem::replace(&mut record.since, now);
-            let (subject, from, to) = (&name, was.name(), standing.name());
+            let (subject, from, to) = (&name, was.shown().name(), standing.shown().name());
             out.report_change_since(
                 since,
                 now,
