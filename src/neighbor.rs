@@ -1,7 +1,7 @@
-//! The neighbour table: which hardware address a neighbour has, by ARP and neighbour discovery, and a bounded queue of
+//! The neighbour table: which MAC address a neighbour has, by ARP and neighbour discovery, and a bounded queue of
 //! frames that wait for it (RFC 826, RFC 4861).
 //!
-//! The table decides which neighbours to ask and when, what an answer changes, and which frames wait. It builds no
+//! The table decides which neighbours to query and when, what an answer changes, and which frames wait. It builds no
 //! frames and knows no devices. What is to be done it returns from [`NeighborTable::poll_action`].
 //!
 //! ```text
@@ -11,10 +11,10 @@
 //!                  └──────────┴──── the old one is silent: Stale
 //! ```
 //!
-//! A neighbour is asked again before its entry expires and keeps its address while it is asked, so that steady traffic
-//! never waits. *Kept* neighbours (firewalls, servers, configured gateways) are asked for ever. `room` decides which
-//! entries may be forgotten in favour of others, `source` how many neighbours a sender may cause to be asked, and
-//! `claim` when a neighbour moves to another hardware address.
+//! A neighbour is queried again before its entry expires and keeps its address meanwhile, so that steady traffic
+//! never waits. *Kept* neighbours (firewalls, servers, configured gateways) are queried for ever. `eviction` decides
+//! which entries may be forgotten in favour of others, `source` how many requests a sender may cause, and `claim` when
+//! a neighbour moves to another MAC address.
 
 mod claim;
 mod entry;
@@ -41,14 +41,14 @@ pub use source::RequestSource;
 pub const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
 /// The number of requests without an answer after which a neighbour has failed.
 pub const REQUESTS_MAX: u8 = 3;
-/// The age of an answer at which the neighbour is asked again.
+/// The age of an answer at which the neighbour is queried again.
 pub const REFRESH_AFTER: Duration = Duration::from_secs(20);
 /// How long a failed neighbour counts as absent before it is forgotten.
 pub const NEGATIVE_LIFETIME: Duration = Duration::from_secs(5);
 /// A neighbour, identified by its link and its IP address.
 pub type NeighborKey = (LinkId, IpAddr);
 
-/// The kind of message in which a neighbour gave its hardware address.
+/// The kind of message in which a neighbour gave its MAC address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NeighborMessage {
     /// A reply to a request of the engine.
@@ -64,14 +64,14 @@ pub enum NeighborMessage {
 pub enum NeighborAction<F> {
     /// Send a request for the neighbour: to everybody, or only to the station that answered last.
     Request {
-        /// The neighbour to ask for.
+        /// The neighbour to query.
         key: NeighborKey,
-        /// The last known hardware address, if only that station is to be asked.
+        /// The last known MAC address, if the request goes to that station only.
         known: Option<MacAddr>,
     },
     /// Send a frame that was waiting.
     Send {
-        /// The hardware address of the neighbour.
+        /// The MAC address of the neighbour.
         mac: MacAddr,
         /// The frame.
         frame: F,
@@ -81,22 +81,22 @@ pub enum NeighborAction<F> {
         /// The frame.
         frame: F,
     },
-    /// Report that a kept neighbour has moved to another hardware address.
+    /// Report that a kept neighbour has moved to another MAC address.
     Moved {
         /// The neighbour.
         key: NeighborKey,
-        /// The old hardware address, which does not answer.
+        /// The old MAC address, which does not answer.
         from: MacAddr,
-        /// The new hardware address.
+        /// The new MAC address.
         to: MacAddr,
     },
-    /// Report that a kept neighbour answers at its hardware address, although another one was claimed.
+    /// Report that a kept neighbour answers at its MAC address, although another one was claimed.
     Stayed {
         /// The neighbour.
         key: NeighborKey,
-        /// Its hardware address.
+        /// Its MAC address.
         at: MacAddr,
-        /// The hardware address that was claimed.
+        /// The MAC address that was claimed.
         claimed: MacAddr,
     },
 }
@@ -104,15 +104,16 @@ pub enum NeighborAction<F> {
 /// The capacity of a [`NeighborTable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NeighborLimits {
-    /// The most neighbours. Kept ones count, but are never refused.
+    /// The largest number of neighbours. Kept ones count, but are never refused.
     pub neighbors: usize,
-    /// The most frames that wait, for all neighbours together.
+    /// The largest number of frames that wait, for all neighbours together.
     pub pending: usize,
 }
 
 impl NeighborLimits {
-    /// The most frames that wait for one neighbour. It is half of all, so that a silent host leaves room for others,
-    /// and so that the first packets of many flows to a new host, or the fragments of a few datagrams, all arrive.
+    /// The largest number of frames that wait for one neighbour. It is half of all, so that a silent host leaves room
+    /// for others, and so that the first packets of many flows to a new host, or the fragments of a few datagrams, all
+    /// arrive.
     pub const fn pending_each(&self) -> usize {
         self.pending.div_ceil(2)
     }
@@ -127,13 +128,13 @@ pub struct NeighborCounters {
     pub unanswered: u64,
     /// Neighbours that were forgotten in favour of others, or not learned (`neighbor_table_full`).
     pub table_full: u64,
-    /// Frames whose senders caused too many neighbours to be asked (`punt_drop_neighbor_limited`).
+    /// Frames whose senders caused too many requests (`punt_drop_neighbor_limited`).
     pub limited: u64,
-    /// Claims of another hardware address for a neighbour that still answers at its own (`neighbor_claims_refused`).
+    /// Claims of another MAC address for a neighbour that still answers at its own (`neighbor_claims_refused`).
     pub claims_refused: u64,
 }
 
-/// The neighbour table; see the module. `F` is the type of a frame that waits.
+/// The neighbour table; see the module documentation. `F` is the type of a frame that waits.
 #[derive(Debug, Clone)]
 pub struct NeighborTable<F> {
     limits: NeighborLimits,
@@ -165,8 +166,8 @@ impl<F> NeighborTable<F> {
         }
     }
 
-    /// Keeps `key` resolved for ever. If `pinned` is true, its last hardware address stays in use even while it does
-    /// not answer. This is for firewalls, whose paths are judged by their probes and not by this table.
+    /// Keeps `key` resolved for ever. If `pinned` is true, its last MAC address stays in use even while it does
+    /// not answer. This is for firewalls, whose paths are evaluated by their probes and not by this table.
     pub fn keep_resolved(&mut self, key: NeighborKey, pinned: bool, now: Instant) {
         let entry =
             self.entries.entry(key).or_insert_with(|| Entry::new(EntryOrigin::Kept, RequestSource::ENGINE, now));
@@ -204,7 +205,7 @@ impl<F> NeighborTable<F> {
         self.make_room();
     }
 
-    /// Reports that the link is up, so that its neighbours are asked for.
+    /// Reports that the link is up, so that its neighbours are queried.
     pub fn link_up(&mut self, link: LinkId, now: Instant) {
         self.links.insert(link);
         for key in self.keys_on(link) {
@@ -233,8 +234,8 @@ impl<F> NeighborTable<F> {
     }
 
     /// Sends a frame to its neighbour, or queues it until the neighbour answers. If the neighbour failed recently, the
-    /// frame is given up. `source` is the sender on whose behalf an unknown neighbour is asked; if it has caused too many
-    /// requests, the frame is dropped.
+    /// frame is given up. `source` is the sender on whose behalf an unknown neighbour is queried; if it has caused
+    /// too many requests, the frame is dropped.
     pub fn send_or_queue(&mut self, key: NeighborKey, source: RequestSource, frame: F, now: Instant) {
         if let Some(mac) = self.mac(key) {
             self.actions.push_back(NeighborAction::Send { mac, frame });
@@ -284,7 +285,7 @@ impl<F> NeighborTable<F> {
         }
     }
 
-    /// Reports that a message gave the hardware address `mac` for `key`.
+    /// Reports that a message gave the MAC address `mac` for `key`.
     pub fn handle_message(&mut self, key: NeighborKey, mac: MacAddr, heard: NeighborMessage, now: Instant) {
         if !self.links.contains(&key.0) {
             return;
@@ -354,7 +355,7 @@ impl<F> NeighborTable<F> {
     }
 
     /// Sends a request for `key` now, to find out whether it still answers. It goes to everybody if `everybody` is
-    /// true, else to the last known hardware address.
+    /// true, else to the last known MAC address.
     pub fn request(&mut self, key: NeighborKey, everybody: bool) {
         if self.links.contains(&key.0)
             && let Some(entry) = self.entries.get(&key)
@@ -387,7 +388,7 @@ impl<F> NeighborTable<F> {
         self.actions.pop_front()
     }
 
-    /// True if hardware addresses that are in use have changed since the last call.
+    /// True if MAC addresses that are in use have changed since the last call.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
@@ -432,7 +433,7 @@ impl<F> NeighborTable<F> {
         }
     }
 
-    /// Asks everybody for `key`, as for an unknown neighbour.
+    /// Sends a request for `key` to everybody, as for an unknown neighbour.
     fn request_broadcast(&mut self, key: NeighborKey, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         let was_usable = entry.usable();

@@ -167,7 +167,7 @@ fn members(
     }
 }
 
-/// The hash mode that the peer engine needs so that both engines hash the same address, and its word in the file.
+/// The hash mode that the peer engine needs so that both engines hash the same address, and its name in the file.
 fn opposite(hash: HashMode) -> Option<(HashMode, &'static str)> {
     match hash {
         HashMode::Source => Some((HashMode::Destination, "destination")),

@@ -385,7 +385,7 @@ pub struct Service {
     pub scheduler: Scheduler,
     /// How packets are passed to the server: NAT, full NAT, direct or tunnel.
     pub mode: ForwardingMode,
-    /// ForwardingMode `full-nat`: the source addresses that replace those of clients. Without any, the engine's addresses on the
+    /// Mode `full-nat`: the source addresses that replace those of clients. Without any, the engine's addresses on the
     /// link toward the server are used.
     pub snat: Vec<IpAddr>,
     /// Source-address persistence; `None` means that each session is scheduled by itself.

@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads one of the words that the key is declared with.
+    /// Reads one of the choices that the key is declared with.
     pub fn choice<T: Copy>(&self, key: &str, choices: &[(&'static str, T)], out: &mut Diagnostics) -> Field<T> {
         debug_assert!(
             matches!(self.key(key).kind, ValueKind::Choice(words) if words() == schema::choice_names(choices)),

@@ -1,4 +1,4 @@
-//! A configuration text without its secrets, and the secrets without the text.
+//! Hides the secrets of a configuration text, and lists them.
 
 use std::ops::Range;
 
@@ -12,8 +12,8 @@ const HIDDEN: &str = "\"(hidden)\"";
 /// How a value begins that names the file of a secret.
 const FILE: &str = "file:";
 
-/// The text with every secret replaced, wherever such a key stands. A value that names a file tells nothing and stays. A text
-/// that is not TOML is hidden as a whole: nobody knows what is in it.
+/// The text with every secret replaced, wherever such a key stands. A value that names a file reveals nothing and
+/// stays. A text that is not TOML is hidden as a whole, because its keys are unknown.
 pub fn hide_secrets(text: &str) -> String {
     let Ok(table) = DeTable::parse(text) else { return HIDDEN.to_owned() };
     let mut places: Vec<Range<usize>> = Vec::new();
@@ -30,7 +30,8 @@ pub fn hide_secrets(text: &str) -> String {
     shown
 }
 
-/// The secrets of a text, as they are typed: themselves, or `file:/path`. None of a text that is not TOML.
+/// The secrets of a text as they are typed: the secret itself, or `file:/path`. There are none for a text that is not
+/// TOML.
 pub fn secrets(text: &str) -> Vec<String> {
     let Ok(table) = DeTable::parse(text) else { return Vec::new() };
     let mut found = Vec::new();

@@ -115,7 +115,7 @@ pub fn requirements(config: &Config) -> String {
     text
 }
 
-/// How many flows of a `full-nat` service fit, by the ports of what stands for clients.
+/// How many flows of a `full-nat` service fit, by the ports of the addresses that stand for clients.
 fn snat_capacity(config: &Config, service: &Service) -> String {
     let mut text = String::new();
     if service.mode != ForwardingMode::FullNat {
@@ -126,7 +126,7 @@ fn snat_capacity(config: &Config, service: &Service) -> String {
         if !service.addresses.iter().any(|vip| is_of(&vip)) {
             continue;
         }
-        // Without addresses of its own it has the engine's on the link toward the server.
+        // A service without addresses of its own has the engine's on the link toward the server.
         let addresses = service.snat.iter().filter(is_of).count().max(1);
         let flows = (addresses * PORTS.len()).min(config.limits.sessions);
         let of_one = flows - flows / (PORTS_PER_FREE as usize + 1);

@@ -77,11 +77,11 @@ pub enum ValueKind {
     Duration(RangeInclusive<Duration>),
     /// A duration, or `"never"`.
     DurationOrNever(RangeInclusive<Duration>),
-    /// One of these words.
+    /// One of these strings.
     Choice(fn() -> Vec<&'static str>),
-    /// One of these words, or a list of them.
+    /// One of these strings, or a list of them.
     Choices(fn() -> Vec<&'static str>),
-    /// Numbers and ranges such as `"200-399"`, one or a list of them; the second field is a word for the whole range,
+    /// Numbers and ranges such as `"200-399"`, one or a list of them; the second field is the name of the whole range,
     /// where there is one.
     Ranges(RangeInclusive<u16>, Option<&'static str>),
     /// A string; the text says what it is.
@@ -120,12 +120,12 @@ impl Key {
     }
 }
 
-/// The words of a list of choices.
+/// The names of a list of choices.
 pub fn choice_names<T>(choices: &[(&'static str, T)]) -> Vec<&'static str> {
     choices.iter().map(|(word, _)| *word).collect()
 }
 
-/// The word that stands for `value` in a list of choices, or `?`.
+/// The name that stands for `value` in a list of choices, or `?`.
 pub fn choice_name<T: PartialEq>(choices: &[(&'static str, T)], value: &T) -> &'static str {
     choices.iter().find(|(_, choice)| choice == value).map_or("?", |(word, _)| *word)
 }

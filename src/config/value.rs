@@ -48,7 +48,7 @@ pub fn name(text: &str) -> Result<String, InvalidValue> {
 }
 
 /// Parses a device: an interface name as the kernel allows it (at most 15 bytes, no `/`, no white space), or `mac:`
-/// with the hardware address of a card whose interface name is not stable.
+/// with the MAC address of a card whose interface name is not stable.
 pub fn device(text: &str) -> Result<String, InvalidValue> {
     if let Some(address) = text.strip_prefix("mac:") {
         return mac(address).map(|address| format!("mac:{address}"));
@@ -238,7 +238,7 @@ fn unusable(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// The word of `known` that `typed` was probably meant to be.
+/// The string of `known` that `typed` was probably meant to be.
 pub fn did_you_mean<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.to_lowercase().replace('_', "-");
     known

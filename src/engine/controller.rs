@@ -1,7 +1,7 @@
-//! The slow half: one per engine.
+//! The control plane: one controller per engine.
 //!
-//! It knows what packets need and forwarders cannot decide themselves. It owns the configuration and three parts, each a
-//! machine of its own with private fields, of which one stands on the other:
+//! It knows what packets need and forwarders cannot decide themselves. It owns the configuration and three parts. Each
+//! part is a state machine of its own with private fields, and builds on those below it:
 //!
 //! ```text
 //!   Farm    services, servers and their checks, orders about them    uses Links, asks Paths for next hops
@@ -9,14 +9,14 @@
 //!   Links   devices, neighbours, own addresses, ICMP errors, and whatever any host answers
 //! ```
 //!
-//! All have one shape: `new`, `reconfigure` for a reload, `handle_*` for what happens, `handle_timeout` and `poll_timeout` for
-//! time, `fill` for a snapshot. No part calls one above it: what it wants done or has to tell goes into one `Out`, from which
-//! the controller sends frames, tells events and alarms, publishes a [`Snapshot`], and hands each `Notice` on. A packet to
-//! the engine is offered to each part in turn. So one more part has a field and a line in each of these places here, and none
-//! in the other parts.
+//! All parts have the same shape: `new`, `reconfigure` for a reload, `handle_*` for what happens, `handle_timeout` and
+//! `poll_timeout` for time, and `fill_snapshot` for a snapshot. No part calls one above it. What a part wants to be
+//! done or reported goes into one `Outbox`, from which the controller sends frames, emits events and alarms, publishes
+//! a [`Snapshot`] and dispatches each `Notice`. A packet to the engine is offered to each part in turn. A further part
+//! therefore needs a field and a line in each of these places, and no change in the other parts.
 //!
-//! Every `handle_*` ends the same way: what the neighbour table wants is sent, paths and servers are judged, and if anything
-//! changed that a forwarder looks at, one snapshot is published.
+//! Every `handle_*` ends the same way: what the neighbour table asks for is sent, paths and servers are evaluated, and
+//! if anything changed that a forwarder looks at, one snapshot is published.
 
 mod agenda;
 mod apply;
@@ -54,36 +54,36 @@ use paths::Paths;
 pub use farm::ServerChange;
 pub use order::{Consequence, Order};
 
-/// What the owner has to do for the controller, or may tell.
+/// What the owner has to do for the controller, or to report.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// Workers are to look at this from their next batch on.
+    /// Gives workers this snapshot, which they use from their next batch on.
     Publish(Arc<Snapshot>),
-    /// Something changed state: log it, show it under `show events`.
+    /// Something changed its state. The owner logs it and shows it under `show events`.
     Change(view::EventView),
-    /// A health check ended: log it. Told only where the configuration asks for it.
+    /// A health check ended. It is reported for the log only where the configuration asks for it.
     CheckEnded(view::CheckLogView),
     /// The answer to [`Controller::probe`] or [`Controller::ping`].
     Exchange {
-        /// What the call returned.
+        /// The number that the call returned.
         request: u64,
         /// What happened.
         result: view::ExchangeView,
     },
 }
 
-/// What the operating system says about a device.
+/// What the operating system reports about a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceState {
-    /// Its hardware address.
+    /// Its MAC address.
     pub mac: MacAddr,
     /// Its MTU in bytes of IP packet.
     pub mtu: u16,
-    /// It exists, is administratively up and has carrier.
+    /// True if it exists, is administratively up and has carrier.
     pub up: bool,
 }
 
-/// See the module.
+/// The control plane of one engine; see the module documentation.
 #[derive(Debug, Clone)]
 pub struct Controller {
     config: Arc<Config>,
@@ -92,14 +92,14 @@ pub struct Controller {
     farm: Farm,
     /// The number of reloads so far.
     generation: u64,
-    /// The numbers that reloads gave to other things.
+    /// The ids that reloads gave to other firewalls and servers.
     reused_ids: Arc<ReusedIds>,
     snapshot: Arc<Snapshot>,
-    /// Nothing is published before, unless it is urgent.
+    /// Before this time nothing is published, unless it is urgent.
     publish_from: Instant,
     out: Outbox,
     refusals: refusals::Refusals,
-    /// What [`Controller::poll_timeout`] said last: how late the owner is.
+    /// What [`Controller::poll_timeout`] returned last, to find out how late the owner is.
     due: Option<Instant>,
 }
 
@@ -138,15 +138,15 @@ impl Controller {
         self.finish(now);
     }
 
-    /// A device appeared, changed or went (`None`).
+    /// Handles a device that appeared or changed, or that went away (`None`).
     pub fn handle_device(&mut self, device: DeviceId, state: Option<DeviceState>, now: Instant) {
         self.detect_lag(now);
         self.links.handle_device(device, state, now, &mut self.out);
         self.finish(now);
     }
 
-    /// Frames that a verdict hangs on were lost on their way here since the last call: answers to probes may be among them, so
-    /// missed probes of this interval do not count. Within limits: see `Paths::handle_lag`.
+    /// Frames that a verdict depends on were lost on their way here since the last call. Answers to probes may be among
+    /// them, so missed probes of this interval do not count, within the limits of `Paths::handle_lag`.
     pub fn handle_punt_loss(&mut self, refused: u64, now: Instant) {
         if refused > 0 {
             self.detect_lag(now);
@@ -156,19 +156,20 @@ impl Controller {
         }
     }
 
-    /// The receive rings of these links overflowed: checks under way there are excused.
+    /// The receive rings of these links overflowed. Checks that are under way there are excused.
     pub fn handle_ring_loss(&mut self, links: impl Iterator<Item = LinkId>, now: Instant) {
         self.farm.handle_ring_loss(links);
         self.finish(now);
     }
 
-    /// Looks whether sessions are answered through every firewall that is up, and raises or clears the alarm `one_way` of each.
-    /// `counters` are those of all workers. To be called about once a second.
+    /// Checks whether sessions are answered through every firewall that is up, and raises or clears the alarm `one_way`
+    /// of each firewall. `counters` are those of all workers. It is to be called about once a second.
     pub fn watch_returns(&mut self, counters: &Counters, now: Instant) {
         self.paths.watch_returns(counters, now, &mut self.out);
     }
 
-    /// Time passes. Call it whenever [`Controller::poll_timeout`] is due; how late it is called is how late the engine is.
+    /// Does what is due. The owner calls it whenever [`Controller::poll_timeout`] is due; how late it is called is how
+    /// late the engine is.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.detect_lag(now);
         self.links.handle_timeout(now, &mut self.out);
@@ -177,25 +178,25 @@ impl Controller {
         self.finish(now);
     }
 
-    /// These servers were up a moment ago: they are until their checks say otherwise, which begin at once all the same. Answers
-    /// how many of them this configuration has, and no verdict about.
+    /// These servers were up just before a restart. They count as up until their checks say otherwise; the checks begin
+    /// at once all the same. Returns how many of them this configuration has that have no verdict yet.
     pub fn assume_up(&mut self, known: &BTreeSet<view::PersistedServer>, now: Instant) -> usize {
         let taken = self.farm.assume_up(known, now, &mut self.out);
         self.finish(now);
         taken
     }
 
-    /// A frame to send.
+    /// The next frame to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.out.poll_transmit()
     }
 
-    /// Something to do or to tell.
+    /// The next event for the owner.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.out.poll_event()
     }
 
-    /// When [`Controller::handle_timeout`] wants to be called.
+    /// When [`Controller::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.due
     }
@@ -205,7 +206,7 @@ impl Controller {
         Arc::clone(&self.snapshot)
     }
 
-    /// How late the owner is: what is missed meanwhile is not the firewalls' fault.
+    /// Finds out how late the owner is: what is missed meanwhile is not the firewalls' fault.
     fn detect_lag(&mut self, now: Instant) {
         if let Some(due) = self.due {
             self.paths.handle_lag(now.since(due), now);
@@ -213,7 +214,7 @@ impl Controller {
         }
     }
 
-    /// What every call ends with: send, judge, publish.
+    /// Ends every call: sends, evaluates and publishes.
     fn finish(&mut self, now: Instant) {
         self.dispatch_notices(now);
         self.links.run_neighbor_actions(now, &mut self.out);
@@ -224,7 +225,8 @@ impl Controller {
         self.due = self.next_timeout(now);
     }
 
-    /// A packet to the engine: offered to each part in turn, and answered as by any host if none of them takes it.
+    /// Handles a packet to the engine: it is offered to each part in turn, and answered as by any host if no part takes
+    /// it.
     fn handle_local(&mut self, mut punt: Punt, now: Instant) {
         let Some(arrival) = self.links.parse(&mut punt, &self.snapshot, &mut self.out) else { return };
         let is_taken = self.farm.handle_packet(&arrival, &mut self.links, now, &mut self.out)
@@ -234,7 +236,7 @@ impl Controller {
         }
     }
 
-    /// Tells the parts what they have to know of each other.
+    /// Passes on what the parts have to know of each other.
     fn dispatch_notices(&mut self, now: Instant) {
         while let Some(notice) = self.out.poll_notice() {
             match notice {
@@ -261,7 +263,7 @@ impl Controller {
     }
 }
 
-/// A name or address that this engine does not know; the text says what there is.
+/// A name or address that this engine does not know. The text says which ones there are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UnknownName(pub String);

@@ -25,7 +25,7 @@ pub struct FirewallCounters {
     pub sessions: i64,
     /// Sessions that were pinned to it, when they were opened or later.
     pub new_sessions: u64,
-    /// Sessions that were answered through it, or whose opener went on after an answer: their pins are confirmed.
+    /// Sessions that had a reply through it, or whose opener continued after one: their pins are confirmed.
     pub answered_sessions: u64,
     /// Packets to and from it.
     pub packets: u64,
@@ -93,11 +93,11 @@ pub struct Counters {
     pub punt_drop_icmp_error: u64,
     /// Batches by size: element n counts those of more than 2^(n-1) and at most 2^n frames.
     pub batches: [u64; BATCH_SIZES],
-    /// Indexed by [`FirewallId`].
+    /// Traffic of firewalls, indexed by [`FirewallId`].
     pub firewalls: Vec<FirewallCounters>,
-    /// Indexed by [`LinkId`].
+    /// Traffic of links, indexed by [`LinkId`].
     pub links: Vec<LinkCounters>,
-    /// Indexed by [`ServerId`].
+    /// Traffic of servers, indexed by [`ServerId`].
     pub servers: ServerCounterTable,
     /// Packets of removed servers whose ids reloads have reused.
     pub removed_server_packets: u64,

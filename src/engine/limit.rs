@@ -162,7 +162,7 @@ mod tests {
     fn a_source_that_asks_more_than_all_may_leaves_the_others_theirs() {
         let rate = Rate { per_second: 1000, burst: 50 };
         let mut limiter = RateLimiter::new(rate, Rate { per_second: 500, burst: 25 }, 7, Instant::ZERO);
-        // A hundred times what one source may, and beside it somebody who asks ten times a second.
+        // One source takes a hundred times its share, and beside it another sends ten events a second.
         let (mut greedy, mut modest) = (0, 0);
         for step in 0..100_000_u64 {
             let now = Instant::from_nanos(step * 20_000);
@@ -180,7 +180,7 @@ mod tests {
         let mut limiter = limiter();
         let second = |n: u64| Instant::from_millis(1000 * n);
         (0..6).for_each(|_| assert!(limiter.allows(host(1), second(0))));
-        // As many strangers as would take every place twice, each once, and slowly.
+        // As many unknown sources as would take every slot twice, each with one event, and slowly.
         let mut forgotten = 0;
         for n in 0..2_000_u32 {
             assert!(limiter.allows(host(100 + n), second(0) + Duration::from_millis(u64::from(n))));

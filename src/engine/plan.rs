@@ -2,8 +2,8 @@
 //! the one that [`crate::engine::Controller::rehearse`] makes, and changes nothing.
 //!
 //! For each session it makes the decision about the next packet, once under each snapshot. A session is affected by the
-//! reload if it would stay under the old snapshot but not under the new one. [`ReloadImpact::examine`] takes one session at a
-//! time, so that its caller can walk the table as slowly as it likes.
+//! reload if it would stay under the old snapshot but not under the new one. [`ReloadImpact::examine`] takes one
+//! session at a time, so that its caller can walk the table as slowly as it likes.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ use crate::wire::frame::protocol;
 /// Number of flows in the sample of new flows.
 const SAMPLE_FLOWS: u32 = 10_000;
 
-/// What happens to a session with its next packet, as far as its firewall or its server is concerned.
+/// What the reload does to a session with its next packet, as far as its firewall or its server is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SessionImpact {
     Stays,
@@ -31,7 +31,7 @@ enum SessionImpact {
     Ends(&'static str),
 }
 
-/// Key of the sums: sessions with the same firewall or server that go the same way.
+/// Key of the sums: sessions with the same firewall or server and the same impact.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct ImpactKey {
     kind: &'static str,
@@ -93,7 +93,7 @@ impl<'a> ReloadImpact<'a> {
         self.sessions
     }
 
-    /// Number of sessions that would not go on as they are.
+    /// Number of sessions that would not continue as they are.
     pub fn moved(&self) -> u64 {
         self.moved
     }
@@ -137,7 +137,7 @@ fn pin_impact(pin: &Pin, flow: FlowKey, snapshot: &Snapshot, now: Instant) -> Se
     if !snapshot.has_firewalls(pin.set) {
         return SessionImpact::Moves(None);
     }
-    // A packet that needs no answer: it moves only a pin whose firewall fell, and not one that waits for an answer.
+    // A packet that needs no answer moves only a pin whose firewall failed, and not one that waits for an answer.
     let kind = PacketKind::AckOrReset;
     let transit = RoutedFlow::unchanged(flow, Arrival::Near, kind);
     let view = view_toward_destination(&transit, pin.set, snapshot);

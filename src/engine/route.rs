@@ -205,7 +205,7 @@ mod tests {
             let table: RouteTable = routes.iter().map(|(prefix, target)| ((*prefix).into(), *target)).collect();
 
             for destination in destinations.into_iter().map(std::net::Ipv4Addr::from) {
-                // The later of two equal prefixes wins, which is what `max_by_key` answers.
+                // The later of two equal prefixes wins, which is the one that `max_by_key` returns.
                 let expected = routes.iter().filter(|(prefix, _)| prefix.contains(&destination));
                 let expected = expected.max_by_key(|(prefix, _)| prefix.prefix_len()).map(|(_, target)| *target);
                 prop_assert_eq!(table.lookup(destination.into()), expected);

@@ -108,7 +108,7 @@ mod tests {
         (key, Session::new(&key, direction, Instant::from_millis(10)))
     }
 
-    /// Whether `selection` means the session that `flow` opened, which a service sends on as `inside`.
+    /// Whether `selection` matches the session that `flow` opened, which a service sends on as `inside`.
     fn means(selection: &SessionMatcher, flow: &str, inside: Option<&str>) -> bool {
         let (key, session) = session(flow);
         let bound = inside.map(|inside| Placement {
@@ -147,7 +147,7 @@ mod tests {
             assert!(!means(&of_none, OUTSIDE, Some(INSIDE)), "{of_none:?}");
         }
         assert!(!means(&host("10.10.20.11/32"), OUTSIDE, None));
-        // No packet shows both.
+        // No single leg has both.
         let apart = SessionMatcher { ports: vec![80], ..host("10.10.20.11/32") };
         assert!(!means(&apart, OUTSIDE, Some(INSIDE)));
         let flow = |flow: &str| SessionMatcher { flow: Some(flow.parse().unwrap()), ..SessionMatcher::default() };

@@ -111,12 +111,12 @@ pub struct Snapshot {
     pub firewall_macs: HashMap<(LinkId, MacAddr), FirewallId, ahash::RandomState>,
     /// Resolved neighbours: their MAC addresses by link and IP address.
     pub neighbors: HashMap<(LinkId, IpAddr), MacAddr, ahash::RandomState>,
-    /// What each source of sessions may have.
+    /// The limits for each source of sessions.
     pub source_limits: SourceLimits,
     /// Virtual services with their servers.
     pub services: Services,
     /// The addresses of all services, and their `snat` addresses. A packet to one of them that belongs to no session
-    /// and no service is handed to the controller.
+    /// and no service is passed to the controller.
     pub service_addresses: AddressSet,
 }
 

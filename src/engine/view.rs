@@ -291,7 +291,7 @@ pub struct PeerView {
     pub name: String,
     /// Name of the group.
     pub group: String,
-    /// The name by which the peer announces itself; null until it was heard.
+    /// The name by which the peer announces itself; null until a probe of it was received.
     pub peer_engine: Option<String>,
     /// Its state: `up`, `lost` or `down`.
     #[schema(value_type = PeerState)]
@@ -317,7 +317,7 @@ pub struct HealthView {
     pub healthy: bool,
     /// What stops packets, or may stop them.
     pub problems: Vec<ProblemView>,
-    /// Other alarms: packets go on beside them, or something stands in for what failed.
+    /// Other alarms: packets are forwarded all the same, or something stands in for what failed.
     #[serde(default)]
     pub warnings: Vec<ProblemView>,
 }

@@ -1,5 +1,5 @@
-//! Which packets belong together: the 5-tuple, its canonical form, its hash, and the fragments that lost their ports; and who
-//! sends how many flows.
+//! Which packets belong together: the 5-tuple, its canonical form, its hash, and the fragments without ports; and how
+//! many flows each source has.
 //!
 //! A flow has two ends and no sides. Nothing here knows which end is behind the firewalls, or which firewall the flow
 //! takes.

@@ -1,11 +1,13 @@
-//! Who sends how much: how many things each source holds, and how often it begins one, in memory of a fixed size however many
+//! Counts how many things each source holds and limits how often it begins one, in memory of a fixed size however many
 //! sources there are.
 //!
-//! A source is a prefix that one sender is taken to have: an IPv4 address, a /64 of IPv6 (a host chooses the lower half of its
-//! address itself, RFC 4291 section 2.5.1, and the smallest network that anybody is given is a /64, RFC 6177).
+//! A source is a prefix that is taken to belong to one sender: an IPv4 address, or a /64 of IPv6 (a host chooses the
+//! lower half of its address itself, RFC 4291 section 2.5.1, and the smallest network that is assigned to anybody is a
+//! /64, RFC 6177).
 //!
-//! Both are count-min sketches (Cormode and Muthukrishnan, 2005): [`ROWS`] rows of cells, of which a source has one in each, chosen
-//! by a keyed hash. What others do can only make a cell larger, so that the smallest of a source's cells is nearest to the truth.
+//! Both are count-min sketches (Cormode and Muthukrishnan, 2005): [`ROWS`] rows of cells, of which a source has one in
+//! each, chosen by a keyed hash. Other sources can only make a cell larger, so that the smallest of a source's cells is
+//! nearest to the truth.
 
 mod rates;
 mod tally;
@@ -16,7 +18,8 @@ use std::net::{IpAddr, Ipv6Addr};
 pub use rates::SourceRates;
 pub use tally::SourceTally;
 
-/// Cells of a source. Each is shared with another source by chance; all of them with large ones hardly ever.
+/// The number of cells of a source. Each may be shared with another source by chance, but hardly ever are all of them
+/// shared with sources of large values.
 pub const ROWS: usize = 4;
 
 /// The network that a source address is taken to belong to: itself, or a /64 of IPv6.
@@ -42,11 +45,11 @@ impl fmt::Display for SourcePrefix {
     }
 }
 
-/// What a source's cells are found by. Sources of one family never share a key, only cells.
+/// Determines the cells of a source. Sources of one family never share a key, only cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceKey(u64);
 
-/// Makes keys that nobody foresees who does not know the seed, so that nobody chooses addresses that share cells.
+/// Makes keys that are unpredictable without the seed, so that nobody can choose addresses that share cells.
 #[derive(Debug, Clone, Copy)]
 pub struct SourceHasher {
     seed: u64,
@@ -69,7 +72,8 @@ impl SourceHasher {
 }
 
 impl SourceKey {
-    /// The cell of each row, where the rows stand one after the other with `columns`, a power of two, each.
+    /// The index of the source's cell in each row. The rows lie one after the other and have `columns` cells each, a
+    /// power of two.
     fn cells(self, columns: u32) -> [usize; ROWS] {
         let other = mix(self.0);
         let words = [self.0 as u32, (self.0 >> 32) as u32, other as u32, (other >> 32) as u32];

@@ -1,55 +1,56 @@
-//! The last results of one kind of check, for the operator who asks at night what was seen before a verdict; and how often and how
-//! long something was down.
+//! The last results of one kind of check, for the operator who asks what was seen before a verdict; and how often and
+//! how long something was down.
 
 use std::collections::VecDeque;
 
 use crate::health::monitor::HealthState;
 use crate::time::{Duration, Instant};
 
-/// Results that are kept of each checked address or path.
+/// The number of results that are kept of each checked address or path.
 pub const RECORDS_MAX: usize = 20;
 
 named_enum! {
     /// How a check ended.
     pub enum CheckResult {
-        /// As it should.
+        /// It succeeded.
         Passed = "passed",
-        /// Otherwise.
+        /// It failed.
         Failed = "failed",
-        /// Without an answer while the engine was not punctual: it says nothing.
+        /// There was no answer while the engine was late or lost frames, so that it says nothing.
         Excused = "excused",
-        /// It was not made, as the engine's own link was down.
+        /// It was not sent, because the engine's own link was down.
         Skipped = "skipped",
     }
 }
 
-/// A check that ended, or several in a row that ended alike.
+/// A check that ended, or several in a row with the same result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckRecord {
-    /// When it ended, the last of them.
+    /// When it ended; of several, when the last one did.
     pub at: Instant,
     /// How it ended.
     pub result: CheckResult,
-    /// What was answered, or why it failed, in words.
+    /// What was answered, or why it failed.
     pub detail: String,
-    /// From its first frame to its end, of the last of them; `None`: nothing was sent, or no one knows.
+    /// Time from its first frame to its end, for the last of several; `None` if nothing was sent or the time is not
+    /// known.
     pub took: Option<Duration>,
     /// The verdict after it.
     pub state: HealthState,
-    /// How many in a row.
+    /// The number of checks in a row.
     pub count: u64,
 }
 
 /// The last [`RECORDS_MAX`] results.
 #[derive(Debug, Clone, Default)]
 pub struct CheckHistory {
-    /// The newest last.
+    /// The results, newest last.
     records: VecDeque<CheckRecord>,
     failures: u64,
 }
 
 impl CheckHistory {
-    /// Keeps a result by itself.
+    /// Adds a result of its own.
     pub fn push(&mut self, record: CheckRecord) {
         self.failures += u64::from(record.result == CheckResult::Failed);
         if self.records.len() == RECORDS_MAX {
@@ -58,7 +59,8 @@ impl CheckHistory {
         self.records.push_back(record);
     }
 
-    /// Keeps a result of a check that is made many times a second: results in a row that say the same are one record.
+    /// Adds a result of a check that is made many times a second. Consecutive results that say the same become one
+    /// record.
     pub fn push_or_merge(&mut self, record: CheckRecord) {
         let alike = self.records.back_mut().filter(|last| {
             (last.result, last.state, last.detail.as_str()) == (record.result, record.state, record.detail.as_str())
@@ -73,23 +75,23 @@ impl CheckHistory {
         }
     }
 
-    /// From the oldest that is known to the newest.
+    /// The results, oldest first.
     pub fn records(&self) -> impl DoubleEndedIterator<Item = &CheckRecord> {
         self.records.iter()
     }
 
-    /// The newest.
+    /// The newest result.
     pub fn last(&self) -> Option<&CheckRecord> {
         self.records.back()
     }
 
-    /// How many failed, of all that there ever were.
+    /// The number of failures since the start.
     pub fn failures(&self) -> u64 {
         self.failures
     }
 }
 
-/// How often something fell, and how long it was down in all.
+/// How often something went down, and for how long in total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Outages {
     falls: u64,
@@ -99,19 +101,19 @@ pub struct Outages {
 }
 
 impl Outages {
-    /// It is down from here on. If it was up, it has fallen; what begins down has not.
+    /// Records that it is down from `now` on. This counts as a failure if it was up, but not if it begins down.
     pub fn fall(&mut self, now: Instant) {
         self.falls += u64::from(std::mem::take(&mut self.is_up));
         self.since.get_or_insert(now);
     }
 
-    /// It is up from here on.
+    /// Records that it is up from `now` on.
     pub fn rise(&mut self, now: Instant) {
         self.is_up = true;
         self.pause(now);
     }
 
-    /// It is not down from here on, as nobody asks whether it is up.
+    /// Ends the time down at `now`, because it is not checked any more.
     pub fn pause(&mut self, now: Instant) {
         if let Some(since) = self.since.take() {
             self.ended = self.ended.saturating_add(now.since(since));
@@ -123,7 +125,7 @@ impl Outages {
         self.falls
     }
 
-    /// How long it was down, with the time that it is down for now.
+    /// How long it was down, including the time since it went down last if it still is.
     pub fn downtime(&self, now: Instant) -> Duration {
         self.ended.saturating_add(self.since.map_or(Duration::ZERO, |since| now.since(since)))
     }

@@ -28,7 +28,7 @@ pub enum HealthState {
     Down,
 }
 
-/// Judges one member by its probes, whose outcomes must be given in the order in which the probes were sent.
+/// Evaluates one member by its probes, whose outcomes must be given in the order in which the probes were sent.
 #[derive(Debug, Clone)]
 pub struct HealthMonitor {
     rise: u8,
@@ -63,7 +63,7 @@ impl HealthMonitor {
         }
     }
 
-    /// Judges by another check from now on. The verdict stays; the count of outcomes in a row starts again.
+    /// Evaluates by another check from now on. The verdict stays; the count of outcomes in a row starts again.
     pub fn reconfigure(&mut self, check: &PathCheck) {
         (self.rise, self.fall, self.base_hold, self.hold) = (check.rise, check.fall, check.hold, check.hold);
         self.streak = 0;
@@ -149,8 +149,8 @@ impl HealthMonitor {
 
     fn set_state(&mut self, next: HealthState, now: Instant) {
         match (self.state, next) {
-            // The very first rise is a start and not a return, however long the other side took to start. It has no
-            // hold.
+            // The very first rise is a start and not a return, however long the other side took to start, so that it
+            // has no hold.
             (HealthState::Starting | HealthState::Down, HealthState::Up) if !self.was_up => self.was_up = true,
             (HealthState::Starting | HealthState::Down, HealthState::Up) => {
                 self.held_until = Some(now + self.hold);

@@ -105,9 +105,9 @@ impl PathProber {
         self.next.is_some_and(|next| next <= now)
     }
 
-    /// Makes a probe with `payload` and returns its frame. `way` is `None` if the next hop has no known hardware
-    /// address: then there is no frame and the probe will fail. `random` decides how much the time until the next probe
-    /// is shortened.
+    /// Makes a probe with `payload` and returns its frame. `way` is `None` if the next hop has no known MAC address:
+    /// then there is no frame and the probe will fail. `random` decides how much the time until the next probe is
+    /// shortened.
     pub fn send_probe(
         &mut self,
         payload: Vec<u8>,

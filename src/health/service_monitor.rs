@@ -9,7 +9,7 @@ use crate::health::monitor::{HealthMonitor, HealthState, ProbeOutcome};
 use crate::health::{PathCheck, PathCheckKind, ServiceCheck};
 use crate::time::{Duration, Instant};
 
-/// Judges one server in one address family, and schedules its checks.
+/// Evaluates one server in one address family, and schedules its checks.
 #[derive(Debug, Clone)]
 pub struct ServiceMonitor {
     monitor: HealthMonitor,
@@ -17,15 +17,16 @@ pub struct ServiceMonitor {
     dead_interval: Duration,
     timeout: Duration,
     down_after: Option<Duration>,
-    /// A time that the regular checks keep step with: they are due whole intervals from it. Each server has its own, so that
-    /// the checks of many servers are spread over the interval.
+    /// A time that the regular checks keep step with: they are due whole intervals from it. Each server has its own, so
+    /// that the checks of many servers are spread over the interval.
     schedule_anchor: Instant,
     /// When the last check began.
     began: Option<Instant>,
-    /// Whether the last check began out of step with `beat`.
+    /// Whether the last check began out of step with `schedule_anchor`.
     began_off_schedule: bool,
     next: Instant,
-    /// Whether the next check is out of step with `beat`, because it is the first, is repeated early, or had to wait.
+    /// Whether the next check is out of step with `schedule_anchor`, because it is the first, is repeated early, or had
+    /// to wait.
     next_off_schedule: bool,
     /// Whether no check has ended with an outcome yet.
     is_unchecked: bool,
@@ -59,8 +60,8 @@ impl ServiceMonitor {
         }
     }
 
-    /// Judges by another check from now on. The verdict stays, and the next check is due no later than the new interval
-    /// allows.
+    /// Evaluates by another check from now on. The verdict stays, and the next check is due no later than the new
+    /// interval allows.
     pub fn reconfigure(&mut self, check: &ServiceCheck, now: Instant) {
         self.monitor.reconfigure(&as_path_check(check));
         self.interval = check.interval;
@@ -79,8 +80,8 @@ impl ServiceMonitor {
         self.next <= now
     }
 
-    /// Records that a check begins. The next one is due in step with `beat`, so that checks that are spread over the interval
-    /// stay spread.
+    /// Records that a check begins. The next one is due in step with the schedule, so that checks that are spread over
+    /// the interval stay spread.
     pub fn begin(&mut self, now: Instant) {
         let pace = self.current_interval();
         // If the loop slept through whole intervals, their checks are left out, so that there is no burst.
@@ -146,8 +147,9 @@ impl ServiceMonitor {
         self.missed(now)
     }
 
-    /// Records that a check without an answer is excused because the engine was late. If no check has ended yet, the next one is
-    /// due within one timeout and counts as the first. Many servers whose first checks were all excused are spread over that time.
+    /// Records that a check without an answer is excused because the engine was late. If no check has ended yet, the
+    /// next one is due within one timeout and counts as the first. Many servers whose first checks were all excused are
+    /// spread over that time.
     pub fn excused(&mut self, now: Instant) {
         self.excused = self.excused.saturating_add(1);
         if self.is_unchecked {
@@ -161,7 +163,7 @@ impl ServiceMonitor {
         self.excused < self.monitor.fall()
     }
 
-    /// Declares the server up until its checks say otherwise, because it was up a moment ago when the engine last ran.
+    /// Declares the server up until its checks say otherwise, because it was up just before the engine restarted.
     pub fn inherit(&mut self, now: Instant) -> Option<HealthState> {
         self.is_unchecked = false;
         self.last_success = Some(now);
@@ -221,8 +223,8 @@ impl ServiceMonitor {
         changed
     }
 
-    /// When the check after the one that began at `began` is due: a pace later, or, if that one was off the beat, at the first time
-    /// in step that leaves it half a pace and its timeout.
+    /// When the check after the one that began at `began` is due: an interval later, or, if that one was off schedule,
+    /// at the first time in step that leaves it half an interval and its timeout.
     fn next_due(&self, began: Instant) -> Instant {
         let pace = self.current_interval();
         if self.began_off_schedule {
@@ -251,14 +253,15 @@ fn first_in_step(from: Instant, pace: Duration, earliest: Instant) -> Instant {
     if last < earliest { last + pace.max(Duration::from_nanos(1)) } else { last }
 }
 
-/// The last of the times `from`, `from + pace`, `from + 2 * pace`, ... that is not after `now` (`from` itself, if that is later). A
-/// check that is late keeps its place: a thousand that were late together would be asked together for ever.
+/// The last of the times `from`, `from + pace`, `from + 2 * pace`, ... that is not after `now` (`from` itself, if that
+/// is later). A check that is late keeps its place: a thousand that were late together would otherwise be due together
+/// for ever.
 fn last_in_step(from: Instant, pace: Duration, now: Instant) -> Instant {
     let (late, pace) = (now.since(from).as_nanos(), pace.as_nanos().max(1));
     from + Duration::from_nanos(u64::try_from(late - late % pace).unwrap_or(u64::MAX))
 }
 
-/// What [`HealthMonitor`] has to know of a check.
+/// The settings of a check that [`HealthMonitor`] needs.
 fn as_path_check(check: &ServiceCheck) -> PathCheck {
     PathCheck {
         kind: PathCheckKind::None,

@@ -1,9 +1,9 @@
 //! One check of a real server: an ICMP echo, a TCP connection, a half-open connection or an HTTP request. The prober
 //! builds the frames and matches the answers.
 //!
-//! A check has one [`CheckVerdict`] as soon as that is known, and goes on until its connection is closed: by FIN, or by a
-//! reset when its time is over. The kinds `tcp` and `http` use smoltcp's TCP with a separate stack for each check, so
-//! that checks share nothing. The caller finds the check of a segment by addresses and ports.
+//! A check has one [`CheckVerdict`] as soon as that is known, and continues until its connection is closed: by FIN, or
+//! by a reset when its time is over. The kinds `tcp` and `http` use smoltcp's TCP with a separate stack for each check,
+//! so that checks share nothing. The caller finds the check of a segment by addresses and ports.
 //!
 //! A server may still hold an earlier connection between the same addresses and ports: in TIME-WAIT if the server
 //! closed it first, or in any state if its end was lost. In TIME-WAIT the server accepts a new SYN with a sequence
@@ -34,7 +34,7 @@ pub const PORTS: RangeInclusive<u16> = 512..=1023;
 /// The receive window of half-open checks in bytes; they receive no data.
 const WINDOW: u16 = 8192;
 const ECHO_DATA: &[u8] = b"service check by fwlb ";
-/// The most old connections that one check resets.
+/// The largest number of old connections that one check resets.
 const STALE_RESETS_MAX: u8 = 3;
 
 /// The result of a check.
@@ -51,7 +51,7 @@ pub enum CheckVerdict {
 /// The addresses, ports and limits of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckTarget {
-    /// Source and destination hardware address.
+    /// Source and destination MAC address.
     pub macs: MacPair,
     /// The engine's address and the server's address.
     pub addresses: AddressPair,
@@ -65,7 +65,7 @@ pub struct CheckTarget {
     pub mtu: u16,
 }
 
-/// The state of one check; see the module.
+/// The state of one check; see the module documentation.
 #[derive(Debug)]
 pub struct ServerProber {
     target: CheckTarget,
@@ -295,7 +295,7 @@ impl ServerProber {
         self.frames.push_back(tcp::segment(self.target.macs, self.target.addresses, &reset));
     }
 
-    /// Lets the connection proceed, and looks whether there is a verdict.
+    /// Lets the connection proceed, and checks whether there is a verdict.
     fn advance(&mut self, now: Instant) {
         if self.done {
             return;
@@ -345,7 +345,7 @@ impl ServerProber {
                         connection.close(now);
                     }
                 }
-                // Reading opened the receive window. The server may be waiting to be told so.
+                // Reading opened the receive window, and the server may be waiting for that to be announced.
                 connection.poll(now);
                 if answer.is_flood() {
                     connection.abort(now);

@@ -1,5 +1,5 @@
-//! Another source port for a flow that its server could not tell from an existing one. This happens when two virtual
-//! addresses lead to one server, or when a client also connects to the server directly.
+//! Another source port for a flow that its server could not distinguish from an existing one. This happens when two
+//! virtual addresses lead to one server, or when a client also connects to the server directly.
 
 use std::ops::RangeInclusive;
 
@@ -10,8 +10,7 @@ const LAST_ROUND: u32 = 16;
 
 /// The source ports to try instead of `port`: at most 240 ports of the same class, from random starts, in the way of
 /// Linux `nf_nat_l4proto_unique_tuple` (`nf_nat_core.c`). `random` is called once for the start of every round.
-///
-/// The classes are below 512, 512 to 1023, and above. A class is never left, because some services answer to privileged
+/// The classes are below 512, 512 to 1023, and above. A class is never left, because some services accept privileged
 /// source ports only (RFC 6335 section 6).
 pub fn alternative_source_ports(port: u16, mut random: impl FnMut() -> u64) -> impl Iterator<Item = u16> {
     let class = class(port);

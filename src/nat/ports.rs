@@ -1,13 +1,14 @@
-//! The source ports that stand for clients in `full-nat`. They are limited in number, chosen at random, and rest before
-//! they are used again.
+//! The source ports that stand for clients in `full-nat`. They are limited in number, chosen at random, and not reused
+//! before a delay.
 //!
-//! A port of one source address serves one flow per (protocol, server address, server port) at a time, so the same port may
-//! serve different servers. A freed port rests, so that late segments of the old flow do not meet a new one; the one that
-//! has rested longest is free first.
+//! A port of one source address serves one flow per (protocol, server address, server port) at a time, so the same port
+//! may serve different servers. A freed port rests for the reuse delay, so that late segments of the old flow do not
+//! meet a new one. The port that has rested longest is free first.
 //!
-//! No source takes them all: it may have eight times as many as it leaves free, those that rest from it included (a dynamic
-//! threshold, as Choudhury and Hahne gave it to shared buffers in 1998). One source alone gets eight ninths of the ports, two as
-//! many as eight seventeenths each; whoever has few gets one as long as there is one.
+//! No source takes all ports: it may have eight times as many as it leaves free, including those that rest after its
+//! flows (a dynamic threshold, as Choudhury and Hahne proposed for shared buffers in 1998). One source alone gets eight
+//! ninths of the ports, and two get at most eight seventeenths each. A source that has few gets another one as long as
+//! there is one.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -27,19 +28,19 @@ pub const PORTS: RangeInclusive<u16> = PORT_MIN..=u16::MAX;
 
 const WORDS: usize = 1 << 10;
 
-/// Ports that a source may have for each that it leaves free.
+/// The number of ports that a source may have for each one that it leaves free.
 pub const PORTS_PER_FREE: u32 = 8;
 
-/// Columns of the count of what sources have in a pool: 4 KiB. With a pool in full use by others it is wrong by 1,000 ports in one
-/// case of 250 at most.
+/// Columns of the tally of the ports that sources have in a pool, which take 4 KiB. With a pool in full use by others
+/// the tally is wrong by 1,000 ports in one case of 250 at most.
 const TALLY_COLUMNS: u32 = 256;
 
 /// Why there is no port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoPort {
-    /// All of them serve or rest, or too many pools are in use.
+    /// All of them are in use or resting, or too many pools are in use.
     Exhausted,
-    /// There are some, but this source has its share.
+    /// There are free ports, but this source has its share.
     OverShare,
 }
 
@@ -49,11 +50,11 @@ pub struct PortPool {
     /// One bit for every port; it is set if the port is free.
     free: Box<[u64; WORDS]>,
     available: u32,
-    /// All of its ports.
+    /// The number of its ports.
     size: u32,
-    /// Freed ports with the time from which they may serve again and whom they served, oldest first.
+    /// Freed ports with the time from which they may be used again and the source that had them, oldest first.
     resting: VecDeque<(Instant, u16, SourceKey)>,
-    /// Which sources have those that serve or rest.
+    /// How many ports in use or resting each source has.
     source_tally: SourceTally,
 }
 
@@ -103,12 +104,12 @@ impl PortPool {
         Ok((word as u32 * 64 + bit) as u16)
     }
 
-    /// Gives a port back that `source` had; it may serve again at `rested`.
+    /// Returns a port that `source` had; it may be used again at `rested`.
     pub fn release(&mut self, port: u16, source: SourceKey, rested: Instant) {
         self.resting.push_back((rested, port, source));
     }
 
-    /// Gives a port back that was to serve a flow of `source`, and served none.
+    /// Returns a port that was acquired for a flow of `source` but not used.
     pub fn release_unused(&mut self, port: u16, source: SourceKey) {
         self.set_free(port);
         self.source_tally.remove(source);
@@ -132,7 +133,7 @@ pub struct PoolKey {
     pub protocol: u8,
     /// The address that stands for clients.
     pub source: IpAddr,
-    /// Where the flows go.
+    /// The destination of the flows.
     pub server: Endpoint,
 }
 
@@ -152,8 +153,8 @@ pub struct PortPools {
 type Part = HashMap<PoolKey, PortPool, ahash::RandomState>;
 
 impl PortPools {
-    /// Pools for `workers` workers, `pools_max` for each of them (12 KiB a pool); a freed port rests for `rest`. `seed` makes it
-    /// hard to choose client addresses that are counted as one.
+    /// Pools for `workers` workers, at most `pools_max` for each of them (12 KiB a pool). A freed port rests for
+    /// `rest`. `seed` makes it hard to choose client addresses that are counted as one.
     ///
     /// # Panics
     /// If `workers` is 0.
@@ -168,7 +169,7 @@ impl PortPools {
         }
     }
 
-    /// Changes how long ports rest that are freed from now on.
+    /// Changes the reuse delay of ports that are freed from now on.
     pub fn set_reuse_delay(&self, rest: Duration) {
         self.reuse_delay.store(nanos(rest), Ordering::Relaxed);
     }
@@ -189,7 +190,7 @@ impl PortPools {
         pool.acquire(self.hasher.key(client), random, now)
     }
 
-    /// Gives a port back when the flow of `client` that it served has ended.
+    /// Returns a port when the flow of `client` that used it has ended.
     pub fn release(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr, now: Instant) {
         let mut part = self.part(source.port % self.parts.len() as u16);
         if let Some(pool) = part.get_mut(&PoolKey { protocol, source: source.address, server }) {
@@ -198,7 +199,7 @@ impl PortPools {
         }
     }
 
-    /// Gives back a port that served no flow of `client`: it may serve at once.
+    /// Returns a port that was acquired for a flow of `client` but not used: it may be used again at once.
     pub fn release_unused(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr) {
         let mut part = self.part(source.port % self.parts.len() as u16);
         if let Some(pool) = part.get_mut(&PoolKey { protocol, source: source.address, server }) {

@@ -48,7 +48,7 @@ prop_compose! {
     }
 }
 
-/// The one's complement sums 0 and 0xffff are the same number: they compare equal where UDP does not tell them apart.
+/// The one's complement sums 0 and 0xffff are the same number: they compare equal where UDP does not distinguish them.
 fn assert_same_packet(translated: &[u8], built: &[u8]) {
     if translated != built {
         let differing: Vec<_> = (0..built.len()).filter(|&at| translated[at] != built[at]).collect();

@@ -1,8 +1,8 @@
-//! Competing claims: what to do if a message gives another hardware address for a neighbour that answers.
+//! Competing claims: what to do if a message gives another MAC address for a neighbour that answers.
 //!
-//! ARP and neighbour discovery believe every sender, so that a single forged frame could divert a firewall's traffic. A
-//! neighbour that has answered therefore moves only if it is silent at its old address. The old address is asked three
-//! times in 180 ms by unicast, and stays in use until then.
+//! ARP and neighbour discovery trust every sender, so that a single forged frame could divert a firewall's traffic. A
+//! neighbour that has answered therefore moves only if it is silent at its old address. The old address gets three
+//! unicast requests in 180 ms, and stays in use until then.
 //!
 //! A station that took over an address (VRRP without a virtual MAC, a replaced network card) has it afterwards, because
 //! the old owner no longer answers; this is before the probes through a firewall have failed often enough to call it
@@ -16,7 +16,7 @@ use crate::wire::MacAddr;
 
 /// Time between two requests to the old address.
 const CLAIM_INTERVAL: Duration = Duration::from_millis(60);
-/// The number of unanswered requests after which the claim is believed.
+/// The number of unanswered requests after which the claim is accepted.
 const CLAIM_REQUESTS_MAX: u8 = 3;
 
 impl<F> NeighborTable<F> {

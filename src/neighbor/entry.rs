@@ -10,13 +10,13 @@ use crate::wire::MacAddr;
 named_enum! {
     /// The resolution state of a neighbour, named as in RFC 4861 section 7.3.2 and in Linux.
     pub enum NeighborState {
-        /// It was asked and has not answered yet.
+        /// Requests were sent, and it has not answered yet.
         Incomplete = "incomplete",
         /// It answered recently.
         Reachable = "reachable",
         /// It announced its address and has not answered a request yet.
         Stale = "stale",
-        /// It is being asked again before its entry expires.
+        /// Unicast requests are sent before its entry expires.
         Probe = "probe",
         /// It does not answer.
         Failed = "failed",
@@ -26,7 +26,7 @@ named_enum! {
 /// Why an entry exists, in the order in which entries are forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum EntryOrigin {
-    /// The neighbour asked for an address of the engine.
+    /// The neighbour sent a request for an address of the engine.
     Learned,
     /// A frame had to be sent to it.
     Wanted,
@@ -37,23 +37,23 @@ pub(super) enum EntryOrigin {
 #[derive(Debug, Clone)]
 pub(super) struct Entry<F> {
     pub(super) origin: EntryOrigin,
-    /// For kept neighbours: whether the last hardware address stays in use even while it does not answer.
+    /// For kept neighbours: whether the last MAC address stays in use even while it does not answer.
     pub(super) pinned: bool,
     pub(super) state: NeighborState,
     pub(super) mac: Option<MacAddr>,
     pub(super) requests: u8,
     pub(super) answered: Option<Instant>,
-    /// When a frame was last sent to it, or it last asked for an address of the engine.
+    /// When a frame was last sent to it, or it last sent a request for an address of the engine.
     pub(super) used: Instant,
-    /// The sender on whose behalf it is asked.
+    /// The sender on whose behalf requests are sent.
     pub(super) source: RequestSource,
-    /// Since when it is asked without an answer.
+    /// Since when requests are sent without an answer.
     pub(super) since: Instant,
     /// Where it is in the order in which entries are forgotten.
     pub(super) eviction_place: EvictionPlace,
-    /// The other hardware address that was claimed for it, while the current one is being asked.
+    /// The other MAC address that was claimed for it, while requests are sent to the current one.
     pub(super) claim: Option<MacAddr>,
-    /// When the current hardware address was last asked because of a claim.
+    /// When requests were last sent to the current MAC address because of a claim.
     pub(super) contested: Option<Instant>,
     pub(super) timer: Option<Instant>,
     pub(super) waiting: VecDeque<F>,

@@ -7,7 +7,7 @@
 //! | share | is forgotten first |
 //! | --- | --- |
 //! | open: a quarter of the table | the neighbour that failed longest ago; then the oldest of the source with the most |
-//! | known: the rest | neighbours that only asked for the engine; then those traffic goes to; the least recently used |
+//! | known: the rest | neighbours that only sent requests; then those traffic goes to; the least recently used |
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +24,7 @@ pub(super) const OPEN_SHARE: usize = 4;
 pub(super) enum EvictionPlace {
     /// It is never forgotten.
     Kept,
-    /// It has been asked without an answer since then, on behalf of this source.
+    /// Requests have had no answer since then, on behalf of this source.
     Open { source: RequestSource, since: Instant },
     /// It has failed since then.
     Failed { since: Instant },
@@ -74,7 +74,7 @@ impl EvictionOrder {
         self.known.len()
     }
 
-    /// The entry to forget for another one that is to be asked.
+    /// The entry to forget for another one that is to be queried.
     pub(super) fn first_open(&self) -> Option<NeighborKey> {
         self.failed.first().map(|(_, key)| *key).or_else(|| self.largest().next())
     }

@@ -10,7 +10,7 @@ use crate::wire::MacAddr;
 pub struct Neighbor {
     /// The link and IP address.
     pub key: NeighborKey,
-    /// The hardware address, if known.
+    /// The MAC address, if known.
     pub mac: Option<MacAddr>,
     /// The resolution state.
     pub state: NeighborState,
@@ -19,12 +19,12 @@ pub struct Neighbor {
 }
 
 impl<F> NeighborTable<F> {
-    /// The hardware address to which frames for `key` are sent; `None` if it is not resolved.
+    /// The MAC address to which frames for `key` are sent; `None` if it is not resolved.
     pub fn mac(&self, key: NeighborKey) -> Option<MacAddr> {
         self.entries.get(&key).filter(|entry| entry.usable()).and_then(|entry| entry.mac)
     }
 
-    /// The last known hardware address of `key`, whether or not it answers.
+    /// The last known MAC address of `key`, whether or not it answers.
     pub fn last_mac(&self, key: NeighborKey) -> Option<MacAddr> {
         self.entries.get(&key).and_then(|entry| entry.mac)
     }
@@ -39,7 +39,7 @@ impl<F> NeighborTable<F> {
         self.entries.get(&key).and_then(|entry| entry.answered)
     }
 
-    /// All neighbours whose hardware address may be used, in order of link and address.
+    /// All neighbours whose MAC address may be used, in order of link and address.
     pub fn resolved(&self) -> impl Iterator<Item = (NeighborKey, MacAddr)> {
         self.entries.iter().filter(|(_, entry)| entry.usable()).filter_map(|(key, entry)| Some((*key, entry.mac?)))
     }

@@ -1,4 +1,4 @@
-//! The sender on whose behalf a neighbour is asked, and how many requests a sender may cause.
+//! The sender on whose behalf a neighbour is queried, and how many requests a sender may cause.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -10,10 +10,10 @@ use crate::time::{Duration, Instant};
 /// restart is resolved within seconds, and a scan causes no more requests than this.
 const REQUESTS_PER_SECOND: u32 = 2_000;
 const BURST: u32 = 2_000;
-/// The most sources whose requests are counted.
+/// The largest number of sources whose requests are counted.
 const SOURCES_MAX: usize = 64;
 
-/// The sender on whose behalf a neighbour is asked: a prefix of senders on their link, or the engine itself.
+/// The sender on whose behalf a neighbour is queried: a prefix of senders on their link, or the engine itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestSource(Option<(LinkId, IpAddr)>);
 

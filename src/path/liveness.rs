@@ -1,17 +1,17 @@
 //! From verdicts about single paths to the sets that the packet path uses. It combines this engine's view with the
 //! peer's, the administrative states, drain deadlines, lost peers and `hold`.
 //!
-//! The controller reports what it learned ([`Liveness::handle_path_health`], [`Liveness::handle_neighbor_state`], [`Liveness::handle_advertisement`],
-//! [`Liveness::set_admin`]) and then calls [`Liveness::evaluate`], which it also does when [`Liveness::poll_timeout`]
-//! is due. Nothing changes between two evaluations.
+//! The controller reports what it learned ([`Liveness::handle_path_health`], [`Liveness::handle_neighbor_state`],
+//! [`Liveness::handle_advertisement`], [`Liveness::set_admin`]) and then calls [`Liveness::evaluate`], which it also
+//! does when [`Liveness::poll_timeout`] is due. Nothing changes between two evaluations.
 //!
 //! # When is a member up?
 //!
 //! A member of a set is *up* if every path that the set needs is live in this engine's judgement, the peer does not
-//! object, the member is not in maintenance, and its drain deadline has not passed. A peer that was not heard for
-//! [`ADVERTISEMENT_LIFETIME`], or that has no verdict of its own yet, does not object. Each engine advertises only its own judgement
-//! ([`Liveness::advertise`]), so that two engines never wait for each other. Every change of a member from up to not up
-//! is a *fall*.
+//! object, the member is not in maintenance, and its drain deadline has not passed. A peer of which no advertisement
+//! was received for [`ADVERTISEMENT_LIFETIME`], or that has no verdict of its own yet, does not object. Each engine
+//! advertises only its own judgement ([`Liveness::advertise`]), so that two engines never wait for each other. Every
+//! change of a member from up to not up is a *failure*, and increments its failure count.
 //!
 //! # Is the firewall dead, or the peer?
 //!
@@ -26,14 +26,14 @@
 //! - A firewall that does not answer ARP or neighbour discovery has failed, whatever the peer does, so that no verdict
 //!   about it is held back. If a member of a lost peer's live set failed in this way and answers again, it is live
 //!   again, and the peer is lost again rather than down.
-//! - At the start, the first paths that rise wait until every path has its first verdict, at most for the same grace
-//!   time. A flow that the engine has forgotten must not take a firewall merely because that was judged earlier than
-//!   the flow's own.
-//! - If every path of a family to a peer uses links of the engine that are down, the engine itself is cut off and knows
-//!   nothing of firewalls and peer. The peer is lost, and none of its members is up, so that `below-min` applies, but
-//!   none has fallen. A link that is down beside others that are up takes its own firewalls down at once.
-//! - When the first path to a lost peer returns, the old set stays for another grace time, so that the other paths can
-//!   follow; then the verdicts take effect. A path that never fell need not pass its `hold` again.
+//! At the start, the first paths that come up wait until every path has its first verdict, at most for the same grace
+//! time. A flow that the engine has forgotten must not take a firewall merely because that had a verdict earlier than
+//! the flow's own.
+//! If every path of a family to a peer uses links of the engine that are down, the engine itself is cut off and knows
+//! nothing of firewalls and peer. The peer is lost, and none of its members is up, so that `below-min` applies, but
+//! none has failed. A link that is down beside others that are up takes its own firewalls down at once.
+//! When the first path to a lost peer returns, the old set stays for another grace time, so that the other paths can
+//! follow; then the verdicts take effect. A path that never failed need not pass its `hold` again.
 
 mod firewall;
 mod inherit;
@@ -57,7 +57,7 @@ pub use values::{
 /// How long an advertisement of a peer is valid.
 pub const ADVERTISEMENT_LIFETIME: Duration = Duration::from_secs(1);
 
-/// The judgement of all paths, firewalls and peers; see the module.
+/// The evaluation of all paths, firewalls and peers; see the module documentation.
 #[derive(Debug, Clone)]
 pub struct Liveness {
     groups: Vec<LivenessGroup>,
@@ -66,16 +66,16 @@ pub struct Liveness {
     peer_paths: Vec<PeerPaths>,
     set_keys: Vec<SetKey>,
     sets: Vec<PathSet>,
-    /// For each set, the members that stand: those that are up, and those that were up until a reload gave them a path
-    /// without a verdict, which have not fallen.
+    /// For each set, the members that remain: those that are up, and those that were up until a reload gave them a path
+    /// without a verdict, which have not failed.
     carried: Vec<Slots>,
     below_min: Vec<bool>,
-    /// The number of falls of members that have left, so that a member which returns is known to have been away.
+    /// The failure counts of members that were removed, so that a member which returns is known to have been away.
     departed: BTreeMap<(PathSetId, FirewallId), u32>,
 }
 
 impl Liveness {
-    /// The judgement at the start, when there are no verdicts.
+    /// The state at the start, when there are no verdicts.
     pub fn new(config: LivenessConfig, now: Instant) -> Self {
         let mut liveness = Self::initial(config, now);
         liveness.evaluate(now);
@@ -137,7 +137,7 @@ impl Liveness {
     }
 
     /// Reports whether the engine's own link to a firewall is down. Until this says so, the link counts as up. When the
-    /// link comes back, the firewall counts as answering ARP and neighbour discovery until it was asked.
+    /// link comes back, the firewall counts as answering ARP and neighbour discovery until a request was sent.
     pub fn handle_link_state(&mut self, firewall: FirewallId, is_down: bool) {
         if let Some(Some(firewall)) = self.firewalls.get_mut(firewall.index())
             && firewall.is_link_down != is_down
@@ -169,7 +169,7 @@ impl Liveness {
         }
     }
 
-    /// Judges everything again and returns what changed.
+    /// Evaluates everything again and returns what changed.
     pub fn evaluate(&mut self, now: Instant) -> Vec<LivenessChange> {
         for leg in &mut self.peer_paths {
             let group = &self.groups[leg.group.index()];

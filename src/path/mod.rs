@@ -71,7 +71,8 @@ pub struct GroupMember {
     pub spare: bool,
 }
 
-/// A group as the selection needs it, with at most [`FirewallGroup::MEMBERS_MAX`] firewalls in the order of the configuration.
+/// A group as the selection needs it, with at most [`FirewallGroup::MEMBERS_MAX`] firewalls in the order of the
+/// configuration.
 #[derive(Debug, Clone)]
 pub struct FirewallGroup {
     /// Its number.
@@ -91,7 +92,7 @@ pub struct FirewallGroup {
 }
 
 impl FirewallGroup {
-    /// The most members of a group, which have one bit each in a [`PathSet`].
+    /// The largest number of members of a group, which have one bit each in a [`PathSet`].
     pub const MEMBERS_MAX: usize = 64;
 
     /// The slot of a firewall in this group. Members usually have consecutive numbers, so that the first guess finds

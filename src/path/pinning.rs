@@ -21,22 +21,22 @@
 //!
 //! - **best**: the firewall that the route prefers, if it is selectable; else the rendezvous choice among the
 //!   selectable members; else that among the members that are up.
-//! - **failed**: the pin's firewall is not up; and it fell since it was pinned, or was asked T ago without answering,
+//! - **failed**: the pin's firewall is not up; and it failed since it was pinned, or has left packets unanswered for T,
 //!   or the packet is a SYN. A pin that was learned from a firewall which only this engine believes down is used while
 //!   the firewall answers.
-//! - **`on-failure`** acts if the firewall fell. `reselect`: best, Tentative. `keep`: the pin. `drop`: the session has
-//!   failed. `reset`: the same for TCP, while other protocols are reselected. A pin that failed without a fall is
-//!   reselected. A SYN opens a new conversation, so that it goes to a live firewall whatever `on-failure` says. If the
-//!   firewall has left the group, `keep` means `reselect`.
+//! - **`on-failure`** acts if the firewall failed since it was pinned. `reselect`: best, Tentative. `keep`: the pin.
+//!   `drop`: the session has failed. `reset`: the same for TCP, while other protocols are reselected. Any other failed
+//!   pin is reselected. A SYN opens a new conversation, so that it goes to a live firewall whatever `on-failure` says.
+//!   If the firewall has left the group, `keep` means `reselect`.
 //! - **N1** (follow the SYN): a SYN came from another firewall, and that one is up: take it, Confirmed. A SYN/ACK thus
 //!   goes where its SYN came from. An established host answers a stale SYN with a plain ACK, which moves nothing.
-//! - **N2** (rotate): a TCP flow that asked T ago without an answer, and rotated fewer than 2N times for N members,
-//!   takes the next member in rank order that is up, Tentative.
-//! - **asked**: a near packet that wants an answer was sent. A bare acknowledgement or a reset wants none, so that it
-//!   neither counts as asking nor rotates. Otherwise an engine that restarted would take an idle connection off the
-//!   firewall that just delivered its packet.
-//! - **no verdict yet**: a TCP packet that goes on with a connection of which there is no session is dropped while a firewall
-//!   without a first verdict would be the best of all. An engine that was just started would otherwise send it to a firewall
+//! - **N2** (rotate): a TCP flow that has been unanswered for T, and rotated fewer than 2N times for N members, takes
+//!   the next member in rank order that is up, Tentative.
+//! - **unanswered**: a near packet that wants an answer was sent, and none came. A bare acknowledgement or a reset
+//!   wants none, so that it neither makes the flow unanswered nor rotates it. Otherwise an engine that restarted would
+//!   take an idle connection off the firewall that just delivered its packet.
+//! - **no verdict yet**: a TCP packet that continues a connection without a session is dropped while a firewall without
+//!   a first verdict would be the best of all. An engine that was just started would otherwise send it to a firewall
 //!   that does not know the connection. A SYN takes a firewall that is up.
 //! - **adopt** f: pin f, Tentative if the packet was a SYN, else Confirmed, and forget everything else.
 //! - **note it**: N1 will follow this SYN. It also counts as a packet of the dispute, but moves nothing.
@@ -149,7 +149,7 @@ pub enum NearDecision {
     /// no member is up but one is starting, so that the packet is dropped until the first verdict, a fraction of a
     /// second later.
     NoPath,
-    /// Drop the packet: the pin's firewall fell, and the group's `on-failure` says `reset` (which also ends the
+    /// Drop the packet: the pin's firewall failed, and the group's `on-failure` says `reset` (which also ends the
     /// session) or `drop`. A later SYN opens the flow again.
     Failed,
 }
@@ -263,8 +263,8 @@ pub fn decide_near_steady(
     is_steady.then_some(Pin { unanswered_since: asked, ..*pin })
 }
 
-/// A shortcut for the most common packets, which arrive from the pin's own firewall. It returns the pin that [`decide_far`]
-/// would return, and `None` if [`decide_far`] has to decide.
+/// A shortcut for the most common packets, which arrive from the pin's own firewall. It returns the pin that
+/// [`decide_far`] would return, and `None` if [`decide_far`] has to decide.
 #[inline]
 pub fn decide_far_steady(pin: &Pin, from: FirewallId, packet: PacketKind) -> Option<Pin> {
     let opens = matches!(packet, PacketKind::Syn | PacketKind::SynAck);
@@ -298,7 +298,7 @@ fn arrival(pin: &Pin, from: FirewallId, view: &PinningView<'_>) -> ArrivedFrom {
 
 /// Why a pin cannot be used.
 enum PinFailure {
-    /// Its firewall fell.
+    /// Its firewall failed since it was pinned.
     Fell,
     /// Its firewall has left the group, so that the pin cannot be kept.
     Left,
@@ -370,9 +370,9 @@ fn choose(view: &PinningView<'_>, packet: PacketKind, change: PinChange, now: In
     send(pin, Some(change), view)
 }
 
-/// True for TCP if a firewall without a first verdict would be the best once it is up. Then the engine was just started; for a
-/// connection that goes on that firewall has the state, and no other would let the packet pass. The verdict is a fraction of a
-/// second away.
+/// True for TCP if a firewall without a first verdict would be the best once it is up. Then the engine was just
+/// started, and for a connection that continues that firewall has the state, so that no other would let the packet
+/// pass. The verdict is a fraction of a second away.
 fn awaits_first_verdict(view: &PinningView<'_>) -> bool {
     let is_starting = |slot: usize| view.set.starting & (1 << slot) != 0;
     let would_take = view.set.selectable | view.set.starting;

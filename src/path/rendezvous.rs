@@ -3,10 +3,10 @@
 //!
 //! # The score, exactly
 //!
-//! For a flow and a member of weight `w`, let `h` be the 64-bit number of [`FlowHasher::member_hash`], read as a fraction
-//! `h / 2^64` that is uniformly distributed in (0, 1). The member's *distance* is `neg_log2(h) / w`, and the shortest
-//! distance wins. Distances are exponentially distributed with rate `w`, so that a member wins with probability `w`
-//! over the sum of all weights, and a change of one weight moves flows only to or from that member.
+//! For a flow and a member of weight `w`, let `h` be the 64-bit number of [`FlowHasher::member_hash`], read as a
+//! fraction `h / 2^64` that is uniformly distributed in (0, 1). The member's *distance* is `neg_log2(h) / w`, and the
+//! shortest distance wins. Distances are exponentially distributed with rate `w`, so that a member wins with
+//! probability `w` over the sum of all weights, and a change of one weight moves flows only to or from that member.
 //!
 //! [`neg_log2`] is `-log2(h / 2^64)` in fixed point. Two distances are compared by cross multiplication, without
 //! division. Between equal distances the higher `h` wins, then the name decides. Since [`neg_log2`] falls while `h`

@@ -28,13 +28,14 @@ pub(super) const LISTS: u32 = EvictionClass::ORDER.len() as u32;
 /// leave the list that is evicted first, so that an eviction finds a victim at once.
 const FIRST_CHECK_AGE: Duration = Duration::from_secs(2);
 
-/// The most sessions of one list that one search for a victim looks at.
+/// The largest number of sessions of one list that one search for a victim checks.
 const LIST_SEARCH_MAX: usize = 16;
 
-/// The most sessions that one search for a victim looks at: twice all lists of its worker, and some of other workers.
+/// The largest number of sessions that one search for a victim checks: twice all lists of its worker, and some of other
+/// workers.
 const SEARCH_MAX: usize = 2 * LIST_SEARCH_MAX * EvictionClass::ORDER.len() + 48;
 
-/// The state of one worker; see the module.
+/// The state of one worker; see the module documentation.
 #[derive(Debug)]
 pub(super) struct WorkerLists {
     wheel: Wheel,
@@ -114,7 +115,7 @@ impl WorkerLists {
         Self { wheel, lists, half_open: 0, half_open_kept: EvictionClass::half_open_kept(capacity, workers) }
     }
 
-    /// Half-open sessions that go first when somebody needs a place.
+    /// The number of half-open sessions that are evicted first when room is needed.
     pub(super) fn half_open_spare(&self) -> usize {
         self.half_open.saturating_sub(self.half_open_kept)
     }
@@ -124,7 +125,7 @@ impl WorkerLists {
         self.wheel.pop(now)
     }
 
-    /// Schedules the next check of a session, and puts it into the list of its worth if it may be evicted.
+    /// Schedules the next check of a session, and puts it into the list of its class if it may be evicted.
     pub(super) fn schedule(&mut self, table: &SessionTable, slot: u32, session: &Session, now: Instant) {
         let timeouts = &table.timeouts();
         let patience = timeouts.shortest(session.class).min(Wheel::SPAN);
@@ -147,8 +148,8 @@ impl WorkerLists {
         self.unlist(table, slot);
     }
 
-    /// Evicts a session within `reach`: ends it and returns its slot, which is in no list any more. Looks at no more
-    /// than `looks` sessions, and decrements that number for each.
+    /// Evicts a session within `reach`: ends it and returns its slot, which is in no list any more. Checks no more than
+    /// `looks` sessions, and decrements that number for each.
     pub(super) fn evict(
         &mut self,
         table: &SessionTable,
@@ -209,7 +210,7 @@ impl WorkerLists {
         None
     }
 
-    /// Puts a session at the end of the list of its worth, if it may be evicted.
+    /// Puts a session at the end of the list of its class, if it may be evicted.
     fn enlist(&mut self, table: &SessionTable, slot: u32, session: &Session, now: Instant) {
         self.unlist(table, slot);
         let Some(worth) = EvictionClass::of(session) else { return };
@@ -231,8 +232,8 @@ impl WorkerLists {
     }
 }
 
-/// Evicts a session in favour of worker `number` and returns its slot. The reaches are tried in order, each first on
-/// the worker's own sessions and then on those of others. A worker whose state is locked at this moment is skipped.
+/// Evicts a session in favour of worker `number` and returns its slot. The scopes are tried in order, each first on the
+/// worker's own sessions and then on those of others. A worker whose state is locked at this moment is skipped.
 pub(super) fn make_room(
     table: &SessionTable,
     number: u16,

@@ -1,7 +1,7 @@
 //! What a full table forgets, and in which order.
 //!
-//! A new flow takes the place of the session that is worth least among those that were idle long. Established TCP
-//! connections are never evicted, however many new flows arrive, because their ends rely on them for hours.
+//! A new flow takes the place of the session of the least valuable class among those that were idle long. Established
+//! TCP connections are never evicted, however many new flows arrive, because their ends rely on them for hours.
 
 use crate::session::{ConversationState, ProtocolClass, Session, TcpState, Timeouts};
 use crate::time::Instant;
@@ -28,10 +28,10 @@ const HALF_OPEN_PART: usize = 16;
 
 impl EvictionClass {
     /// The order in which a full table evicts sessions that were idle for half of their timeout. If there are none, it
-    /// evicts the one that was idle longest, whatever its worth.
+    /// evicts the one that was idle longest, whatever its class.
     pub(super) const ORDER: [Self; 5] = [Self::HalfOpen, Self::Closing, Self::Icmp, Self::Udp, Self::Other];
 
-    /// The worth of a session; `None` if it is never evicted.
+    /// The class of a session; `None` if it is never evicted.
     pub(super) fn of(session: &Session) -> Option<Self> {
         match (session.state, session.class) {
             _ if session.is_half_open() => Some(Self::HalfOpen),

@@ -26,11 +26,11 @@ const ENTRIES_PER_BUCKET: usize = 7;
 const OVERFLOW: usize = ENTRIES_PER_BUCKET;
 /// Set in the overflow word while somebody enters or removes a key with this home bucket.
 const LOCKED: u64 = 1 << 63;
-/// The most buckets in which a key may lie. With two thirds of all places in use, as in a full table of translated
-/// sessions, the probability of so many full buckets in a row is below 1 in 10^20.
+/// The largest number of buckets in which a key may lie. With two thirds of all places in use, as in a full table of
+/// translated sessions, the probability of so many full buckets in a row is below 1 in 10^20.
 const PROBE_MAX: u32 = 32;
 
-/// The index; see the module.
+/// The index; see the module documentation.
 #[derive(Debug)]
 pub(super) struct Index {
     lines: AlignedRecords<{ ENTRIES_PER_BUCKET + 1 }>,

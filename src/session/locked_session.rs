@@ -53,8 +53,9 @@ impl<'a> LockedSession<'a> {
         self.0.put_pin_toward(direction, pin);
     }
 
-    /// Counts a packet that does not change the state of the conversation, as [`crate::session::Session::record_packet`]
-    /// does, and returns true. If the packet may change the state, it does nothing and returns false.
+    /// Counts a packet that does not change the state of the conversation, as
+    /// [`crate::session::Session::record_packet`] does, and returns true. If the packet may change the state, it does
+    /// nothing and returns false.
     #[inline]
     pub fn count_packet(&self, direction: Direction, tcp: Option<&TcpSegment>, bytes: usize, now: Instant) -> bool {
         self.0.count_packet(direction, tcp, bytes, now)

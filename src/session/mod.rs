@@ -201,8 +201,8 @@ impl ProtocolClass {
 }
 
 impl Session {
-    /// The session of a flow whose first packet goes in `direction`. [`Session::record_packet`] has to be called for that
-    /// packet too.
+    /// The session of a flow whose first packet goes in `direction`. [`Session::record_packet`] has to be called for
+    /// that packet too.
     pub fn new(key: &CanonicalKey, direction: Direction, now: Instant) -> Self {
         let class = ProtocolClass::of(key.protocol());
         let state = match class {
@@ -235,7 +235,8 @@ impl Session {
         self.seen_flags.expect_no_replies();
     }
 
-    /// True for a TCP connection whose opener has had no credible answer: no segment but resets came from the other end.
+    /// True for a TCP connection whose opener has had no credible answer: no segment but resets came from the other
+    /// end.
     pub fn is_unanswered(&self) -> bool {
         self.state == ConversationState::Tcp(TcpState::Opening)
             && !self.seen_flags.has_sent(self.original_direction.reversed())

@@ -282,8 +282,8 @@ impl SlotRef<'_> {
         (direction(rest & OPENED_FROM_HIGH), ProtocolClass::of((rest >> PROTOCOL_SHIFT) as u8))
     }
 
-    /// Does what [`Session::record_packet`] does for a packet that does not change the state of the conversation, and returns
-    /// true. If the packet may change the state, it does nothing and returns false.
+    /// Does what [`Session::record_packet`] does for a packet that does not change the state of the conversation, and
+    /// returns true. If the packet may change the state, it does nothing and returns false.
     #[inline]
     pub(super) fn count_packet(&self, going: Direction, tcp: Option<&TcpSegment>, bytes: usize, now: Instant) -> bool {
         let rest = self.word(REST);

@@ -1,4 +1,5 @@
-//! How many sessions each source has, whether it may open another one, and who was refused last.
+//! Counts how many sessions each source has, decides whether it may open another one, and remembers which source was
+//! refused last.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, TryLockError};
@@ -8,57 +9,58 @@ use crate::flow::{SourceHasher, SourceKey, SourcePrefix, SourceRates, SourceTall
 use crate::session::table::lock;
 use crate::time::Instant;
 
-/// What each source may have (`source-sessions` and `source-rate` of `[limits]`).
+/// The limits for each source (`source-sessions` and `source-rate` of `[limits]`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SourceLimits {
-    /// Live sessions.
+    /// The largest number of live sessions.
     pub sessions: Option<u32>,
-    /// New sessions a second.
+    /// The largest number of new sessions in a second.
     pub rate: Option<u32>,
 }
 
 /// Why a source is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OverLimit {
-    /// Ports or places in the session table run short, and it holds more of them than its share.
+    /// Ports or places in the session table run short, and the source holds more of them than its share.
     Share,
-    /// It has as many sessions as it may.
+    /// The source has as many sessions as it may have.
     Sessions,
-    /// It opens more a second than it may.
+    /// The source opens more sessions in a second than it may.
     Rate,
 }
 
 /// A source that was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// Why.
+    /// Why it was refused.
     pub reason: OverLimit,
-    /// Who.
+    /// The source.
     pub source: SourcePrefix,
-    /// The sessions that it has.
+    /// The number of its sessions.
     pub sessions: u32,
 }
 
-/// See the module.
+/// The session counts and rates of all sources; see the module documentation.
 #[derive(Debug)]
 pub struct SourceLimiter {
     hasher: SourceHasher,
     sessions: SourceTally,
     rates: SourceRates,
-    /// The last of each kind, until somebody asks.
+    /// The last refusal of each kind, until it is taken.
     refusals: Mutex<[Option<Refusal>; 3]>,
 }
 
-/// Sessions for which there is a column of the count: it says 16 too few at most.
+/// Sessions for each column of the count, which reports at most 16 too few.
 const SESSIONS_PER_COLUMN: usize = 16;
-/// Columns of the rates: with 1,000 sources at their limit, one that stays below its own is refused in one case of 70,000.
+/// Columns of the rates. With 1,000 sources at their limit, one that stays below its own is refused in one case of
+/// 70,000.
 const RATE_COLUMNS: usize = 16_384;
 
 impl SourceLimiter {
-    /// Bytes for each session that fits.
+    /// Bytes for each session of the capacity.
     pub(super) const BYTES: usize = 2 * ROWS * size_of::<u32>() / SESSIONS_PER_COLUMN;
 
-    /// For a table of so many sessions. `seed` makes it hard to choose addresses that are counted as one.
+    /// The counts for a table of `capacity` sessions. `seed` makes it hard to choose addresses that are counted as one.
     pub(super) fn new(capacity: usize, seed: u64) -> Self {
         let columns = capacity.div_ceil(SESSIONS_PER_COLUMN).max(64);
         Self {
@@ -75,17 +77,17 @@ impl SourceLimiter {
         self.hasher.key(source)
     }
 
-    /// A session of the source was opened.
+    /// Counts a session that the source opened.
     pub(super) fn opened(&self, source: IpAddr) {
         self.sessions.add(self.key(source));
     }
 
-    /// A session of the source ended.
+    /// Counts a session of the source that ended.
     pub(super) fn ended(&self, source: IpAddr) {
         self.sessions.remove(self.key(source));
     }
 
-    /// Sessions of the source, of `all`. See [`SourceTally`] for how near that is.
+    /// The number of sessions of the source, of `all` that there are. [`SourceTally`] says how exact that is.
     pub fn sessions_of(&self, source: IpAddr, all: usize) -> u32 {
         self.held(self.key(source), all)
     }
@@ -94,7 +96,7 @@ impl SourceLimiter {
         self.sessions.held(source, u32::try_from(all).unwrap_or(u32::MAX))
     }
 
-    /// Whether the source may open a session, of `all` that there are; counts the attempt.
+    /// Decides whether the source may open a session, of `all` that there are, and counts the attempt.
     pub fn admit(&self, source: IpAddr, limits: &SourceLimits, all: usize, now: Instant) -> Result<(), OverLimit> {
         let key = self.key(source);
         let is_full = |limit| self.held(key, all) >= limit;
@@ -105,7 +107,7 @@ impl SourceLimiter {
         if limits.rate.is_none_or(is_within) { Ok(()) } else { Err(OverLimit::Rate) }
     }
 
-    /// The same, and counts nothing.
+    /// Decides the same without counting anything.
     pub fn would_admit(
         &self,
         source: IpAddr,
@@ -119,7 +121,7 @@ impl SourceLimiter {
         if limits.rate.is_none_or(is_within) { Ok(()) } else { Err(OverLimit::Rate) }
     }
 
-    /// Remembers who was refused, unless somebody else is about to.
+    /// Remembers a source that was refused, unless another thread is remembering one at this moment.
     pub fn refused(&self, source: IpAddr, why: OverLimit, all: usize) {
         let sessions = self.sessions_of(source, all);
         let mut refusals = match self.refusals.try_lock() {
@@ -130,14 +132,14 @@ impl SourceLimiter {
         refusals[why as usize] = Some(Refusal { reason: why, source: SourcePrefix::of(source), sessions });
     }
 
-    /// The last refusal of each kind since this was asked before.
+    /// The last refusal of each kind since the last call.
     pub fn take_refusals(&self) -> impl Iterator<Item = Refusal> {
         std::mem::take(&mut *lock(&self.refusals)).into_iter().flatten()
     }
 }
 
 impl OverLimit {
-    /// All of them.
+    /// All kinds of refusal.
     pub const ALL: [Self; 3] = [Self::Share, Self::Sessions, Self::Rate];
 }
 

@@ -53,7 +53,8 @@ pub struct SessionId {
 pub enum EndReason {
     /// It was idle for its timeout.
     Expired,
-    /// It made room for a new session, because it was worth least and idle longest, or could be forgotten without harm.
+    /// It made room for a new session, because its class is evicted first and it was idle longest, or could be
+    /// forgotten without harm.
     Evicted,
     /// Its firewall went down, and `on-failure` ends its sessions.
     FirewallDown,
@@ -70,7 +71,7 @@ pub enum EndReason {
 }
 
 impl EndReason {
-    /// The name of the reason in the session log. For an expired session it tells how the TCP connection ended.
+    /// The name of the reason in the session log. For an expired session it says how the TCP connection ended.
     pub fn name(self, session: &Session) -> &'static str {
         match (self, session.state) {
             (Self::Expired, ConversationState::Tcp(TcpState::Closing)) if session.was_closed() => "closed",
@@ -120,12 +121,12 @@ pub struct SessionTable {
     capacity: usize,
     live: AtomicUsize,
     timeouts: ArcSwap<Timeouts>,
-    /// Who opened how many.
+    /// The numbers of sessions that each source opened.
     sources: SourceLimiter,
     /// The links of the expiry wheels.
     wheel_links: Arc<SlotLinks>,
     /// The links of the lists of sessions that may be evicted, one list for each worker and
-    /// [`Worth`](super::eviction_class::EvictionClass).
+    /// [`EvictionClass`](super::eviction_class::EvictionClass).
     pub(super) eviction_links: SlotLinks,
     /// For each slot, in which of these lists it is.
     pub(super) marks: ListMarks,
@@ -151,9 +152,9 @@ const CELL_WORDS: usize = 16;
 const WIDE_WORDS: usize = 8;
 
 impl SessionTable {
-    /// Bytes that an IPv4 session takes at most, translated, table included: its cell and its opening, two keys in the
-    /// index, its links in the wheel and in the list of its worth with the mark of that, its place among the free slots, and its
-    /// part in the count of its source.
+    /// Bytes that an IPv4 session takes at most, translated, table included: its cell and its time of opening, two keys
+    /// in the index, its links in the wheel and in the list of its eviction class with its mark there, its place among
+    /// the free slots, and its part in the counts of its source.
     pub const IPV4_SESSION_BYTES: usize = size_of::<SessionCell>()
         + size_of::<u64>()
         + (2.0 * Index::BYTES_PER_KEY) as usize
@@ -204,7 +205,7 @@ impl SessionTable {
         (table, workers)
     }
 
-    /// The most sessions that fit.
+    /// The largest number of sessions that fit.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
@@ -226,7 +227,7 @@ impl SessionTable {
         self.timeouts.store(Arc::new(timeouts));
     }
 
-    /// Who opened the sessions.
+    /// The numbers of sessions by source, and their limits.
     pub fn sources(&self) -> &SourceLimiter {
         &self.sources
     }
@@ -405,7 +406,7 @@ pub struct Removed {
 }
 
 impl Removed {
-    /// Who opened it.
+    /// The source that opened it.
     fn source(&self) -> IpAddr {
         self.key.in_direction(self.session.original_direction).source.address
     }

@@ -8,12 +8,12 @@
 //!
 //! ```text
 //!            both ends acknowledge, or both      FIN both ways,
-//!            speak in mid-stream                 or RST
+//!            send in mid-stream                  or RST
 //!  Opening ───────────────────────► Established ─────────────► Closing
 //!     │  ▲                               ▲                      │  │
 //!     │  └───────────────────────────────┼──────────────────────┘  │
 //!     │                              SYN └─────────────────────────┘
-//!     └──────────────► Closing           both ends speak on after an RST, which therefore was none of theirs
+//!     └──────────────► Closing           both ends keep sending after an RST, which therefore was none of theirs
 //!            RST
 //! ```
 
@@ -285,7 +285,7 @@ impl Session {
         let is_over = state == TcpState::Closing && self.seen_flags.has_both(SeenFlags::BOTH_FIN);
         let proves_itself = state == TcpState::Opening && self.acknowledges(direction, segment) == Some(true);
         if proves_itself && !self.seen_flags.has(SeenFlags::sent_by(direction)) {
-            // The sender knows numbers that only its peer can have told it. What arrived earlier in its name may have
+            // The sender knows numbers that it can only have from its peer. What arrived earlier in its name may have
             // been forged.
             self.seen_flags.clear(SeenFlags::next_to(direction));
         }
@@ -335,7 +335,7 @@ impl Session {
             self.seen_flags.set(SeenFlags::fin(direction));
         }
         if self.peer_is_unseen(direction) {
-            // The acknowledgement tells what the other end, which the engine does not see, will send next.
+            // The acknowledgement shows what the other end, which the engine does not see, will send next.
             self.advance(direction.reversed(), segment.acknowledgement);
         }
     }

@@ -1,4 +1,4 @@
-//! Visiting all sessions one after the other while workers continue. Nothing is written and nobody has to wait.
+//! Visits all sessions one after the other while workers continue. Nothing is written and nobody has to wait.
 
 use crate::flow::CanonicalKey;
 use crate::session::cell;

@@ -1,7 +1,7 @@
 //! The expiry wheel: a hashed timing wheel of [`BUCKETS`] buckets, one [`TICK`] apart, for each worker.
 //!
 //! Packets never touch it. A session is checked when its bucket comes up, and put into a later bucket if it was used
-//! meanwhile. Nothing is scheduled further ahead than one turn of the wheel (`Wheel::TURN`), so that no entry comes up
+//! meanwhile. Nothing is scheduled further ahead than one turn of the wheel (`Wheel::SPAN`), so that no entry comes up
 //! before its time.
 
 use std::sync::Arc;

@@ -8,10 +8,11 @@ use crate::session::table::lock;
 use crate::session::{EndReason, OpenResult, Placement, Removed, Session, SessionId, SessionTable, Sweep};
 use crate::time::Instant;
 
-/// The most slots that a worker takes from the pool at once. If it has more than twice as many, it returns the excess.
+/// The largest number of slots that a worker takes from the pool at once. If it has more than twice as many, it returns
+/// the excess.
 const BATCH_MAX: usize = 64;
 
-/// The most sessions that one opening checks for one that may be forgotten without harm.
+/// The largest number of sessions that one opening checks for one that may be forgotten without harm.
 const HARMLESS_TRIES: usize = 32;
 
 /// One worker of the session table. It expires the sessions that it opened, and may end any session.
@@ -50,15 +51,12 @@ impl SessionWorker {
         &self.table
     }
 
-    /// Opens a session. When the table is full it takes the place of a half-open one, or (if `protect` says that not to remember
-    /// it would break it: learned and different from the hash, or translated) of the one that is worth least and was idle for
-    /// longest, whichever worker opened that, or at last of a confirmed one whose pin equals the hash, as judged by `harmless`,
-    /// that no service has bound. A source that has more of a nearly full table than a fair share is refused before that.
+    /// Opens a session. A source that has more of a nearly full table than a fair share is refused.
     ///
-    /// Normally only a half-open session is evicted for it. If `protect` is true, because the flow would break without a
-    /// session (it was learned and differs from the hash, or is translated), the session is evicted that is worth least
-    /// and was idle longest, whichever worker opened it; and if none may be, a confirmed session without a service whose
-    /// pin equals the hash, as `harmless` judges.
+    /// When the table is full, normally only a half-open session is evicted for the new one. If `protect` is true,
+    /// because the flow would break without a session (it was learned and differs from the hash, or is translated), the
+    /// session is evicted whose class comes first and which was idle longest, whichever worker opened it; and if none
+    /// may be evicted, a confirmed session without a service whose pin equals the hash, as `harmless` judges.
     ///
     /// `bound` is the service and server of the flow. Returns the result and the evicted session; an eviction may turn
     /// out to have been in vain.

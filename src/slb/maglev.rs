@@ -20,7 +20,7 @@ pub const SLOTS: usize = 65_537;
 /// How many slots a flow tries before it searches for the next live server in order.
 const TRIES: u64 = 32;
 
-/// The table; see the module.
+/// The table; see the module documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Maglev {
     /// For each slot the position of its server. Empty if there are no servers.

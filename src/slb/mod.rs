@@ -185,7 +185,7 @@ pub enum OutOfService {
     Maint,
 }
 
-/// A range of ports with the service that has it.
+/// A range of ports with the service that owns it.
 type PortRange = (RangeInclusive<u16>, ServiceId);
 
 /// A range of ports on which a server listens, with its service and server.

@@ -1,8 +1,8 @@
 //! Passive checks: what the TCP connections of clients say about a server between its active checks.
 //!
-//! The workers note each connection that they give to a server, and whether the server answers or refuses it. An answer proves that the
-//! server is alive, whoever asked. So only the connections since the last answer count, and one client that nobody answers
-//! says nothing about a server that answers others.
+//! The workers record each connection that they give to a server, and whether the server answers or refuses it. An
+//! answer proves that the server is alive, whoever opened the connection. Therefore only the connections since the last
+//! answer count, and one client that gets no answer says nothing about a server that answers others.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -11,31 +11,32 @@ use crate::time::{Duration, Instant};
 
 /// The number of connections refused in a row that count against a server.
 const REFUSED_MIN: u32 = 3;
-/// The number of connections without an answer that count against a server, once the first of them has waited for [`UNANSWERED_AGE_MIN`].
+/// The number of connections without an answer that count against a server, once the first of them has waited for
+/// [`UNANSWERED_AGE_MIN`].
 const UNANSWERED_MIN: u32 = 3;
-/// How long a server may leave the first of several connections without an answer. A server is near, and its kernel answers a
-/// SYN: both take milliseconds.
+/// How long a server may leave the first of several connections without an answer. A server is near, and its kernel
+/// answers a SYN: both take milliseconds.
 const UNANSWERED_AGE_MIN: Duration = Duration::from_millis(500);
-/// The number of different clients whose connections have to fail before their word is enough.
+/// The number of different clients whose connections have to fail before no check has to confirm the failure.
 const CLIENTS_MIN: u32 = 3;
 
 /// The connections to one server in one family since it last answered one.
 ///
-/// Workers and the controller share it without a lock. When they meet, a connection may be counted once too often or not at
-/// all, which matters to no verdict.
+/// Workers and the controller share it without a lock. When they access it at the same time, a connection may be
+/// counted once too often or not at all, which matters to no verdict.
 #[derive(Debug, Default)]
 pub struct Observation {
     is_enabled: AtomicBool,
     opened: AtomicU32,
     refused: AtomicU32,
-    /// One bit for each client, at a place by its address: two clients may share a bit, so that the number of bits is a lower
-    /// bound of the number of clients.
+    /// One bit for each client, at a position given by its address. Two clients may share a bit, so that the number of
+    /// bits is a lower bound of the number of clients.
     clients: AtomicU64,
     /// When the first of them was opened, in nanoseconds.
     since: AtomicU64,
 }
 
-/// What speaks against a server.
+/// A failure that connections of clients show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PassiveFailure {
     /// How the connections failed.
@@ -47,14 +48,14 @@ pub struct PassiveFailure {
 /// How the connections of clients failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// The server refused so many in a row (RST in answer to SYN).
+    /// The server refused this many in a row (RST in answer to SYN).
     Refused(u32),
-    /// So many are without an answer, the first of them for half a second or longer.
+    /// This many are without an answer, the first of them for half a second or longer.
     Unanswered(u32),
 }
 
 impl PassiveFailure {
-    /// The complaint in words, such as `3 connections of clients in a row were refused`.
+    /// Describes the failure, such as `3 connections of clients in a row were refused`.
     pub fn describe(&self) -> String {
         match self.kind {
             FailureKind::Refused(count) => format!("{count} connections of clients in a row were refused"),
@@ -64,14 +65,14 @@ impl PassiveFailure {
 }
 
 impl Observation {
-    /// Switches it on or off; off, it notes nothing.
+    /// Enables or disables it. While it is disabled, it records nothing.
     pub fn set_enabled(&self, is_on: bool) {
         if self.is_enabled.swap(is_on, Relaxed) != is_on {
             self.clear();
         }
     }
 
-    /// A worker gave the server a connection of `client`.
+    /// Records that a worker gave the server a connection of `client`.
     pub fn record_opened(&self, client: IpAddr, now: Instant) {
         if !self.is_enabled.load(Relaxed) {
             return;
@@ -82,29 +83,29 @@ impl Observation {
         self.clients.fetch_or(1 << client_bit(client), Relaxed);
     }
 
-    /// The server answered a connection (SYN-ACK).
+    /// Records that the server answered a connection (SYN-ACK).
     pub fn record_answered(&self) {
-        // Most servers answer before the next connection is opened: a read costs the others nothing.
+        // Most servers answer before the next connection is opened. For the others, reading first costs nothing.
         if self.opened.load(Relaxed) != 0 || self.refused.load(Relaxed) != 0 {
             self.clear();
         }
     }
 
-    /// The server refused a connection.
+    /// Records that the server refused a connection.
     pub fn record_refused(&self) {
         if self.is_enabled.load(Relaxed) {
             self.refused.fetch_add(1, Relaxed);
         }
     }
 
-    /// Forgets what was noted so far.
+    /// Forgets what was recorded so far.
     pub fn clear(&self) {
         self.opened.store(0, Relaxed);
         self.refused.store(0, Relaxed);
         self.clients.store(0, Relaxed);
     }
 
-    /// What speaks against the server at `now`, if anything does.
+    /// The failure that the connections show at the time `now`, if any.
     pub fn failure(&self, now: Instant) -> Option<PassiveFailure> {
         let (opened, refused) = (self.opened.load(Relaxed), self.refused.load(Relaxed));
         let waited = || now.since(Instant::from_nanos(self.since.load(Relaxed)));
@@ -119,7 +120,7 @@ impl Observation {
     }
 }
 
-/// The bit of a client. The addresses of one IPv6 /64 are one client's.
+/// The bit of a client. All addresses of one IPv6 /64 count as one client.
 fn client_bit(client: IpAddr) -> u32 {
     let address = match client {
         IpAddr::V4(address) => u64::from(u32::from(address)),

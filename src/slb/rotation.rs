@@ -1,5 +1,5 @@
-//! Weighted round robin: whose turn it is. The sequence follows the weights exactly and smoothly, and the cost of a
-//! turn depends on the number of different weights, not on the number of servers.
+//! Weighted round robin: which server has the next turn. The sequence follows the weights exactly and smoothly, and the
+//! cost of a turn depends on the number of different weights, not on the number of servers.
 //!
 //! Let W be the sum of all weights. The k-th turn (from 0) of a server of weight w is due between turn k·W/w of all
 //! turns, its *start*, and turn (k+1)·W/w, its *deadline*. Among the servers whose start has come, the one with the
@@ -30,7 +30,7 @@ struct RotationMember {
     /// The position of the server in its service.
     position: usize,
     weight: u16,
-    /// The identity of the server, wherever a reload puts it.
+    /// The identity of the server, whatever its position after a reload.
     state: Weak<ServerState>,
 }
 
@@ -40,8 +40,8 @@ impl PartialEq for RotationMember {
     }
 }
 
-/// The lineups of a service in both families, computed when they are first needed. A copy computes its own, because its
-/// servers may have other states.
+/// The rotation members of a service in both families, computed when they are first needed. A copy computes its own,
+/// because its servers may have other states.
 #[derive(Debug, Default)]
 pub struct RotationMembersByFamily(OnceLock<[Arc<RotationMembers>; 2]>);
 
@@ -52,8 +52,7 @@ impl Clone for RotationMembersByFamily {
 }
 
 impl RotationMembersByFamily {
-    /// The lineup of a family, and the number of its sequence of turns. Families with the same lineup share one
-    /// sequence.
+    /// The members of a family, and the number of its rotation. Families with the same members share one rotation.
     pub(super) fn of(&self, servers: &[Server], family: Family) -> (&Arc<RotationMembers>, usize) {
         let both = self.0.get_or_init(|| {
             let v4 = Arc::new(RotationMembers::new(servers, Family::V4));
@@ -108,12 +107,12 @@ struct WeightClass {
 struct Waiting {
     /// The start of its next turn times its weight. Its deadline is greater by the sum of weights.
     start: i128,
-    /// Its position in the lineup.
+    /// Its position among the members.
     number: usize,
 }
 
 impl Rotation {
-    /// Whose turn it is in `lineup`, which may differ from the previous one. Nothing changes.
+    /// The server that has the next turn among `lineup`, which may differ from the previous members. Nothing changes.
     pub(super) fn peek(&self, lineup: &Arc<RotationMembers>) -> Option<usize> {
         if *self.members.0 == *lineup.0 {
             return self.first().and_then(|class| self.position(class));
@@ -164,7 +163,7 @@ impl Rotation {
         waits(a, first).cmp(&waits(b, second)).then(deadlines).then(first.number.cmp(&second.number))
     }
 
-    /// The sequence continued with other servers. What is due to those that stay is kept, as a fraction of a turn. Then
+    /// The rotation continued with other members. What is due to those that stay is kept, as a fraction of a turn. Then
     /// all are shifted alike, so that the sum of what is due is nothing or less than a turn.
     fn with_members(&self, lineup: &Arc<RotationMembers>) -> Self {
         let sum: i128 = lineup.0.iter().map(|member| i128::from(member.weight)).sum();

@@ -57,7 +57,7 @@ enum Purpose {
     NewSession,
     /// A conversation in progress that no session knows.
     Resume,
-    /// Nothing: somebody asks which server would be chosen.
+    /// Nothing: `explain` asks which server would be chosen.
     Preview,
 }
 
@@ -154,8 +154,9 @@ impl ServerState {
 impl Service {
     /// Chooses the server for a new session of `flow`, whose source is the client. `None` if no server can take it.
     ///
-    /// A sticky client gets its previous server as long as that keeps its clients (`Service::keeps`). Otherwise the
-    /// scheduler chooses among the servers that take new sessions or, if all others are down, among the backup servers.
+    /// A sticky client gets its previous server as long as that keeps its clients (`Service::accepts_sticky`).
+    /// Otherwise the scheduler chooses among the servers that take new sessions or, if all others are down, among the
+    /// backup servers.
     pub fn choose_server(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
         self.assign(flow, Purpose::NewSession, now)
     }
@@ -163,7 +164,7 @@ impl Service {
     /// Chooses the server for a packet in the middle of a conversation that no session knows.
     ///
     /// The hash scheduler finds the server that had the conversation before the engine started, even if its first check
-    /// has not ended; if that server is dead, the session falls with it. Other schedulers choose as for a new session.
+    /// has not ended; if that server is down, the session fails with it. Other schedulers choose as for a new session.
     pub fn resume_server(&self, flow: &FlowKey, now: Instant) -> Option<&Server> {
         self.assign(flow, Purpose::Resume, now)
     }
@@ -249,7 +250,7 @@ impl Service {
         }
     }
 
-    /// Chooses by turns that follow the weights exactly and smoothly; see [`crate::slb::rotation`].
+    /// Chooses by a rotation that follows the weights exactly and smoothly; see [`crate::slb::rotation`].
     fn round_robin(&self, family: Family, purpose: Purpose) -> Option<&Server> {
         let (lineup, sequence) = self.rotation_members.of(&self.servers, family);
         let turns = &mut lock(&self.state.rotations)[sequence];

@@ -1,5 +1,5 @@
-//! Sticky clients: a bounded table of which server a client had, by source prefix, with its own timeout. An entry
-//! outlives the sessions of its client.
+//! Sticky clients: a bounded table of the servers that clients had, by source prefix, with a timeout of its own. An
+//! entry outlives the sessions of its client.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl StickyCapacity {
 }
 
 impl StickyTable {
-    /// An empty table whose entries use up `room`.
+    /// An empty table whose entries use up the capacity `room`.
     pub fn new(room: Arc<StickyCapacity>) -> Self {
         Self { capacity: room, entries: DashMap::default() }
     }

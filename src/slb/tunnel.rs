@@ -24,7 +24,7 @@ impl TunnelPathState {
         (known & UNTIL > seconds(now)).then_some((known >> 48) as u16)
     }
 
-    /// Takes a path MTU from an ICMP error. Since that may be forged, no value is believed that is below what every
+    /// Takes a path MTU from an ICMP error. Since that may be forged, no value is accepted that is below what every
     /// path carries (552 bytes as in Linux `min_pmtu`; 1280 bytes by RFC 8201 section 4), and an error never raises the
     /// path MTU.
     pub fn learn(&self, outer: Family, mtu: u16, now: Instant) {

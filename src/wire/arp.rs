@@ -34,7 +34,7 @@ pub struct Arp {
     pub target: Ipv4Addr,
 }
 
-/// Why a frame is not a believable ARP packet (rule A2.5 of `docs/protocols.md`).
+/// Why a frame is not a valid ARP packet (rule A2.5 of `docs/protocols.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidArp {
     /// The packet is shorter than 28 bytes, or is not ARP for IPv4 over Ethernet.

@@ -18,7 +18,7 @@ pub struct Packet<'a, V> {
     pub offload: Offload,
     /// The Ethernet frame without its outer tag.
     pub bytes: &'a mut [u8],
-    /// What becomes of the frame; `None` until it was processed.
+    /// The verdict on the frame; `None` until it was processed.
     pub verdict: Option<V>,
 }
 

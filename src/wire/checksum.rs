@@ -200,7 +200,8 @@ mod tests {
             prop_assert_eq!(error(update(wrong, old, new), update(right, old, new)), error(wrong, right));
         }
 
-        /// The field of a partial checksum follows an address change, and the finished checksum is that of the new packet.
+        /// The field of a partial checksum follows an address change, and the finished checksum is that of the new
+        /// packet.
         #[test]
         fn a_partial_field_follows_the_addresses(
             source in any::<[u8; 4]>(), destination in any::<[u8; 4]>(), other in any::<[u8; 4]>(),

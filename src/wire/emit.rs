@@ -17,7 +17,7 @@ use crate::wire::{Family, MacAddr};
 /// The TTL (IPv4) and hop limit (IPv6) of packets that the engine sends.
 pub const HOP_LIMIT: u8 = 64;
 
-/// The two hardware addresses of a frame.
+/// The two MAC addresses of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MacPair {
     /// Hardware address of the sender.

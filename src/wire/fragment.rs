@@ -16,7 +16,7 @@ const MORE_FRAGMENTS: u16 = 0x2000;
 /// Why a packet cannot be fragmented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SplitError {
-    /// The packet is IPv6, or IPv4 with DF. Its sender has to be told by an ICMP error instead.
+    /// The packet is IPv6, or IPv4 with DF. Its sender has to get an ICMP error instead.
     #[error("the packet must not be fragmented")]
     DontFragment,
     /// The MTU has no room for the IP header and 8 bytes of payload.

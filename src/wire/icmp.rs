@@ -15,7 +15,7 @@ pub const ERROR_MAX_V4: usize = 576;
 /// Largest ICMP error over IPv6, in bytes of IP packet: the minimum MTU (RFC 4443 section 2.4 c).
 pub const ERROR_MAX_V6: usize = 1280;
 const ICMP_HEADER_LEN: usize = 8;
-/// The most extension headers that are walked to find the upper-layer protocol of a packet.
+/// The largest number of extension headers that are walked to find the upper-layer protocol of a packet.
 const EXTENSIONS_MAX: usize = 8;
 
 /// Whether an echo message is a request or a reply.
@@ -173,7 +173,7 @@ pub enum ErrorSuppressed {
     /// The packet is an ICMP error, or too short to tell.
     #[error("about an ICMP error")]
     AboutError,
-    /// The packet was multicast or broadcast, by its IP or its hardware address.
+    /// The packet was multicast or broadcast, by its IP or its MAC address.
     #[error("about a multicast or broadcast")]
     MulticastOrBroadcast,
     /// The packet is a fragment after the first.
@@ -185,7 +185,7 @@ pub enum ErrorSuppressed {
 }
 
 /// Builds the ICMP error `kind` about the packet in `frame`, which may be cut short. The error goes from `source` and
-/// `mac` to the sender of the packet, at the hardware address that the frame came from. `source` must be of the
+/// `mac` to the sender of the packet, at the MAC address that the frame came from. `source` must be of the
 /// packet's family.
 pub fn error(kind: ErrorKind, frame: &[u8], source: IpAddr, mac: MacAddr) -> Result<Vec<u8>, ErrorSuppressed> {
     let (header, packet) = frame.split_first_chunk::<ETHERNET_LEN>().ok_or(ErrorSuppressed::NotIp)?;

@@ -14,7 +14,7 @@ use crate::wire::ndp::multicast_mac;
 
 /// The group of all MLDv2-capable routers, ff02::16 (RFC 3810 section 5.2.14).
 pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
-/// The most groups in one report, so that it fits the minimum IPv6 MTU (1280 bytes).
+/// The largest number of groups in one report, so that it fits the minimum IPv6 MTU (1280 bytes).
 pub const GROUPS_MAX: usize = 60;
 const QUERY: u8 = 130;
 const REPORT_V2: u8 = 143;

@@ -49,7 +49,7 @@ pub enum Ndp {
     },
 }
 
-/// Why a frame is not a believable neighbour discovery message (RFC 4861 section 7.1, RFC 6980).
+/// Why a frame is not a valid neighbour discovery message (RFC 4861 section 7.1, RFC 6980).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidNdp {
     /// The frame is not an unfragmented solicitation or advertisement directly behind the IPv6 header.

@@ -24,7 +24,7 @@ const BYTE_ORDER: u32 = 0x1a2b_3c4d;
 /// The section length that means "unknown", used because the file grows while it is written.
 const LENGTH_UNKNOWN: u64 = u64::MAX;
 const LINKTYPE_ETHERNET: u16 = 1;
-/// The two hardware addresses of a frame, after which a VLAN tag stands.
+/// The two MAC addresses of a frame, after which a VLAN tag stands.
 const MACS_LEN: usize = 12;
 
 const OPT_COMMENT: u16 = 1;
@@ -48,7 +48,7 @@ pub struct CaptureInterface<'a> {
     pub description: &'a str,
     /// Hardware address of the interface.
     pub mac: MacAddr,
-    /// The most bytes that are kept of a frame; 0 means all.
+    /// The largest number of bytes that are kept of a frame; 0 means all.
     pub snaplen: u32,
 }
 

@@ -12,19 +12,19 @@
 //! ```
 //!
 //! The authentication is a digest of everything after it, keyed by the group's seed. A sender with another seed, or
-//! none, is answered like any other, but what it says is not believed.
+//! none, is answered like any other, but its content is not trusted.
 //!
-//! The part with the notes is only there if there are any, and is sent only to a peer that reads them: older engines
-//! take a payload that continues after its firewalls for a malformed one. A peer that reads notes says so by an extra
-//! entry in its list of firewalls. The name of that entry is the digest of a text that no firewall can have as its
-//! name, so that older engines skip it like every firewall that they do not have.
+//! The part with the notes is only there if there are any, and is sent only to a peer that supports notes: older
+//! engines take a payload that continues after its firewalls for a malformed one. A peer announces that it supports
+//! notes by an extra entry in its list of firewalls. The name of that entry is the digest of a text that no firewall
+//! can have as its name, so that older engines skip it like every firewall that they do not have.
 
 /// The length of the longest payload in bytes: 64 firewalls, the longest names, and notes. With the headers of IPv6 and
 /// of ICMPv6, UDP or TCP it fits the minimum IPv6 MTU (1280 bytes, RFC 8200 section 5).
 pub const PAYLOAD_MAX: usize = HEADER_LEN + 3 * (1 + NAME_MAX) + 1 + FIREWALLS_MAX * FIREWALL_LEN + NOTES_MAX;
 /// The longest name in bytes.
 pub const NAME_MAX: usize = 63;
-/// The most firewalls in one payload.
+/// The largest number of firewalls in one payload.
 pub const FIREWALLS_MAX: usize = 64;
 /// The longest name of the user who gave an order, in bytes.
 pub const USER_MAX: usize = 72;
@@ -34,7 +34,7 @@ pub const REASON_MAX: usize = 128;
 const NOTES_MAX: usize = 1 + NOTE_LEN + USER_MAX + REASON_MAX;
 /// Length of a note without its texts, in bytes.
 const NOTE_LEN: usize = 8 + 8 + 1 + 1;
-/// The text whose digest is the name of the extra entry that announces that the sender reads notes.
+/// The text whose digest is the name of the extra entry that announces that the sender supports notes.
 const NOTES_CAPABILITY: &[u8] = b"the sender reads notes";
 /// The first bytes of every payload.
 pub const MAGIC: [u8; 4] = *b"fwlb";
@@ -94,7 +94,7 @@ pub struct AdminNote {
 /// The content of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// A random number that the sender chose when it started; a new one tells that it restarted.
+    /// A random number that the sender chose when it started; a new one shows that it restarted.
     pub epoch: u64,
     /// Sequence number, which grows with every probe of the sender.
     pub sequence: u64,
@@ -111,13 +111,13 @@ pub struct Probe {
     pub group: String,
     /// The firewalls of the group that lead to the receiver.
     pub firewalls: Vec<FirewallReport>,
-    /// Whether the sender reads notes.
+    /// Whether the sender supports notes.
     pub supports_notes: bool,
-    /// Some of the sender's notes, for a receiver that reads them.
+    /// Some of the sender's notes, for a receiver that supports them.
     pub notes: Vec<AdminNote>,
 }
 
-/// Why bytes are not a believable probe.
+/// Why bytes are not an authentic probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidProbe {
     /// The bytes are not a probe.
@@ -143,7 +143,7 @@ impl Probe {
     /// Writes the payload. `authenticate` computes a digest that is keyed by the group's seed.
     ///
     /// Names are cut to [`NAME_MAX`] bytes and the list of firewalls to [`FIREWALLS_MAX`]. A full list has no room for
-    /// the entry that announces that the sender reads notes. The texts of notes are cut to [`USER_MAX`] and
+    /// the entry that announces that the sender supports notes. The texts of notes are cut to [`USER_MAX`] and
     /// [`REASON_MAX`] bytes; notes beyond [`Probe::notes_that_fit`] are left out.
     pub fn encode(&self, authenticate: impl Fn(&[u8]) -> u64) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(PAYLOAD_MAX);
@@ -370,7 +370,7 @@ mod tests {
     }
 
     /// An engine without notes reads as many firewalls as the count says, skips those that it does not have, and takes
-    /// everything that follows for damage.
+    /// everything that follows for a malformed payload.
     #[test]
     fn without_notes_a_payload_is_one_of_before_with_one_firewall_more() {
         let bytes = probe(2).encode(keyed(5));

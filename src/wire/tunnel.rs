@@ -91,16 +91,16 @@ pub enum TunnelError {
 pub struct TunnelIcmpError<'a> {
     /// What the error says.
     pub error: TunnelError,
-    /// OuterHeader source: the address of the tunnel end that encapsulated the packet.
+    /// Outer source: the address of the tunnel end that encapsulated the packet.
     pub outer_source: IpAddr,
-    /// OuterHeader destination: the address of the tunnel end that was to decapsulate it.
+    /// Outer destination: the address of the tunnel end that was to decapsulate it.
     pub outer_destination: IpAddr,
-    /// The part of the inner packet that was quoted. It is often too short to tell the flow (RFC 792 requires 8 bytes
-    /// only).
+    /// The part of the inner packet that was quoted. It is often too short to identify the flow (RFC 792 requires 8
+    /// bytes only).
     pub packet: &'a [u8],
 }
 
-/// The MTU that is assumed if a router does not tell its own (RFC 1191 section 5).
+/// The MTU that is assumed if a router does not report its own (RFC 1191 section 5).
 const FALLBACK_MTU: u16 = 576;
 
 /// Reads an ICMP or ICMPv6 message; `None` if it is not an error about an IP-in-IP packet.

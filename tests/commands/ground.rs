@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use fwlb::api::listen::{Limits, serve_socket};
 use fwlb::api::{Request, router};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::UnixListener;
 
 use crate::fake::Fake;

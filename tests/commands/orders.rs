@@ -3,7 +3,6 @@
 use fwlb::api::{LinkOrFirewall, Request, ServerChange};
 use fwlb::config::AdminState;
 use serde_json::{Value, json};
-use tokio::net::UnixListener;
 
 use crate::ground::{Ground, text};
 

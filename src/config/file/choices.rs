@@ -1,4 +1,4 @@
-//! Lists the words of every key that takes one of a few, each with its meaning.
+//! Lists the choices of every key that takes one of a few strings, each with its meaning.
 
 use super::{CheckKindName, HashPart, ServiceCheckKindName};
 use crate::config::{AdminState, BelowMin, ForwardingMode, Io, LearnBy, Observe, OnFailure, Role, SchedulerName};

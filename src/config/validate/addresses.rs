@@ -1,7 +1,7 @@
 //! Finds addresses that cannot be used as the file says: one address in two roles, a broadcast address for a server, a
 //! route to what no router forwards.
-//!
-//! [`check_roles`] has a rule for every pair of roles. Pairs that another part of the validation judges are marked there.
+//! [`check_roles`] has a rule for every pair of roles. Pairs that another part of the validation checks are marked
+//! there.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -47,7 +47,7 @@ enum AddressRole {
     Listen,
 }
 
-/// The judgement about an address in two roles.
+/// The result of checking an address in two roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RoleCheck {
     /// The combination works.

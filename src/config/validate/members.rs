@@ -204,7 +204,7 @@ pub fn families(
     }
 }
 
-/// Checks that packets from two firewalls on one link can be told apart.
+/// Checks that packets from two firewalls on one link can be distinguished.
 pub fn check_distinguishable(file: &File, out: &mut Diagnostics) {
     let mut by_link: BTreeMap<&str, Vec<&file::Firewall>> = BTreeMap::new();
     for firewall in file.groups.iter().flat_map(|group| &group.firewalls) {

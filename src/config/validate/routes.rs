@@ -42,7 +42,7 @@ struct Targets {
     v6: Option<RouteTarget>,
     /// A mistake was reported, so that a target may be missing because of it.
     invalid: bool,
-    /// Why a target is missing; the message goes on with the name of the family.
+    /// Why a target is missing; the message continues with the name of the family.
     missing: &'static str,
 }
 

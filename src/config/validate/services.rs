@@ -119,7 +119,8 @@ fn service(
     })
 }
 
-/// Whether connections of clients count, which needs answers that come through the engine and a check that brings a server back.
+/// Whether connections of clients count, which needs replies that pass the engine and a check that brings a server
+/// back.
 fn observe(typed: &file::Service, protocols: &[u8], check: Option<&ServiceCheck>, out: &mut Diagnostics) -> Observe {
     let Some(given) = typed.observe.given().filter(|given| given.value == Observe::Layer4) else { return Observe::Off };
     let bypasses = matches!(typed.mode.value(), Some(ForwardingMode::Direct | ForwardingMode::Tunnel));

@@ -1,4 +1,4 @@
-//! Who wants to be called when: many timers, of which one is due next.
+//! Keeps many timers, of which one is due next.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ impl<K> Default for Agenda<K> {
 }
 
 impl<K: Ord + Copy> Agenda<K> {
-    /// Calls `key` at `time` and at no other; `None`: not at all.
+    /// Sets the one time at which `key` is due; `None` removes it.
     pub(super) fn set(&mut self, key: K, time: Option<Instant>) {
         let before = match time {
             Some(time) => self.times.insert(key, time),
@@ -32,14 +32,14 @@ impl<K: Ord + Copy> Agenda<K> {
         }
     }
 
-    /// Whoever is due, the longest first; it is off the agenda then.
+    /// Removes and returns a key that is due, the one that is overdue longest first.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<K> {
         let &(_, key) = self.order.first().filter(|(time, _)| *time <= now)?;
         self.set(key, None);
         Some(key)
     }
 
-    /// The next time.
+    /// The time at which the next key is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.order.first().map(|(time, _)| *time)
     }

@@ -1,8 +1,8 @@
-//! Another configuration while packets flow: what keeps its name keeps everything that is known of it.
+//! Takes over another configuration while packets flow: what keeps its name keeps everything that is known of it.
 //!
-//! [`crate::config::renumber`] sees to it that a number means the same before and after; here each part of the controller
-//! goes on from what it knew: neighbours, verdicts, drains, overrides, positions of schedulers. What is new is starting.
-//! What is gone has fallen, and its sessions end as `on-failure` says, each with its next packet.
+//! [`crate::config::renumber`] makes sure that an id means the same before and after. Here each part of the controller
+//! continues from what it knew: neighbours, verdicts, drains, overrides, positions of schedulers. What is new is
+//! starting. What was removed counts as failed, and its sessions end as `on-failure` says, each with its next packet.
 
 use std::sync::Arc;
 
@@ -21,12 +21,12 @@ impl Controller {
         &self.config
     }
 
-    /// Goes on under another configuration, numbered as its file is. `in_use` are the numbers that sessions know; `None`: nobody
-    /// looked, and no number is given a second time. What cannot change while the engine runs (`[engine]`, `[limits]`, the
-    /// device of a link) is the caller's to refuse.
+    /// Continues under another configuration, numbered as its file is. `in_use` are the ids that sessions know; with
+    /// `None` nobody looked, and no id is given a second time. The caller refuses what cannot change while the engine
+    /// runs (`[engine]`, `[limits]`, the device of a link).
     ///
     /// # Errors
-    /// If there are more things than numbers. Nothing has changed then.
+    /// If there are more things than ids. Then nothing has changed.
     pub fn apply(&mut self, config: Config, in_use: Option<&InUse>, now: Instant) -> Result<(), IdsExhausted> {
         self.detect_lag(now);
         let config = renumber(config, &self.config, in_use)?;
@@ -42,13 +42,14 @@ impl Controller {
         let left = self.config.subjects();
         let gone: Vec<String> = old.subjects().into_iter().filter(|subject| !left.contains(subject)).collect();
         self.out.forget_alarms(&gone);
-        // The new numbers are known to the forwarders before anything else happens.
+        // The forwarders learn the new ids before anything else happens.
         self.out.publish_at_once();
         self.finish(now);
         Ok(())
     }
 
-    /// What the forwarders would look at right after [`Controller::apply`]: the same code, on a copy. Nothing changes.
+    /// What the forwarders would look at right after [`Controller::apply`], computed by the same code on a copy.
+    /// Nothing changes.
     ///
     /// # Errors
     /// As [`Controller::apply`].
@@ -63,7 +64,7 @@ impl Controller {
         Ok(copy.snapshot())
     }
 
-    /// The numbers that another firewall or server has from now on, beside those of earlier reloads.
+    /// The ids that belong to another firewall or server from this reload on, together with those of earlier reloads.
     fn reused_ids(&self, old: &Config) -> ReusedIds {
         let mut renewed = ReusedIds::clone(&self.reused_ids);
         for index in 0..old.firewalls.len() {
@@ -82,7 +83,7 @@ impl Controller {
     }
 }
 
-/// What a number of a server means.
+/// What an id of a server stands for.
 fn server_key(config: &Config, id: ServerId) -> (&str, &str, &[std::net::IpAddr], Option<u16>) {
     let server = &config.servers[id.index()];
     let service = base_name(&config.services[server.service.index()].name);

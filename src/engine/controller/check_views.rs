@@ -9,7 +9,7 @@ use crate::engine::view::{CheckResultView, OperState};
 use crate::health::history::CheckRecord;
 use crate::time::Instant;
 
-/// Whose result it is.
+/// What a result is about.
 #[derive(Clone, Copy)]
 enum CheckSubject<'a> {
     Server(&'a ServerCheck),
@@ -17,8 +17,8 @@ enum CheckSubject<'a> {
 }
 
 impl Controller {
-    /// The last `limit` results that are kept, oldest first, with their times, which the caller fills in by the wall clock; of one
-    /// `subject` (`web/s1`, `web`, `s1`, `perimeter/fw1`, `perimeter`, `fw1`) or of all.
+    /// The last `limit` results that are kept, oldest first, of one `subject` (`web/s1`, `web`, `s1`, `perimeter/fw1`,
+    /// `perimeter`, `fw1`) or of all. The caller fills in their times by the wall clock.
     ///
     /// # Errors
     /// If nothing is called `subject`.
@@ -92,7 +92,7 @@ impl Controller {
     }
 }
 
-/// Whether `whole`, as `web/s1`, is meant by `name`.
+/// Whether `name` means `whole`, such as `web/s1`.
 fn matches_name(whole: &str, name: &str) -> bool {
     whole == name || whole.split('/').any(|part| part == name)
 }

@@ -1,7 +1,8 @@
-//! The services and their servers: who is up by the checks, who takes new sessions, and what operators order.
+//! The services and their servers: which servers are up by their checks, which take new sessions, and what operators
+//! order.
 //!
-//! It stands on the [`Links`], which send its frames and know the neighbours, and asks the [`Paths`] by which next hop a server
-//! is reached. It knows of no part above it.
+//! It builds on the [`Links`], which send its frames and know the neighbours, and asks the [`Paths`] by which next hop
+//! a server is reached. It knows of no part above it.
 
 mod admin;
 mod adopt;
@@ -32,10 +33,10 @@ use services::{ServerRecord, ServiceRecord};
 pub use admin::ServerChange;
 pub(super) use checks::ServerCheck;
 
-/// How often sticky entries that nobody used are forgotten.
+/// How often expired sticky entries are forgotten.
 const STICKY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The server side of an engine; see the module.
+/// The server side of an engine; see the module documentation.
 #[derive(Debug, Clone)]
 pub(super) struct Farm {
     config: Arc<Config>,
@@ -44,7 +45,7 @@ pub(super) struct Farm {
     services: Vec<ServiceRecord>,
     /// By [`ServerId`].
     servers: Vec<ServerRecord>,
-    /// What is known of each server by its checks: by server, IPv4 first.
+    /// What checks have found out about each server: by server, IPv4 first.
     server_checks: Vec<ServerCheck>,
     checks: Checks,
     /// The services as the last snapshot has them.
@@ -55,7 +56,7 @@ pub(super) struct Farm {
     suspects: BTreeSet<ServerId>,
     /// The services that have changed since the last snapshot.
     stale: BTreeSet<ServiceId>,
-    /// When the next drain runs out.
+    /// When the next drain reaches its deadline.
     next_drain: Option<Instant>,
     /// When unused sticky entries are forgotten next; `None` without sticky services.
     next_sticky_expiry: Option<Instant>,
@@ -65,7 +66,7 @@ pub(super) struct Farm {
 }
 
 impl Farm {
-    /// No server has a verdict. `random` seeds ports, sequence numbers and data of checks.
+    /// A farm in which no server has a verdict. `random` seeds ports, sequence numbers and data of checks.
     pub(super) fn new(config: Arc<Config>, random: u64, now: Instant) -> Self {
         let scheduler = SchedulerState::new(config.limits.sticky);
         let (services, servers) = services::initial_records(&config, &scheduler, now);
@@ -89,8 +90,8 @@ impl Farm {
         farm
     }
 
-    /// Goes on under another configuration: positions of schedulers, sticky clients, verdicts, falls, overrides and drains of
-    /// what stays are kept. What is gone falls.
+    /// Continues under another configuration. Positions of schedulers, sticky clients, verdicts, failure counts,
+    /// overrides and drains of what stays are kept. What was removed counts as failed.
     pub(super) fn reconfigure(&mut self, config: Arc<Config>, now: Instant) {
         let old = std::mem::replace(&mut self.config, config);
         self.adopt_records(&old, now);
@@ -98,7 +99,8 @@ impl Farm {
         self.needs_evaluation = true;
     }
 
-    /// Begins and ends the checks that are due, looks at the connections of clients, ends the drains that have run out, and forgets sticky clients.
+    /// Begins and ends the checks that are due, evaluates the connections of clients, ends the drains that have reached
+    /// their deadline, and forgets unused sticky clients.
     pub(super) fn handle_timeout(&mut self, links: &mut Links, paths: &Paths, now: Instant, out: &mut Outbox) {
         self.run_checks(links, paths, now, out);
         self.watch_clients(now, out);
@@ -112,7 +114,7 @@ impl Farm {
         timers.into_iter().flatten().min()
     }
 
-    /// The engine was late by `lag`, or lost punts: checks and connections of clients without an answer are excused.
+    /// The engine was late by `lag`, or lost punts. Checks and connections of clients that had no answer are excused.
     pub(super) fn handle_lag(&mut self, lag: Duration) {
         self.excuse_checks(lag);
         self.excuse_observations(lag);
@@ -123,13 +125,13 @@ impl Farm {
         self.resume_checks(now);
     }
 
-    /// Writes the services into a snapshot that has none. They are as [`Farm::refresh`] built them last.
+    /// Writes the services, as [`Farm::refresh`] built them last, into a snapshot that has none.
     pub(super) fn fill_snapshot(&self, snapshot: &mut Snapshot) {
         snapshot.services = self.built.clone();
         snapshot.service_addresses = self.config.virtual_addresses().into_iter().collect();
     }
 
-    /// What is known of each server by its checks, in order of the servers.
+    /// What checks have found out about each server, in the order of the servers.
     pub(super) fn server_checks(&self) -> &[ServerCheck] {
         &self.server_checks
     }
@@ -151,7 +153,7 @@ impl Farm {
     }
 }
 
-/// When unused sticky entries are forgotten first, if there are sticky services.
+/// When unused sticky entries are forgotten first; `None` without sticky services.
 fn first_sticky_expiry(config: &Config, now: Instant) -> Option<Instant> {
     config.services.iter().any(|service| service.sticky.is_some()).then(|| now + STICKY_INTERVAL)
 }

@@ -1,18 +1,18 @@
-//! What the operator is told: changes as they happen, and the alarms about what is wrong for some time.
+//! What the operator is told: changes of state as they happen, and alarms about what is wrong for some time.
 
 use std::collections::BTreeMap;
 
 use crate::engine::view::{AlarmView, EventView};
 use crate::time::Instant;
 
-/// What an alarm is known by.
+/// What identifies an alarm.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Alarm {
     pub(super) kind: &'static str,
     pub(super) subject: String,
 }
 
-/// A thing that went from one state to another.
+/// A change of a subject from one state to another.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StateChange<'a> {
     pub(super) kind: &'a str,
@@ -28,7 +28,7 @@ struct ActiveAlarm {
     since: Instant,
 }
 
-/// Alarms that stand, and the number of the last event.
+/// The active alarms, and the number of the last event.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Journal {
     sequence: u64,
@@ -85,7 +85,8 @@ impl Journal {
         EventView { lasted_ms: Some(millis(now.since(since))), ..event }
     }
 
-    /// Raises an alarm; the event, unless it stands already. Then it gets the newer reason and keeps its age.
+    /// Raises an alarm and returns the event. An alarm that is active already gets the newer reason, keeps its age, and
+    /// makes no event.
     pub(super) fn raise(&mut self, alarm: Alarm, reason: String, now: Instant) -> Option<EventView> {
         if let Some(raised) = self.alarms.get_mut(&alarm) {
             raised.reason = reason;
@@ -97,7 +98,7 @@ impl Journal {
         Some(event)
     }
 
-    /// Clears an alarm; the event, if it stood.
+    /// Clears an alarm and returns the event; `None` if it was not active.
     pub(super) fn clear(&mut self, alarm: &Alarm, now: Instant) -> Option<EventView> {
         let raised = self.alarms.remove(alarm)?;
         let subject = format!("{} {}", alarm.kind, alarm.subject);

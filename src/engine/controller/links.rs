@@ -1,8 +1,9 @@
-//! The engine on its links: the state of its devices, its neighbours, its addresses, and what any host says in its own name.
+//! The engine on its links: the state of its devices, its neighbours, its addresses, and what it answers as any host
+//! does.
 //!
-//! It sends the frames of the parts above it, and knows none of them: what they have to know of links and neighbours it writes
-//! as a [`Notice`](super::outbox::Notice). A packet that is addressed to the engine is read here ([`ReceivedPacket`]) and offered to the
-//! parts above; what none of them takes is answered as any host would (`local`).
+//! It sends the frames of the parts above it, and knows none of those parts: what they have to know of links and
+//! neighbours it writes as a [`Notice`](super::outbox::Notice). A packet that is addressed to the engine is parsed here
+//! ([`ReceivedPacket`]) and offered to the parts above. What none of them takes is answered as by any host (`local`).
 
 mod devices;
 mod duplicates;
@@ -41,7 +42,7 @@ use reassembly::Reassembly;
 
 pub(super) use received_packet::{PacketContent, ReceivedPacket, read_segment};
 
-/// The links of the engine; see the module.
+/// The links of the engine; see the module documentation.
 #[derive(Debug, Clone)]
 pub(super) struct Links {
     config: Arc<Config>,
@@ -55,7 +56,8 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// All links are down until [`Links::handle_device`] says otherwise. `random` seeds jitter and identifiers of fragments.
+    /// All links are down until [`Links::handle_device`] reports otherwise. `random` seeds jitter and identifiers of
+    /// fragments.
     pub(super) fn new(config: Arc<Config>, routes: RouteTable, random: u64, now: Instant) -> Self {
         let limits = NeighborLimits { neighbors: config.limits.neighbors, pending: config.limits.pending };
         let virtual_addresses = config.virtual_addresses();
@@ -73,14 +75,15 @@ impl Links {
         links
     }
 
-    /// Goes on under another configuration: links that stay keep their state, and neighbours that stay their addresses.
+    /// Continues under another configuration. Links that stay keep their state, and neighbours that stay keep their MAC
+    /// addresses.
     pub(super) fn reconfigure(&mut self, config: Arc<Config>, routes: RouteTable, now: Instant, out: &mut Outbox) {
         (self.config, self.routes) = (config, routes);
         self.adopt_links(now, out);
         self.pin_configured_neighbors(now);
     }
 
-    /// Takes a frame from a forwarder. Gives it back, in one piece, if it is addressed to the engine.
+    /// Takes a frame from a forwarder. Returns it, reassembled, if it is addressed to the engine.
     pub(super) fn handle_punt(&mut self, punt: Punt, now: Instant, out: &mut Outbox) -> Option<Punt> {
         match punt.reason {
             PuntReason::Neighbor => self.handle_neighbor_frame(&punt, now, out),
@@ -93,7 +96,8 @@ impl Links {
         None
     }
 
-    /// Asks neighbours again, and announces and asks for the engine's own addresses, where that is due.
+    /// Repeats neighbour requests, announces the engine's own addresses and probes for duplicates of them, where that
+    /// is due.
     pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
         self.neighbors.handle_timeout(now);
         self.announce_links(now, out);
@@ -111,24 +115,25 @@ impl Links {
         &self.states[link.index()]
     }
 
-    /// What is known of the neighbours.
+    /// The neighbour table.
     pub(super) fn neighbors(&self) -> &NeighborTable<QueuedFrame> {
         &self.neighbors
     }
 
-    /// Where packets to `address` go.
+    /// The route to `address`.
     pub(super) fn route(&self, address: IpAddr) -> Option<FibEntry> {
         self.routes.lookup(address)
     }
 
-    /// `link fw is down`, if it is.
+    /// The reason `link fw is down`, if the link is down.
     pub(super) fn down_reason(&self, link: LinkId) -> Option<String> {
         let is_down = !self.state(link).up;
         is_down.then(|| format!("link {} is down", self.config.links[link.index()].name))
     }
 
-    /// The address that the engine speaks from to `destination` on a link: always the link's first of the family, so that
-    /// peers and the rules of firewalls see one source; a link-local one only to a link-local one.
+    /// The source address of the engine's own packets to `destination` on a link. It is always the link's first address
+    /// of the family, so that peers and the rules of firewalls see one source; it is link-local only if `destination`
+    /// is.
     pub(super) fn source_address(&self, link: LinkId, destination: IpAddr) -> Option<IpAddr> {
         let state = self.state(link);
         if matches!(destination, IpAddr::V6(address) if address.is_unicast_link_local()) {
@@ -138,7 +143,7 @@ impl Links {
         state.addresses.iter().map(IpNet::addr).find(|address| Family::of(*address) == family)
     }
 
-    /// An address of the engine on any link that stations on every link can answer to.
+    /// An address of the engine on any link to which stations on every link can reply.
     pub(super) fn any_source_address(&self, family: Family) -> Option<IpAddr> {
         let mut all = self.states.iter().flat_map(|link| &link.addresses).map(IpNet::addr);
         all.find(|address| match address {
@@ -147,7 +152,7 @@ impl Links {
         })
     }
 
-    /// The addresses of a frame to `destination` by `next_hop`; `None` while the hardware address of that is unknown.
+    /// The MAC addresses of a frame to `destination` by `next_hop`; `None` while that of the next hop is unknown.
     pub(super) fn addresses_to(
         &self,
         link: LinkId,
@@ -158,12 +163,13 @@ impl Links {
         Some((macs, AddressPair::new(self.source_address(link, destination)?, destination)?))
     }
 
-    /// Asks for a neighbour once more: everybody on the link, or only the station that answered last.
+    /// Requests the MAC address of a neighbour once more, from everybody on the link or only from the station that
+    /// answered last.
     pub(super) fn request_neighbor(&mut self, neighbor: NeighborKey, everybody: bool) {
         self.neighbors.request(neighbor, everybody);
     }
 
-    /// Sends a frame of the engine's own, with the link's tag, and in fragments if it is longer than the link's MTU.
+    /// Sends a frame of the engine's own with the link's tag, and in fragments if it exceeds the link's MTU.
     pub(super) fn send(&mut self, link: LinkId, bytes: Vec<u8>, out: &mut Outbox) {
         if !self.state(link).up {
             out.count(Tally::LinkDown);
@@ -175,9 +181,9 @@ impl Links {
         }
     }
 
-    /// Sends a frame of the engine's own to a neighbour, as soon as the hardware address of that is known: the one in the
-    /// frame means nothing. What becomes of a frame that belongs to a `request` of an operator is told as a
-    /// [`Notice`](super::outbox::Notice).
+    /// Sends a frame of the engine's own to a neighbour as soon as the neighbour's MAC address is known; the
+    /// destination MAC address in the frame is ignored. What becomes of a frame that belongs to a `request` of an
+    /// operator is reported as a [`Notice`](super::outbox::Notice).
     pub(super) fn send_to(&mut self, neighbor: NeighborKey, bytes: Vec<u8>, request: Option<u64>, now: Instant) {
         let (link, vlan) = (neighbor.0, self.tag(neighbor.0));
         let waiting = QueuedFrame { link, vlan, offload: Offload::NONE, bytes, sender: None, original: None, request };
@@ -188,7 +194,7 @@ impl Links {
         self.config.links[link.index()].vlan.map(VlanTag::new)
     }
 
-    /// The frame, or its fragments if the link carries only those.
+    /// The frame, or its fragments if it exceeds the link's MTU.
     fn pieces(&mut self, link: LinkId, mut bytes: Vec<u8>) -> Vec<Vec<u8>> {
         let mtu = self.state(link).mtu;
         if bytes.len() <= ETHERNET_LEN + usize::from(mtu) {
@@ -201,7 +207,7 @@ impl Links {
             },
             Ok(_) | Err(_) => Vec::new(),
         };
-        // What may not be split is the device's to refuse, and to count.
+        // A frame that must not be fragmented is left to the device, which refuses and counts it.
         if pieces.is_empty() { vec![bytes] } else { pieces }
     }
 }

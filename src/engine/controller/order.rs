@@ -1,42 +1,43 @@
-//! An operator's order over the file: what was commanded, why, by whom and when, and how that is said.
+//! An operator's order that overrides the file: what was ordered, why, by whom and when, and how that is described.
 
 use std::time::SystemTime;
 
 use crate::engine::view::{OrderView, describe_order};
 
-/// Why something was commanded, by whom and when, as far as that is known.
+/// Why something was ordered, by whom and when, as far as that is known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Order {
     /// Why, in the operator's words.
     pub reason: Option<String>,
     /// Who: `root (uid 0)`, or the name of a token.
     pub by: Option<String>,
-    /// When, by the wall clock of the engine that was told; the owner of that clock says it.
+    /// When, by the wall clock of the engine that received it. The owner of that clock sets it.
     pub at: Option<SystemTime>,
 }
 
 impl Order {
-    /// An order of `by` at a moment that [`humantime::format_rfc3339_seconds`] wrote.
+    /// An order of `by` at a time that [`humantime::format_rfc3339_seconds`] wrote.
     pub(super) fn restored(reason: Option<String>, by: Option<String>, at: Option<&str>) -> Self {
         Self { reason, by, at: at.and_then(|at| humantime::parse_rfc3339(at).ok()) }
     }
 
-    /// True if nothing is known of it: what a peer tells of a state that stands in its file.
+    /// True if nothing is known of it, as of a state that a peer has from its file.
     pub(super) fn is_unknown(&self) -> bool {
         *self == Self::default()
     }
 
-    /// `set 2026-11-21T11:00:00Z by root (uid 0): "upgrade"`; `at` is the engine where it was given, if that is another one.
+    /// Describes the order, as `set 2026-11-21T11:00:00Z by root (uid 0): "upgrade"`. `at` is the engine where it was
+    /// given, if that is another one.
     pub(super) fn describe(&self, at: Option<&str>) -> String {
         describe_order(at, self.rfc3339_time().as_deref(), self.by.as_deref(), self.reason.as_deref())
     }
 
-    /// When, as RFC 3339 in UTC to the second.
+    /// The time as RFC 3339 in UTC to the second.
     pub(super) fn rfc3339_time(&self) -> Option<String> {
         self.at.map(|at| humantime::format_rfc3339_seconds(at).to_string())
     }
 
-    /// As it is served, without what was commanded.
+    /// The order as the API shows it, without what was ordered.
     pub(super) fn view(&self, engine: &str) -> OrderView {
         OrderView {
             engine: engine.to_owned(),
@@ -49,12 +50,12 @@ impl Order {
     }
 }
 
-/// What follows from an order beyond what it is about.
+/// What follows from an order beyond its subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Consequence {
-    /// In words, as it is once the order is given.
+    /// Description of the state after the order.
     pub description: String,
-    /// New flows find nobody: it is not given by mistake.
+    /// True if new flows would find no server or firewall, so that the order must not be given by mistake.
     pub is_grave: bool,
 }
 

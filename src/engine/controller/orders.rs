@@ -1,4 +1,4 @@
-//! What operators command and ask, and what would follow.
+//! What operators order and request, and what the consequences would be.
 
 use std::net::IpAddr;
 
@@ -9,8 +9,8 @@ use crate::id::{FirewallId, LinkId, ServerId};
 use crate::time::Instant;
 
 impl Controller {
-    /// `fwlb set firewall`: overrides the administrative state (`None`: back to the file's) of every firewall called `name`
-    /// (in `group`, if given).
+    /// `fwlb set firewall`: overrides the administrative state of every firewall called `name` (in `group`, if given).
+    /// `None` returns to the file's.
     pub fn set_admin(
         &mut self,
         group: Option<&str>,
@@ -24,7 +24,7 @@ impl Controller {
         Ok(())
     }
 
-    /// `fwlb set service`: overrides the administrative state (`None`: back to the file's).
+    /// `fwlb set service`: overrides the administrative state; `None` returns to the file's.
     pub fn set_service(
         &mut self,
         name: &str,
@@ -53,7 +53,7 @@ impl Controller {
         Ok(())
     }
 
-    /// Overrides again what [`Controller::overrides`] told before a restart.
+    /// Restores an override that [`Controller::overrides`] returned before a restart.
     pub fn restore(&mut self, set: &OverrideView, now: Instant) -> Result<(), UnknownName> {
         self.restore_override(set, now)?;
         self.finish(now);
@@ -95,8 +95,8 @@ impl Controller {
         Ok(request)
     }
 
-    /// What would follow if the firewalls called `name` (in `group`, if given) were commanded to `admin` (`None`: to what the
-    /// file says).
+    /// What would follow if the administrative state of the firewalls called `name` (in `group`, if given) were
+    /// overridden by `admin`, or returned to the file's (`None`).
     ///
     /// # Errors
     /// If there is no such firewall.
@@ -109,8 +109,8 @@ impl Controller {
         self.paths.consequences(group, name, admin)
     }
 
-    /// What the engines on the far sides hold of the firewalls called `name` (in `group`, if given) that is stricter than
-    /// what holds here: what an order here does not undo.
+    /// The orders of the engines on the far sides about the firewalls called `name` (in `group`, if given) that are
+    /// stricter than the state here, so that an order here does not undo them.
     pub fn stricter_orders_at_peers(&self, group: Option<&str>, name: &str) -> Vec<OrderView> {
         self.paths.stricter_orders_at_peers(group, name)
     }

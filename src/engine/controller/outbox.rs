@@ -1,7 +1,7 @@
-//! What the parts of the controller want done, want told, and have to tell each other.
+//! What the parts of the controller want to be done or reported, and have to tell each other.
 //!
-//! A part knows the parts below it and none above. Whatever is not its own business it writes here: the controller sends the
-//! frames, publishes, tells the operator, and hands each [`Notice`] to the parts that it concerns.
+//! A part knows the parts below it and none above. Whatever is not its own business it writes here. The controller
+//! sends the frames, publishes, reports to the operator, and dispatches each [`Notice`] to the parts that it concerns.
 
 use std::collections::VecDeque;
 
@@ -14,20 +14,20 @@ use crate::id::LinkId;
 use crate::time::Instant;
 use crate::wire::MacAddr;
 
-/// What one part found out and parts above it have to know.
+/// What one part found out and the parts above it have to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Notice {
     /// A link carries frames again.
     LinkUp(LinkId),
-    /// A link has stopped to carry frames.
+    /// A link carries no frames any more.
     LinkDown(LinkId),
-    /// A neighbour was found, lost, or is at another hardware address.
+    /// A neighbour was found or lost, or has another MAC address.
     NeighborsChanged,
     /// The next hop of a frame that belongs to an operator's request answered, and the frame has left.
     NextHopFound {
         /// The request.
         request: u64,
-        /// The hardware address of the next hop.
+        /// The MAC address of the next hop.
         mac: MacAddr,
     },
     /// The next hop of a frame that belongs to an operator's request does not answer, and the frame was dropped.
@@ -37,7 +37,7 @@ pub(super) enum Notice {
     },
 }
 
-/// The outbox of the parts; see the module.
+/// The outbox of the parts; see the module documentation.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Outbox {
     transmits: VecDeque<Transmit>,
@@ -52,7 +52,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Has a frame of the engine's own sent.
+    /// Queues a frame of the engine's own to be sent.
     pub(super) fn transmit(&mut self, frame: Transmit) {
         self.count(Tally::FramesSent);
         self.transmits.push_back(frame);
@@ -63,22 +63,22 @@ impl Outbox {
         self.tallies.add(tally);
     }
 
-    /// Has a snapshot published, when the pause after the last one is over.
+    /// Requests a snapshot, to be published when the pause after the last one is over.
     pub(super) fn publish(&mut self) {
         self.publish = true;
     }
 
-    /// Has a snapshot published without a pause.
+    /// Requests a snapshot, to be published without a pause.
     pub(super) fn publish_at_once(&mut self) {
         (self.publish, self.publish_at_once) = (true, true);
     }
 
-    /// Lets the parts above know.
+    /// Notifies the parts above.
     pub(super) fn notify(&mut self, notice: Notice) {
         self.notices.push_back(notice);
     }
 
-    /// A number for a request of an operator, by which its answer is known.
+    /// A number for a request of an operator, which identifies its answer.
     pub(super) fn new_request(&mut self) -> u64 {
         self.requests += 1;
         self.requests
@@ -89,7 +89,7 @@ impl Outbox {
         self.events.push_back(Event::Exchange { request, result });
     }
 
-    /// Tells that `subject` went from one state to another.
+    /// Reports that `subject` went from one state to another.
     pub(super) fn report_change(
         &mut self,
         kind: &str,
@@ -103,24 +103,24 @@ impl Outbox {
         self.events.push_back(Event::Change(change));
     }
 
-    /// Tells that a state which stood since `since` has ended.
+    /// Reports the end of a state that lasted since `since`.
     pub(super) fn report_change_since(&mut self, since: Instant, now: Instant, changed: StateChange<'_>) {
         let change = self.journal.change_event_since(since, now, changed);
         self.events.push_back(Event::Change(change));
     }
 
-    /// Tells the result of a health check.
+    /// Reports the result of a health check.
     pub(super) fn report_check(&mut self, checked: CheckLogView) {
         self.events.push_back(Event::CheckEnded(checked));
     }
 
-    /// Raises an alarm. One that stands already gets the newer reason and keeps its age.
+    /// Raises an alarm. One that is active already gets the newer reason and keeps its age.
     pub(super) fn raise_alarm(&mut self, alarm: Alarm, reason: String, now: Instant) {
         let change = self.journal.raise(alarm, reason, now);
         self.events.extend(change.map(Event::Change));
     }
 
-    /// Clears an alarm, if it stands.
+    /// Clears an alarm, if it is active.
     pub(super) fn clear_alarm(&mut self, alarm: &Alarm, now: Instant) {
         let change = self.journal.clear(alarm, now);
         self.events.extend(change.map(Event::Change));
@@ -131,17 +131,17 @@ impl Outbox {
         self.journal.forget(subjects);
     }
 
-    /// Hands the owner something that only the controller itself has to tell.
+    /// Queues an event for the owner that only the controller itself can make.
     pub(super) fn push_event(&mut self, event: Event) {
         self.events.push_back(event);
     }
 
-    /// How many events wait, as a mark for [`Outbox::events_after`].
+    /// How many events are queued, as a mark for [`Outbox::events_after`].
     pub(super) fn events(&self) -> usize {
         self.events.len()
     }
 
-    /// The events that were told since there were `mark` of them.
+    /// The events that were queued since there were `mark` of them.
     pub(super) fn events_after(&mut self, mark: usize) -> impl Iterator<Item = &mut Event> {
         self.events.iter_mut().skip(mark)
     }
@@ -158,17 +158,17 @@ impl Outbox {
         self.notices.pop_front()
     }
 
-    /// Whether a snapshot is wanted; it is still wanted after this call.
+    /// Whether a snapshot is requested; the request stays after this call.
     pub(super) fn wants_snapshot(&self) -> bool {
         self.publish
     }
 
-    /// Whether a snapshot was wanted at once since the last call.
+    /// Whether a snapshot was requested without a pause since the last call.
     pub(super) fn take_urgency(&mut self) -> bool {
         std::mem::take(&mut self.publish_at_once)
     }
 
-    /// A snapshot is published: nobody wants one.
+    /// A snapshot was published, so that none is requested.
     pub(super) fn published(&mut self) {
         self.publish = false;
     }
@@ -177,7 +177,7 @@ impl Outbox {
         self.journal.alarms(now)
     }
 
-    /// What was counted, by name.
+    /// The counts, by name.
     pub(super) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.tallies.iter()
     }

@@ -1,7 +1,8 @@
-//! The paths through the firewalls: how they are probed, judged and shown, what peers say of them, and what operators order.
+//! The paths through the firewalls: how they are probed, evaluated and shown, what peers report about them, and what
+//! operators order.
 //!
-//! It stands on the [`Links`], which send its frames and know the neighbours. What follows for the packet path is a live set
-//! for each group, which [`Liveness`] decides.
+//! It builds on the [`Links`], which send its frames and know the neighbours. The result for the packet path is a live
+//! set for each group, which [`Liveness`] decides.
 
 mod admin;
 mod adopt;
@@ -39,16 +40,16 @@ pub(super) use adopt::firewall_key;
 pub(super) use exchanges::exchange_view;
 pub(super) use probes::Path;
 
-/// The paths of an engine; see the module.
+/// The paths of an engine; see the module documentation.
 #[derive(Debug, Clone)]
 pub(super) struct Paths {
     config: Arc<Config>,
-    /// A number that tells this start of the engine from earlier ones.
+    /// A number that distinguishes this start of the engine from earlier ones.
     epoch: u64,
     probe_sequence: u64,
     /// Firewall by firewall, peer by peer, IPv4 first.
     paths: Vec<Path>,
-    /// The firewalls whose paths fail, and which are therefore asked by ARP or ND.
+    /// The firewalls whose paths fail, and which are therefore queried by ARP or ND.
     watches: BTreeMap<(FirewallId, Family), NeighborWatch>,
     /// By [`PeerId`](crate::id::PeerId).
     peers: Vec<PeerRecord>,
@@ -63,15 +64,15 @@ pub(super) struct Paths {
     group_digests: Vec<u64>,
     /// The digest of each firewall's name.
     name_digests: Vec<u64>,
-    /// Questions of operators that wait for their answers.
+    /// Requests of operators that wait for their answers.
     exchanges: Vec<Exchange>,
-    /// The sessions that were answered through each firewall.
+    /// The sessions that had replies through each firewall.
     returns: Returns,
     random: SplitMix64,
 }
 
 impl Paths {
-    /// No path has a verdict. `random` seeds identifiers of probes.
+    /// Paths without verdicts. `random` seeds identifiers of probes.
     pub(super) fn new(config: Arc<Config>, random: u64, now: Instant) -> Self {
         let mut random = SplitMix64::new(random);
         let set_keys = evaluation::set_keys(&config, Vec::new());
@@ -95,7 +96,7 @@ impl Paths {
         }
     }
 
-    /// Goes on under another configuration: what stays keeps its verdicts and overrides.
+    /// Continues under another configuration: what stays keeps its verdicts and overrides.
     pub(super) fn reconfigure(&mut self, config: Arc<Config>, now: Instant) {
         let old = std::mem::replace(&mut self.config, config);
         self.set_keys = evaluation::set_keys(&self.config, std::mem::take(&mut self.set_keys));
@@ -108,7 +109,8 @@ impl Paths {
         self.needs_evaluation = true;
     }
 
-    /// Sends the probes that are due, judges those that have ended, and asks after firewalls whose paths fail.
+    /// Sends the probes that are due, evaluates those that have ended, and sends neighbour requests to firewalls whose
+    /// paths fail.
     pub(super) fn handle_timeout(&mut self, links: &mut Links, now: Instant, out: &mut Outbox) {
         self.run_probes(links, now, out);
         self.watch_neighbors(links, now);
@@ -128,19 +130,19 @@ impl Paths {
         self.report_link(link, false);
     }
 
-    /// Every link may have come, gone, or changed its state.
+    /// Handles links of which any may have appeared, gone, or changed its state.
     pub(super) fn handle_links(&mut self, links: &Links) {
         for link in Arc::clone(&self.config).link_ids() {
             self.report_link(link, !links.state(link).up);
         }
     }
 
-    /// A neighbour was found or lost, or has moved.
+    /// Handles neighbours of which any was found or lost, or has moved.
     pub(super) fn handle_neighbors(&mut self) {
         self.needs_evaluation = true;
     }
 
-    /// What a reload made of path sets: their numbers, which routes and sessions know.
+    /// The path sets by their ids, which routes and sessions know and which reloads keep.
     pub(super) fn set_keys(&self) -> &[SetKey] {
         &self.set_keys
     }
@@ -158,7 +160,7 @@ impl Paths {
         }
     }
 
-    /// What the group of a firewall is probed with.
+    /// How the group of a firewall is probed.
     fn check_kind(&self, firewall: FirewallId) -> PathCheckKind {
         let group = self.config.firewalls[firewall.index()].group;
         self.config.groups[group.index()].check.kind

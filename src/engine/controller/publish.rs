@@ -34,8 +34,9 @@ fn set_id(sets: &[SetKey], group: GroupId, peer: Option<PeerId>, family: Family)
     sets.iter().position(|key| *key == SetKey { group, peer, family }).map(PathSetId::from)
 }
 
-/// How long nothing is published after a publication that was made of `built` servers and neighbours: where thousands
-/// change at once each of them would cost what all of them cost, and the checks and neighbours would wait for it.
+/// How long nothing is published after a publication for which `built` servers and neighbours were built. Where
+/// thousands change at once, a publication for each would cost as much as one for all, and the checks and neighbours
+/// would wait for it.
 fn publish_pause(built: usize) -> Duration {
     const SMALL: usize = 256;
     const EACH: Duration = Duration::from_micros(16);
@@ -43,7 +44,7 @@ fn publish_pause(built: usize) -> Duration {
 }
 
 impl Controller {
-    /// One publication for all that changed since the last.
+    /// Publishes everything that changed since the last publication at once.
     pub(super) fn publish_changes(&mut self, now: Instant) {
         if self.out.take_urgency() {
             self.publish_from = now;

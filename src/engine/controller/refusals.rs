@@ -1,4 +1,4 @@
-//! Sources that have too much: an alarm for each reason, with the last that was refused for it.
+//! Alarms about sources that exceed their limits: one for each reason, with the last source that was refused for it.
 
 use super::Controller;
 use super::journal::Alarm;
@@ -6,14 +6,14 @@ use crate::engine::forwarder::refusal_reason;
 use crate::session::{OverLimit, Refusal};
 use crate::time::{Duration, Instant};
 
-/// Without a refusal for so long the alarm is cleared.
+/// An alarm is cleared after this time without a refusal.
 const CLEAR_AFTER: Duration = Duration::from_secs(30);
 
-/// When somebody was refused last, for each reason.
+/// When a source was refused last, for each reason.
 pub(super) type Refusals = [Option<Instant>; OverLimit::ALL.len()];
 
 impl Controller {
-    /// Takes what the packet workers refused to sources since this was called before; to be called every second or so.
+    /// Takes the sources that the packet workers refused since the last call. It is to be called about once a second.
     pub fn handle_refusals(&mut self, refusals: impl Iterator<Item = Refusal>, now: Instant) {
         for refusal in refusals {
             let Refusal { reason: why, source, sessions } = refusal;

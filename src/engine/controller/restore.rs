@@ -1,4 +1,4 @@
-//! What operators had ordered before a restart, ordered again.
+//! Restores after a restart what operators had ordered before it.
 
 use super::farm::ServerChange;
 use super::order::Order;
@@ -7,12 +7,12 @@ use crate::engine::view::OverrideView;
 use crate::time::Instant;
 
 impl Controller {
-    /// Commands again what [`Controller::overrides`] told before a restart.
+    /// Restores an override that [`Controller::overrides`] returned before a restart.
     pub(super) fn restore_override(&mut self, set: &OverrideView, now: Instant) -> Result<(), UnknownName> {
         let order = &Order::restored(set.reason.clone(), set.by.clone(), set.at.as_deref());
         let told = self.out.events();
         let done = self.apply_override(set, order, now);
-        // Nobody does it now: whoever reads the event is told when it was done.
+        // Nobody gives the order at this time, so that the event says when it was given.
         let at = order.rfc3339_time().map(|at| format!(" at {at}")).unwrap_or_default();
         let by = format!("{}{at}, kept over a restart", order.by.as_deref().unwrap_or("somebody"));
         for event in self.out.events_after(told) {

@@ -1,4 +1,4 @@
-//! What the controller counts, by names that stay.
+//! The controller's counters, by stable names.
 
 macro_rules! tallies {
     ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
@@ -25,19 +25,19 @@ tallies! {
     InvalidNdp => "punt_drop_nd",
     /// A neighbour that lies in no subnet of the link.
     OffLink => "punt_drop_off_link",
-    /// To the engine, and not a legal packet.
+    /// A packet to the engine that is not valid.
     Malformed => "punt_drop_malformed",
-    /// To the engine, with a wrong transport checksum.
+    /// A packet to the engine with a wrong transport checksum.
     Checksum => "punt_drop_checksum",
-    /// To the engine, a fragment that overlaps another or has no room.
+    /// A fragment to the engine that overlaps another or has no room.
     Fragment => "punt_drop_fragment",
-    /// To a group that the engine is in, and nothing that it answers.
+    /// A packet to a multicast group of the engine that it does not answer.
     Group => "punt_drop_group",
-    /// To the engine, and not to be answered.
+    /// A packet to the engine that must not be answered.
     Ignored => "punt_drop_ignored",
     /// A probe through a firewall that is not configured.
     UnknownFirewall => "punt_drop_unknown_firewall",
-    /// No address of the engine to answer from.
+    /// There was no address of the engine to answer from.
     NoAddress => "punt_drop_no_address",
     /// A frame of the engine's own for a link that is down.
     LinkDown => "engine_drop_link_down",
@@ -45,13 +45,13 @@ tallies! {
     FramesSent => "engine_frames_sent",
     /// ICMP errors sent.
     ErrorsSent => "icmp_errors_sent",
-    /// ICMP errors that the rate limit held back.
+    /// ICMP errors that the rate limit suppressed.
     ErrorsLimited => "icmp_errors_limited",
-    /// ICMP errors that no RFC allows to send.
+    /// ICMP errors that the RFCs forbid to send.
     ErrorsForbidden => "icmp_errors_forbidden",
     /// Resets to closed ports of the engine.
     ResetsSent => "local_resets_sent",
-    /// Resets that the rate limit held back.
+    /// Resets that the rate limit suppressed.
     ResetsLimited => "local_resets_limited",
     /// Pings answered.
     PingsAnswered => "pings_answered",
@@ -59,29 +59,29 @@ tallies! {
     ProbesSent => "probes_sent",
     /// Probes answered.
     ProbesAnswered => "probes_answered",
-    /// Probes missed.
+    /// Missed probes.
     ProbesMissed => "probes_missed",
-    /// Probes missed while the engine was not punctual.
+    /// Probes missed while the engine was late or lost frames.
     ProbesExcused => "probes_excused",
-    /// Checks of servers begun.
+    /// Checks of servers that began.
     ChecksSent => "checks_sent",
-    /// Checks that the server answered well.
+    /// Checks that passed.
     ChecksPassed => "checks_passed",
-    /// Checks that the server failed, or that there was no way for.
+    /// Checks that failed, or that there was no route for.
     ChecksFailed => "checks_failed",
-    /// Checks without an answer while the engine was not punctual.
+    /// Checks without an answer while the engine was late or lost frames.
     ChecksExcused => "checks_excused",
-    /// Servers that connections of clients spoke against.
+    /// Servers with failed connections of clients.
     Complaints => "observe_complaints",
-    /// Servers taken out for that.
+    /// Servers that passive checks took out.
     Avoided => "observe_taken_out",
     /// Probes of peers.
     ProbesReceived => "probes_received",
     /// Probes of engines with another seed, or forged.
     ProbesUnauthentic => "probes_unauthentic",
-    /// Probes that came after newer ones, or again.
+    /// Probes that came after newer ones, or repeatedly.
     ProbesReplayed => "probes_replayed",
-    /// Own addresses that others claimed.
+    /// Own addresses that other stations claimed.
     Conflicts => "duplicate_address",
 }
 

@@ -1,4 +1,4 @@
-//! What the controller knows, in the shape that is served.
+//! What the controller knows, as the API shows it.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::engine::{Counters, view};
 use crate::neighbor::Neighbor;
 use crate::time::Instant;
 
-/// Reasons as one; `None` if there are none.
+/// The reasons joined to one; `None` if there are none.
 pub(super) fn joined(reasons: impl Iterator<Item = String>) -> Option<String> {
     let reasons: Vec<String> = reasons.collect();
     (!reasons.is_empty()).then(|| reasons.join("; "))
@@ -35,17 +35,17 @@ impl Controller {
         self.links.neighbors().iter().map(|neighbor| self.neighbor_view(&neighbor, now)).collect()
     }
 
-    /// What is wrong and lasts.
+    /// The active alarms.
     pub fn alarms(&self, now: Instant) -> Vec<view::AlarmView> {
         self.out.alarms(now)
     }
 
-    /// What `fwlb set` overrides; this is what [`Config`](crate::config::Config) `state` keeps.
+    /// What `fwlb set` overrides; the file of [`Config`](crate::config::Config) `state` keeps these.
     pub fn overrides(&self) -> Vec<view::OverrideView> {
         self.paths.overrides().chain(self.farm.overrides()).collect()
     }
 
-    /// What the controller counts: `punt_drop_<reason>`, frames of its own sent, ICMP errors limited, probes.
+    /// The controller's counters: `punt_drop_<reason>`, frames of its own sent, ICMP errors limited, probes.
     pub fn counters(&self) -> view::CountersView {
         self.counter_view()
     }
@@ -70,7 +70,7 @@ impl Controller {
         ]
     }
 
-    /// The servers that checks found up, family by family.
+    /// The servers that checks found up, in each family.
     pub fn persisted_servers(&self) -> BTreeSet<view::PersistedServer> {
         self.farm.persisted_servers()
     }

@@ -105,7 +105,7 @@ pub(super) fn fit(frame: &Frame<'_>, offload: &Offload, mtu: u16) -> MtuFit {
             Ok(size @ 1..) => MtuFit::DeviceSegments(size),
             Ok(0) | Err(_) => MtuFit::TooBig,
         },
-        // The size of a datagram has a meaning: the sender is told, rather than every datagram fragmented.
+        // The size of a datagram has a meaning: its sender gets an ICMP error, and the datagrams are not fragmented.
         GsoKind::UdpSegments => MtuFit::TooBig,
         GsoKind::UdpFragments => cut,
     }

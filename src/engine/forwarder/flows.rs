@@ -142,7 +142,7 @@ impl PacketContext<'_> {
             && way == NatDirection::ToServer
     }
 
-    /// What happens to the session of a failed server with this packet; `None` if it goes on. Packets from the server
+    /// What happens to the session of a failed server with this packet; `None` if it continues. Packets from the server
     /// are still forwarded if the session may stay until the next packet of its client.
     fn failed_server_action(
         &self,

@@ -2,13 +2,13 @@
 //! for the controller, and allocates nothing for packets of known sessions.
 //!
 //! ```text
-//!   steady:  short path of packets that continue a session and change nothing of it
-//!   ingress: link, valid bytes, MAC and IP addresses             -> drop, or punt to the controller
-//!   claim:   the flow of the packet, also for ICMP errors and fragments
-//!   flows:   the session of the flow, or a new one               -> drop, or punt
-//!     placing: a server for a new session of a service, and its translation
-//!     decide:  the firewall: by session, learned, by hash        -> drop
-//!   egress:  size, translation or tunnel, TTL, next hop, VLAN    -> forward, hairpin, replace, wait for a neighbour
+//!   fast_path:   packets that continue a session and change nothing of it
+//!   ingress:     link, valid bytes, MAC and IP addresses            -> drop, or punt to the controller
+//!   packet_flow: the flow of the packet, also for ICMP errors and fragments
+//!   flows:       the session of the flow, or a new one              -> drop, or punt
+//!     service_sessions: a server for a new session of a service, and its translation
+//!     decide:    the firewall: by session, learned, by hash         -> drop
+//!   egress:      size, translation or tunnel, TTL, next hop, VLAN   -> forward, hairpin, replace, wait for a neighbour
 //! ```
 //!
 //! `Forwarder::handle` branches, and the functions of the stages compute. Every received frame ends in one [`Verdict`],

@@ -1,11 +1,11 @@
-//! What the forwarder notes for passive checks ([`crate::slb::observe`]): how servers answer the connections that they are given.
+//! Records for passive checks ([`crate::slb::observe`]) how servers answer the connections that they are given.
 
 use crate::engine::Snapshot;
 use crate::flow::{CanonicalKey, Direction};
 use crate::session::{ConversationState, Placement, Session, TcpState};
 use crate::wire::Family;
 
-/// Notes what the server of a connection that had no answer so far said in a packet that goes in `direction`.
+/// Records how the server of a connection that had no answer so far responds in a packet that goes in `direction`.
 pub(super) fn record_response(
     bound: &Placement,
     session: &Session,
@@ -24,7 +24,8 @@ pub(super) fn record_response(
     }
 }
 
-/// True if the server of a session serves on and takes no new sessions, as connections of clients to it failed.
+/// True if the server of a session keeps serving but takes no new sessions, because connections of clients to it
+/// failed.
 pub(super) fn is_avoided(bound: &Placement, key: &CanonicalKey, snapshot: &Snapshot) -> bool {
     let found = snapshot.services.server(bound.service, bound.server);
     found.is_some_and(|(_, server)| !server.is_up(key.family()))

@@ -23,7 +23,7 @@ pub(super) struct PacketFlow {
     pub flow: FlowKey,
     /// What the packet may do to the session.
     pub relation: FlowRelation,
-    /// TCP flags, sequence and acknowledgement numbers; `None` for other protocols and for followers.
+    /// TCP flags, sequence and acknowledgement numbers; `None` for other protocols and for related packets.
     pub tcp: Option<TcpSegment>,
     /// Length of the IP packet in bytes.
     pub bytes: usize,
@@ -83,8 +83,8 @@ impl PacketFlow {
         }
     }
 
-    /// True if the packet may open a session. Followers may not, nor segments that no connection begins with (rule A9.3
-    /// of `docs/protocols.md`).
+    /// True if the packet may open a session. Related packets may not, nor segments that no connection begins with
+    /// (rule A9.3 of `docs/protocols.md`).
     pub(super) fn may_open_session(&self) -> bool {
         match self.relation {
             FlowRelation::Related => false,

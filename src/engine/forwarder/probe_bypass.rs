@@ -90,7 +90,7 @@ impl Forwarder {
         self.probe_bypass[device.index()] = apart;
     }
 
-    /// The result for a frame to the controller: one that the owner takes itself is left to that.
+    /// The result for a frame to the controller: a frame that the owner takes itself is left to the owner.
     pub(super) fn punt_unless_bypassed(
         &self,
         reason: PuntReason,

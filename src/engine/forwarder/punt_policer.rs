@@ -88,7 +88,7 @@ impl PuntClass {
     }
 }
 
-/// The place of a permitted frame in the queue.
+/// The position of an admitted frame in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Urgency {
     /// Before frames that are not urgent.
@@ -171,7 +171,7 @@ impl PolicedSource {
     }
 }
 
-/// The fields of an IP packet by which kinds are distinguished.
+/// The fields of an IP packet by which the classes are distinguished.
 #[derive(Debug, Clone, Copy)]
 struct IpFields<'a> {
     source: IpAddr,
@@ -207,7 +207,7 @@ impl<'a> IpFields<'a> {
     }
 }
 
-/// The kind and source of ARP or ND.
+/// The class and source of ARP or ND.
 fn classify_neighbor(bytes: &[u8], link: LinkId, snapshot: &Snapshot) -> (PuntClass, PolicedSource) {
     let mac = source_mac(bytes);
     let is_of = |address: IpAddr| snapshot.neighbor(link, address) == Some(mac);
@@ -223,7 +223,7 @@ fn classify_neighbor(bytes: &[u8], link: LinkId, snapshot: &Snapshot) -> (PuntCl
     )
 }
 
-/// The kind and source of a packet to the engine.
+/// The class and source of a packet to the engine.
 fn classify_local(bytes: &[u8], link: LinkId, snapshot: &Snapshot) -> (PuntClass, PolicedSource) {
     let Some(ip) = IpFields::of(bytes) else { return (PuntClass::Local, PolicedSource::of_station(bytes)) };
     let source = PolicedSource(ip.source);

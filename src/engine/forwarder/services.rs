@@ -164,7 +164,7 @@ pub(crate) fn takes_next_connection(bound: &Placement, family: Family, snapshot:
 }
 
 /// True for a flow with a server's address and port at one end, whose replies are translated. Even an ordinary routed
-/// flow to that server needs a session, so that it can be told from translated ones.
+/// flow to that server needs a session, so that it can be distinguished from translated ones.
 pub(crate) fn has_service_endpoint(flow: &FlowKey, snapshot: &Snapshot) -> bool {
     [flow.source, flow.destination]
         .into_iter()

@@ -4,7 +4,7 @@
 //! The MTU of a tunnel is that of its path without the outer header, and clients learn it: a packet that exceeds it and
 //! must not be fragmented is answered with the tunnel's MTU, any other is fragmented *before* encapsulation (RFC 2003
 //! section 5.1 allows both). The server reassembles by the client's identification. After encapsulation all clients'
-//! fragments would share the 16-bit identification of one address pair (RFC 4963). OuterHeader packets are fragmented only
+//! fragments would share the 16-bit identification of one address pair (RFC 4963). Outer packets are fragmented only
 //! for IPv6 packets of at most 1280 bytes, which every link must carry (RFC 2473 section 7.1, RFC 4213 section 3.2).
 //!
 //! The outer DF bit is that of the inner packet, as with IPVS, so that path MTU discovery of the client covers the
@@ -148,8 +148,8 @@ impl Forwarder {
     /// Handles an ICMP error about an outer packet: remembers the path MTU that it reports, and sends an ICMP error
     /// from the engine to the sender of the inner packet (RFC 2003 section 4, RFC 2473 section 8).
     ///
-    /// An error that quotes too little to tell the sender, or that belongs to no session, goes to the controller: it
-    /// may be about a health check.
+    /// An error that quotes too little to identify the sender, or that belongs to no session, goes to the controller:
+    /// it may be about a health check.
     pub(super) fn handle_tunnel_error(
         &mut self,
         frame: &Frame<'_>,

@@ -53,7 +53,7 @@ fn snapshot(members: &[(u16, u16)], gone: &[u16], on_failure: OnFailure) -> Snap
     }
 }
 
-/// Decides about a packet in the opening direction of its flow.
+/// Decides about a packet in the original direction of its flow.
 fn speak(flow: FlowKey, pin: Option<Pin>, snapshot: &Snapshot, now: Instant) -> NearDecision {
     let transit = RoutedFlow::unchanged(flow, Arrival::Near, PacketKind::Other);
     pinning::decide_near(pin, PacketKind::Other, &view_toward_destination(&transit, PathSetId(0), snapshot), now)

@@ -141,8 +141,8 @@ impl FrameTracer {
         }
     }
 
-    /// Called when a received frame has its verdict. A frame that is sent was edited by then, and [`Self::frame_sent`] is
-    /// called for it next.
+    /// Called when a received frame has its verdict. A frame that is sent was edited by then, and [`Self::frame_sent`]
+    /// is called for it next.
     pub fn verdict_reached(
         &mut self,
         link: LinkId,

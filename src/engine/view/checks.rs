@@ -1,4 +1,4 @@
-//! Health checks: their state, the last ones, and what they add up to.
+//! Health checks: their state, their last results, and their sums.
 
 use serde::{Deserialize, Serialize};
 

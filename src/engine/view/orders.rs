@@ -49,7 +49,7 @@ impl OrderView {
         describe_order(Some(&self.engine), self.at.as_deref(), self.by.as_deref(), self.reason.as_deref())
     }
 
-    /// The order in words with what was ordered: `weight 7 set by root (uid 0)`. The place is left out if it is the
+    /// The order in words with what was ordered: `weight 7 set by root (uid 0)`. The engine is left out if it is the
     /// engine `own`.
     pub fn describe_for(&self, own: &str) -> String {
         let admin = self.admin.map(|admin| format!("{admin} "));

@@ -21,7 +21,7 @@ pub struct PlanView {
     pub possible: bool,
     /// Number of live sessions that were examined.
     pub sessions: u64,
-    /// Sessions that would not go on as they are.
+    /// Sessions that would not continue as they are.
     pub moved: u64,
     /// Sessions that would leave a firewall that is up and stays. Any number other than 0 is a defect.
     pub healthy_moved: u64,

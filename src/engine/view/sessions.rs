@@ -50,7 +50,7 @@ pub struct SessionView {
     pub source: String,
     /// Destination of the first packet, with a port if the protocol has ports.
     pub destination: String,
-    /// Identifier of an ICMP echo, which tells the pings of one host apart.
+    /// Identifier of an ICMP echo, which distinguishes the pings of one host.
     pub identifier: Option<u16>,
     /// The firewalls that it goes through.
     pub pins: Vec<PinView>,

@@ -65,7 +65,7 @@ named_enum! {
         Same = "same",
         /// At least one of them is not.
         Differs = "differs",
-        /// Nothing was heard of it.
+        /// No probe of it was received.
         #[default]
         Unknown = "unknown",
     }

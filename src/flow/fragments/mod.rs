@@ -17,7 +17,7 @@
 //! Nothing is reassembled: fragments are forwarded as they are. A fragment that overlaps another without being its
 //! exact copy causes its whole datagram to be dropped (RFC 5722 for IPv6; Linux does the same for IPv4), so that a
 //! firewall never sees other ports than those that chose it. A copy that arrives after its datagram was complete and
-//! forgotten waits until it is given up, which harms nobody. All room is bounded: a flood of first fragments displaces
+//! forgotten waits until it is given up, which does no harm. All room is bounded: a flood of first fragments displaces
 //! the oldest datagrams, a flood of later fragments only fills free room.
 
 mod list;
@@ -36,9 +36,9 @@ use crate::wire::vlan::VlanTag;
 
 /// How long a later fragment waits for the first of its datagram (rule A5.6 of `docs/protocols.md`).
 pub const HOLD_TIMEOUT: Duration = Duration::from_secs(2);
-/// The most later fragments of one datagram that wait.
+/// The largest number of later fragments of one datagram that wait.
 pub const HELD_PER_DATAGRAM: usize = 64;
-/// The most bytes of waiting fragments in one table.
+/// The largest number of bytes of waiting fragments in one table.
 pub const HELD_BYTES: usize = 4 << 20;
 
 /// The identity of the datagram that a fragment belongs to.
@@ -114,9 +114,9 @@ pub enum LaterFragment {
 /// The capacity of a [`FragmentTable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FragmentLimits {
-    /// The most datagrams that are known at once.
+    /// The largest number of datagrams that are known at once.
     pub datagrams: usize,
-    /// The most fragments that wait, over all datagrams.
+    /// The largest number of fragments that wait, over all datagrams.
     pub held: usize,
     /// Idle time after which a datagram is forgotten.
     pub timeout: Duration,

@@ -4,8 +4,8 @@ use arrayvec::ArrayVec;
 
 use crate::wire::frame::FragmentRange;
 
-/// The most fragments of a datagram that are tracked. A datagram of 65,535 bytes has 119 at an MTU of 576 bytes, the
-/// smallest in use.
+/// The largest number of fragments of a datagram that are tracked. A datagram of 65,535 bytes has 119 at an MTU of 576
+/// bytes, the smallest in use.
 pub(super) const PIECES_MAX: usize = 128;
 
 /// The fragments of one datagram that were seen, without overlap and in order of offset.

@@ -1,4 +1,4 @@
-//! How often each source begins something.
+//! Limits how often each source begins something.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -8,35 +8,38 @@ use zerocopy::FromZeros;
 use super::{ROWS, SourceKey};
 use crate::time::{Duration, Instant};
 
-/// A rate limit for each source: so many a second in the long run, and those of one second at once after a pause. Several threads
-/// ask at once.
+/// A rate limit for each source: so many events a second in the long run, and after a pause those of one second at
+/// once. Several threads may use it at the same time.
 ///
-/// Each cell is a bucket of tokens, kept as the time until which it is used up (GCRA, ITU-T I.371 annex A). A source may begin
-/// while one of its cells has a token. What it begins makes a cell no fuller than the source's own bucket, so that sources that
-/// share a cell are not added up: a source within its rate is refused only where each of its cells is shared with one that uses
-/// its rate up, of `n` such with a probability of `(n / columns)` to the power of [`ROWS`].
+/// Each cell is a token bucket, kept as the time until which it is used up (GCRA, ITU-T I.371 annex A). A source may
+/// begin something while one of its cells has a token. Each event makes a cell no fuller than the source's own bucket,
+/// so that the events of sources that share a cell are not added up. A source within its rate is refused only if each
+/// of its cells is shared with a source that uses its rate up; with `n` such sources the probability of that is `(n /
+/// columns)` to the power of [`ROWS`].
 #[derive(Debug)]
 pub struct SourceRates {
     columns: u32,
-    /// Row after row, in nanoseconds of [`Instant`].
+    /// The cells row after row, in nanoseconds of [`Instant`].
     used_until: Box<[AtomicU64]>,
 }
 
-/// What a source may use at once after a pause: so much time's worth of its rate.
+/// How much a source may begin at once after a pause, as the time in which its rate allows that much.
 const BURST: Duration = Duration::from_secs(1);
 
 impl SourceRates {
-    /// Columns of `columns`, rounded up to a power of two; 32 bytes each. Memory is touched when it is first used.
+    /// Limits with `columns` columns, rounded up to a power of two; each takes 32 bytes. Memory is touched when it is
+    /// first used.
     ///
     /// # Panics
-    /// If there is no such address space, or `columns` is above 2^31.
+    /// If there is not enough address space, or `columns` is above 2^31.
     pub fn new(columns: u32) -> Self {
         let columns = columns.checked_next_power_of_two().expect("so many columns are never asked for");
         let used_until = <[AtomicU64]>::new_box_zeroed_with_elems(ROWS * columns as usize).expect("address space");
         Self { columns, used_until }
     }
 
-    /// Whether the source may begin once more at a rate of so many a second, which is not 0; counts it then.
+    /// Whether the source may begin something at a rate of `per_second`, which is not 0. If it may, the event is
+    /// counted.
     pub fn take(&self, source: SourceKey, per_second: u32, now: Instant) -> bool {
         let (at, is_allowed) = self.next(source, per_second, now);
         if is_allowed {
@@ -47,12 +50,12 @@ impl SourceRates {
         is_allowed
     }
 
-    /// The same, and counts nothing.
+    /// Answers the same question without counting anything.
     pub fn would_take(&self, source: SourceKey, per_second: u32, now: Instant) -> bool {
         self.next(source, per_second, now).1
     }
 
-    /// Until when the source's bucket would be used up, and whether that may be.
+    /// The time until which the source's bucket would be used up, and whether that is permitted.
     fn next(&self, source: SourceKey, per_second: u32, now: Instant) -> (u64, bool) {
         let cost = 1_000_000_000 / u64::from(per_second.max(1));
         let cells = source.cells(self.columns).map(|cell| self.used_until[cell].load(Relaxed));
@@ -71,7 +74,7 @@ mod tests {
         SourceHasher::new(7).key(number.to_be_bytes().into())
     }
 
-    /// How many of 10 s of `per_second` begin, of a source that asks `asks` times a second.
+    /// How many events are permitted in 10 s at a rate of `per_second`, for a source that tries `asks` times a second.
     fn begun(rates: &SourceRates, source: SourceKey, per_second: u32, asks: u64) -> usize {
         let at = |ask: u64| Instant::from_nanos(60_000_000_000 + ask * 1_000_000_000 / asks);
         (0..10 * asks).filter(|ask| rates.take(source, per_second, at(*ask))).count()

@@ -7,45 +7,47 @@ use zerocopy::FromZeros;
 
 use super::{ROWS, SourceKey};
 
-/// Counts what sources hold, several threads at once.
+/// Counts how many things sources hold. Several threads may use it at the same time.
 ///
-/// What it says of a source is the smallest of its cells less what an average cell has of everybody. With `all` things held in
-/// `columns` columns it is at most `all / columns` too small, and `x` or more too large with a probability of at most
-/// `(all / (x * columns))` to the power of [`ROWS`] (Markov's inequality in each row): a source that holds little is never taken
+/// The count of a source is the smallest of its cells less the average share of all sources in a cell. With `all`
+/// things held in `columns` columns it is at most `all / columns` too small, and `x` or more too large with a
+/// probability of at most `(all / (x * columns))` to the power of [`ROWS`] (Markov's inequality in each row): a source
+/// that holds little is hardly ever taken for one that holds much.
 /// for one that holds much.
 #[derive(Debug)]
 pub struct SourceTally {
     columns: u32,
-    /// Row after row.
+    /// The cells row after row.
     cells: Box<[AtomicU32]>,
 }
 
 impl SourceTally {
-    /// Columns of `columns`, rounded up to a power of two; 16 bytes each. Memory is touched when it is first used.
+    /// A tally with `columns` columns, rounded up to a power of two; each takes 16 bytes. Memory is touched when it is
+    /// first used.
     ///
     /// # Panics
-    /// If there is no such address space, or `columns` is above 2^31.
+    /// If there is not enough address space, or `columns` is above 2^31.
     pub fn new(columns: u32) -> Self {
         let columns = columns.checked_next_power_of_two().expect("so many columns are never asked for");
         let cells = <[AtomicU32]>::new_box_zeroed_with_elems(ROWS * columns as usize).expect("address space");
         Self { columns, cells }
     }
 
-    /// The source holds one more.
+    /// Counts one more thing of the source.
     pub fn add(&self, source: SourceKey) {
         for cell in source.cells(self.columns) {
             self.cells[cell].fetch_add(1, Relaxed);
         }
     }
 
-    /// The source holds one less: one that was added.
+    /// Counts one thing less of the source, which was added before.
     pub fn remove(&self, source: SourceKey) {
         for cell in source.cells(self.columns) {
             self.cells[cell].fetch_sub(1, Relaxed);
         }
     }
 
-    /// How many the source holds, where `all` are held by everybody.
+    /// How many things the source holds, of `all` that are held by all sources.
     pub fn held(&self, source: SourceKey, all: u32) -> u32 {
         let cells = source.cells(self.columns).map(|cell| self.cells[cell].load(Relaxed));
         let least = cells.into_iter().min().unwrap_or(0);
@@ -67,7 +69,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a model, with fewer columns than sources: what it says is near the truth, and nothing is left at the end.
+        /// Compared with a model, with fewer columns than sources: the count is near the truth, and nothing is left at
+        /// the end.
         #[test]
         fn what_is_said_of_a_source_is_near_what_it_holds(seed: u64, steps in prop::collection::vec((0..300_u32, any::<bool>()), 1..3000)) {
             let tally = SourceTally::new(64);

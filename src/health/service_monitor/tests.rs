@@ -92,7 +92,7 @@ fn down_after_ends_it_whatever_fall_says() {
     let patient = ServiceCheck { fall: 100, down_after: Some(secs(7)), ..check() };
     let mut monitor = ServiceMonitor::new(&patient, at(0), at(0), at(0));
 
-    // The last success is that of 4 s, told at 4.5 s.
+    // The last success is that of the check at 4 s, which ended at 4.5 s.
     let began = run(&mut monitor, 12_000, |start| start <= 4_000);
 
     assert_eq!(monitor.since(), at(11_500));
@@ -127,7 +127,7 @@ fn checks_that_began_together_are_spread_from_the_second_on() {
     }
 }
 
-/// The places in the interval of checks that are asked together at some time, two beats later.
+/// The places in the interval of checks that begin together at some time, two intervals later.
 fn places_after(mut at_once: impl FnMut(&mut ServiceMonitor)) -> Vec<u64> {
     let monitor = |beat| {
         let mut monitor = ServiceMonitor::new(&check(), at(0), at(beat), at(0));

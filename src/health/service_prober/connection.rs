@@ -1,7 +1,7 @@
-//! One TCP connection of the engine, by smoltcp on bare IP. It knows no routes, neighbours or hardware addresses.
+//! One TCP connection of the engine, by smoltcp on bare IP. It knows no routes, neighbours or MAC addresses.
 //!
-//! smoltcp draws its initial sequence number at random. On the wire it has to be [`CheckTarget::sequence`], so that sequence
-//! numbers are shifted between the two.
+//! smoltcp draws its initial sequence number at random. On the wire it has to be [`CheckTarget::sequence`], so that
+//! sequence numbers are shifted between the two.
 
 mod shift;
 
@@ -34,7 +34,7 @@ pub(super) enum ConnectionPhase {
     Closed,
 }
 
-/// A connection with its own TCP stack; see the module.
+/// A connection with its own TCP stack; see the module documentation.
 pub(super) struct CheckConnection {
     interface: Interface,
     sockets: SocketSet<'static>,
@@ -148,7 +148,8 @@ impl CheckConnection {
             tcp::State::Listen | tcp::State::SynSent | tcp::State::SynReceived => ConnectionPhase::Connecting,
             tcp::State::Established | tcp::State::FinWait1 | tcp::State::FinWait2 => ConnectionPhase::Established,
             tcp::State::CloseWait | tcp::State::Closing | tcp::State::LastAck => ConnectionPhase::PeerClosed,
-            // TIME-WAIT is not waited for: a late FIN is answered by a reset, and the port rests anyway.
+            // TIME-WAIT is not waited for: a late FIN is answered by a reset, and the port is not reused at once
+            // anyway.
             tcp::State::TimeWait | tcp::State::Closed => ConnectionPhase::Closed,
         }
     }

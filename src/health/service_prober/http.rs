@@ -1,4 +1,4 @@
-//! The request of an HTTP check, and the judgement of its response (RFC 9112).
+//! The request of an HTTP check, and the evaluation of its response (RFC 9112).
 //!
 //! A response is read from its first byte on, and the first part that decides gives the verdict: the status line, the
 //! wanted text in the body, or the end of the body. It therefore does not matter where the network cuts the response.
@@ -15,11 +15,11 @@ use httparse::{EMPTY_HEADER, Header, ParserConfig, Response};
 
 use body::{Body, Framing};
 
-/// The most bytes of one head that are read.
+/// The largest number of bytes of one head that are read.
 const HEAD_MAX: usize = 16 * 1024;
-/// The most bytes of a body that are searched, and the most that may follow after the verdict.
+/// The largest number of bytes of a body that are searched, and that may follow after the verdict.
 pub(super) const BODY_MAX: usize = 64 * 1024;
-/// The most interim responses before the final one.
+/// The largest number of interim responses before the final one.
 const INTERIM_MAX: usize = 64;
 /// Length of the shortest header field: a name, a colon and a line end.
 const FIELD_MIN: usize = 3;
@@ -149,7 +149,7 @@ impl HttpResponse {
         }
     }
 
-    /// Judges the head after more of it was received, at most up to the end of a line.
+    /// Evaluates the head after more of it was received, at most up to the end of a line.
     fn head_grew(&mut self) {
         let Stage::Head(head) = &mut self.stage else { return };
         let is_line = head.bytes.ends_with(b"\n");
@@ -208,8 +208,8 @@ fn judge(status: u16, expected: &[RangeInclusive<u16>], wanted: Option<&str>) ->
     }
 }
 
-/// True for an interim status. After 101 the connection no longer speaks HTTP (RFC 9110 section 15.2.2), which the
-/// check did not ask for.
+/// True for an interim status. After 101 the connection no longer uses HTTP (RFC 9110 section 15.2.2), which the check
+/// did not ask for.
 const fn is_interim(status: u16) -> bool {
     matches!(status, 100 | 102..=199)
 }

@@ -1,4 +1,4 @@
-//! Ports are limited, serve one flow per server at a time, and rest.
+//! Ports are limited, serve one flow per server at a time, and are not reused before a delay.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -18,7 +18,7 @@ fn key(number: u32) -> SourceKey {
     HASHER.key(client(number))
 }
 
-/// Each port for another client.
+/// Takes every port, each for another client.
 fn drain(pool: &mut PortPool) -> Vec<u16> {
     (0..).map_while(|number| pool.acquire(key(number), 40_000, NOW).ok()).collect()
 }
@@ -97,7 +97,7 @@ fn one_greedy_source_leaves_a_port_to_each_of_a_hundred_others_in_every_worker_s
     for workers in [1, 4, 64] {
         let pools = PortPools::new(workers, 1, Duration::from_secs(120), 7);
         for worker in 0..workers {
-            // As fast as it can, and it gives back what it got, which rests.
+            // It opens and ends flows as fast as it can, and its ports rest.
             let greedy = client(1 << 20);
             let mut got = 0;
             for attempt in 0..70_000 {
@@ -108,7 +108,7 @@ fn one_greedy_source_leaves_a_port_to_each_of_a_hundred_others_in_every_worker_s
                 }
             }
             let part = PORTS.filter(|port| port % workers == worker).count();
-            // Eight ninths, and as many as the count may be short of.
+            // Eight ninths, and as many more as the tally may be short of.
             assert!((part * 8 / 9..=part * 8 / 9 + 2 + part / 256).contains(&got), "{got} of {part}");
             assert_eq!(pools.acquire(worker, pool(6, 1), greedy, 9, NOW), Err(NoPort::OverShare));
             for number in 0..100 {

@@ -1,4 +1,4 @@
-//! Claims of another hardware address, by a spoofer or by a station that took the address over.
+//! Claims of another MAC address, by a spoofer or by a station that took the address over.
 
 use super::*;
 

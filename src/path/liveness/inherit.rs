@@ -1,5 +1,5 @@
-//! Keeping what is known when the configuration changes: verdicts, lost peers, drains and falls of everything that
-//! stays.
+//! Keeps what is known when the configuration changes: verdicts, lost peers, drains and failure counts of everything
+//! that stays.
 
 use super::{Liveness, LivenessConfig};
 use crate::id::GroupId;
@@ -7,8 +7,8 @@ use crate::path::Slots;
 use crate::time::Instant;
 
 impl Liveness {
-    /// Continues with another configuration, in which the same numbers must mean the same things. New members and paths
-    /// are starting, and members that are gone have fallen. [`Liveness::evaluate`] has to be called afterwards.
+    /// Continues with another configuration, in which the same ids must mean the same things. New members and paths are
+    /// starting, and members that were removed count as failed. [`Liveness::evaluate`] has to be called afterwards.
     pub fn apply(&mut self, config: LivenessConfig, now: Instant) {
         let old = std::mem::replace(self, Self::initial(config, now));
         self.inherit_firewalls(&old);
@@ -40,7 +40,7 @@ impl Liveness {
                 None => self.peer_paths[index].is_required = !old.peer_paths.iter().any(|leg| before(&leg)),
             }
         }
-        // If all peers that counted are gone, the new ones count.
+        // If all peers whose paths were required are gone, those of the new ones are required.
         for index in 0..self.peer_paths.len() {
             let (group, family) = (self.peer_paths[index].group, self.peer_paths[index].family);
             let mut beside = self.peer_paths.iter().filter(|leg| leg.group == group && leg.family == family);

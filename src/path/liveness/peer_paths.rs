@@ -23,10 +23,10 @@ pub(super) struct PeerPaths {
     pub(super) past_hold: Slots,
     /// The paths that this engine treats as live, lost peers considered.
     pub(super) live: Slots,
-    /// The paths of `live` that have been past their hold since they rose.
+    /// The paths of `live` that have been past their hold since they came up.
     pub(super) accepts_new_flows: Slots,
-    /// The paths of the last live set that fell because their firewalls did not answer ARP or neighbour discovery while
-    /// the peer was not heard. They are live again as soon as their firewalls answer.
+    /// The paths of the last live set that failed because their firewalls did not answer ARP or neighbour discovery
+    /// while no advertisement of the peer arrived. They are live again as soon as their firewalls answer.
     silenced: Slots,
     phase: PeerPhase,
     /// When the peer last sent an advertisement.
@@ -43,7 +43,7 @@ pub(super) struct PeerPaths {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PeerPhase {
-    /// Nothing is live yet. After the first path has risen, the others have until this time for their first verdict.
+    /// Nothing is live yet. After the first path has come up, the others have until this time for their first verdict.
     Starting { until: Option<Instant> },
     /// The peer is reachable, and verdicts take effect unless there is doubt.
     Reachable(Doubt),
@@ -109,7 +109,7 @@ impl PeerPaths {
     /// `cut_off` those to which the engine's own link is down.
     pub(super) fn advance(&mut self, silent: Slots, cut_off: Slots, timing: PathTiming, now: Instant) {
         self.is_link_down = self.exists & !cut_off == 0;
-        // An engine without links hears nobody, so that missing answers say nothing about the firewalls.
+        // An engine without links receives nothing, so that missing answers say nothing about the firewalls.
         let silent = if self.is_link_down { 0 } else { silent };
         let undecided = self.exists & !self.up & !self.down;
         self.phase = match self.phase {
@@ -160,8 +160,8 @@ impl PeerPaths {
         }
     }
 
-    /// Makes paths live again that fell because their firewalls were silent, if these answer again while the peer is
-    /// still not heard. They are as good as they were when the peer was lost.
+    /// Makes paths live again that failed because their firewalls were silent, if these answer again while the peer is
+    /// still silent. They are as good as they were when the peer was lost.
     fn restore_silenced(&mut self, silent: Slots) {
         if self.live & self.up == 0 && !self.is_link_down {
             let back = self.silenced & self.down & !silent;
@@ -171,7 +171,7 @@ impl PeerPaths {
         }
     }
 
-    /// The doubt that follows `doubt`, and which of the paths in `failed` have fallen.
+    /// The doubt that follows `doubt`, and which of the paths in `failed` have failed for certain.
     fn weigh_doubt(&self, doubt: Doubt, failed: Slots, timing: PathTiming, now: Instant) -> (Doubt, Slots) {
         let others = self.live & !self.down;
         let all_missing = others != 0 && others & !self.failing == 0;
@@ -198,7 +198,7 @@ impl PeerPaths {
         self.exists & !judged & !self.live
     }
 
-    /// True if the peer was heard before and is not heard now.
+    /// True if the peer was reachable before and is not reachable any more.
     pub(super) fn is_lost(&self) -> bool {
         match self.phase {
             PeerPhase::Starting { .. } | PeerPhase::Reachable(_) => false,

@@ -81,7 +81,7 @@ impl Lab {
         self.wait(0)
     }
 
-    /// The slots that are up, those that take new flows, and how often each has fallen.
+    /// The slots that are up, those that take new flows, and the failure counts.
     fn set(&self) -> (Slots, Slots, Vec<u32>) {
         let set = &self.liveness.sets()[V4.index()];
         (set.up, set.selectable, set.failure_counts.clone())

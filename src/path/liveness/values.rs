@@ -6,7 +6,7 @@ use crate::path::AdminState;
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
-/// The groups, paths and sets that are judged.
+/// The groups, paths and sets that are evaluated.
 #[derive(Debug, Clone, Default)]
 pub struct LivenessConfig {
     /// The groups, indexed by [`GroupId`].
@@ -74,7 +74,7 @@ pub enum PathState {
     Down,
 }
 
-/// What this engine's probes say about a path, with what is needed to judge it beside others.
+/// What this engine's probes say about a path, with what is needed to evaluate it beside others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PathHealth {
     /// The verdict by rise and fall.
@@ -182,7 +182,7 @@ pub enum LivenessChange {
     },
     /// The set has changed in [`Liveness::sets`](super::Liveness::sets) and is to be published.
     Set(PathSetId),
-    /// A set has fallen below its minimum, or reached it again.
+    /// A set has gone below its minimum, or reached it again.
     BelowMin {
         /// The set.
         set: PathSetId,

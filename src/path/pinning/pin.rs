@@ -40,7 +40,7 @@ pub struct Pin {
     pub state: PinState,
     /// How its firewall was found.
     pub pinned_by: PinnedBy,
-    /// The number of falls of the firewall when it was pinned, modulo 2^16.
+    /// The failure count of the firewall when it was pinned, modulo 2^16.
     pub(super) firewall_falls: u16,
     /// The firewall from which a SYN arrived while another one was pinned.
     pub(super) syn_from: MaybeFirewall,
@@ -156,8 +156,8 @@ impl Pin {
         group.slot_of(self.firewall).is_some_and(|slot| set.is_up(slot))
     }
 
-    /// True if the firewall is down and fell after it was pinned, so that `on-failure` applies. A firewall that has
-    /// left the group counts as fallen.
+    /// True if the firewall is down and failed after it was pinned, so that `on-failure` applies. A firewall that has
+    /// left the group counts as failed.
     pub fn has_fallen(&self, group: &FirewallGroup, set: &PathSet) -> bool {
         match group.slot_of(self.firewall) {
             Some(slot) => !set.is_up(slot) && set.failure_count(slot) as u16 != self.firewall_falls,

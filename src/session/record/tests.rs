@@ -26,7 +26,7 @@ fn session(protocol: u8) -> impl Strategy<Value = Session> {
         ProtocolClass::Tcp => prop::sample::select(vec![0, 1, 1, 1, 2]),
         ProtocolClass::Udp | ProtocolClass::Icmp | ProtocolClass::Other => prop::sample::select(vec![3, 4]),
     };
-    // The flags of settled conversations, and any others.
+    // The flags of conversations whose flags are stable, and any others.
     let seen = prop_oneof![Just(0x73u16), any::<u16>()];
     let pins = prop::array::uniform2(any::<[u64; 3]>().prop_map(|[a, b, c]| Pin::from_words([a, b, c & PIN_MASK])));
     let counts = (0..=PACKETS_MAX, 0..u64::MAX / 2, any::<u16>(), any::<[u32; 5]>());

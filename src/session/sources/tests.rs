@@ -1,4 +1,4 @@
-//! Who may open a session beside whom.
+//! Which sources may open a session beside which others.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ fn key(source: IpAddr, port: u16) -> CanonicalKey {
     FlowKey { protocol: TCP, source: Endpoint { address: source, port }, destination }.canonical().0
 }
 
-/// Opens a connection; one that is `established` is never forgotten for others.
+/// Opens a connection. One that is `established` is never evicted for others.
 fn open(worker: &mut SessionWorker, source: IpAddr, port: u16, established: bool) -> OpenResult {
     let key = key(source, port);
     let direction = Direction::LowToHigh;
@@ -79,7 +79,7 @@ fn one_source_with_connections_for_ever_leaves_places_to_a_hundred_others() {
 fn a_flood_of_half_open_connections_takes_no_place_from_a_source_that_has_many_already() {
     let (table, mut worker) = table(10_000);
     (0..5_000).for_each(|port| assert!(matches!(open(&mut worker, host(1), port, true), OpenResult::Inserted(_))));
-    // From as many addresses as there are: the table is full, and what filled it goes first.
+    // From so many addresses the table is full, and what filled it is evicted first.
     (0..20_000).for_each(|number| _ = open(&mut worker, host(1_000 + number), 1, false));
     assert_eq!(table.len(), 10_000);
     for port in 5_000..6_000 {

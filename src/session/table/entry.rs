@@ -13,11 +13,12 @@ use crate::session::record::{Directions, KeyWords};
 use crate::session::table::{HashedKey, SessionTable, is_live};
 use crate::session::{Placement, Session, SessionId};
 
-/// Sessions that a source may have for each place that it leaves free.
+/// The number of sessions that a source may have for each place that it leaves free.
 const TABLE_PER_FREE: usize = 8;
-/// A source that has no more than one of so many parts of the table is never refused for its share,
+/// A source that has no more than this part of the table is never refused for its share,
 const SHARES: usize = 64;
-/// nor one that has no more than so many: what sources share cells of the count with is less.
+/// nor one that has no more sessions than this, which is more than the count may err by for sources that share its
+/// cells.
 const SHARE_MIN: usize = 64;
 
 /// The result of opening a session.
@@ -27,11 +28,11 @@ pub enum OpenResult {
     Inserted(SessionId),
     /// Another worker was faster; this is the session that exists.
     Existing(SessionId),
-    /// The packets of the session, or those of its replies, could not be told from those of another session.
+    /// The packets of the session, or those of its replies, could not be distinguished from those of another session.
     Conflict,
     /// The table is full of sessions that must not be evicted.
     Full,
-    /// The table is nearly full, and whoever opens it has more of it than a fair share.
+    /// The table is nearly full, and the source of the session has more of it than a fair share.
     OverShare,
 }
 
@@ -75,12 +76,13 @@ impl SessionTable {
         self.find_by_direction(&inside, inward.reversed()).map(|_| OpenResult::Conflict)
     }
 
-    /// True if who opens a session has more of a table that is nearly full than a fair share: more than [`TABLE_PER_FREE`] for each
-    /// place that is left to others, and more than one of [`SHARES`] parts of all and [`SHARE_MIN`]. Half-open sessions beyond those that are kept
-    /// count as places, as they go first.
+    /// True if the source that opens a session has more of a table that is nearly full than a fair share: more than
+    /// [`TABLE_PER_FREE`] for each place that is left to others, more than one of [`SHARES`] parts of the table, and
+    /// more than [`SHARE_MIN`]. Half-open sessions beyond those that are kept count as free places, because they are
+    /// evicted first.
     pub(in crate::session) fn is_over_share(&self, key: &CanonicalKey, opened: Direction) -> bool {
         let (live, capacity) = (self.len(), self.capacity());
-        // Nobody has more than all have.
+        // No source has more sessions than all sources together.
         if live <= TABLE_PER_FREE * (capacity - live.min(capacity)) {
             return false;
         }
@@ -89,7 +91,8 @@ impl SessionTable {
         if held <= (capacity / SHARES).max(SHARE_MIN) {
             return false;
         }
-        // Who cannot look, as another worker opens or expires this instant, lets the source have its way.
+        // If the lists are locked, because another worker opens or expires a session at this moment, the source is
+        // admitted.
         let spare =
             self.worker_lists.iter().map(|hold| Some(hold.try_lock().ok()?.half_open_spare())).sum::<Option<usize>>();
         spare.is_some_and(|spare| held > TABLE_PER_FREE * (capacity - live.min(capacity) + spare))

@@ -1,4 +1,4 @@
-//! What the turns promise: they are exact, smooth, equal to the rule applied to every server, and fair to servers that
+//! What rotation promises: turns are exact, smooth, equal to the rule applied to every server, and fair to servers that
 //! stay.
 
 use std::sync::Arc;

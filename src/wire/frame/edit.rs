@@ -5,7 +5,7 @@ use crate::wire::offload::{self, InvalidPartial, PartialChecksum};
 use crate::wire::{Family, MacAddr, checksum};
 
 impl Frame<'_> {
-    /// Rewrites the source and destination hardware address.
+    /// Rewrites the source and destination MAC address.
     #[inline]
     pub fn set_macs(&mut self, source: MacAddr, destination: MacAddr) {
         self.bytes[..6].copy_from_slice(&destination.0);

@@ -3,9 +3,9 @@
 
 use crate::wire::frame::protocol::{DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ROUTING};
 
-/// The most extension headers that are walked. A packet with a longer chain counts as one without ports.
+/// The largest number of extension headers that are walked. A packet with a longer chain counts as one without ports.
 const HEADERS_MAX: usize = 8;
-/// The most bytes of extension headers that are walked.
+/// The largest number of bytes of extension headers that are walked.
 const BYTES_MAX: usize = 512;
 
 const AUTHENTICATION: u8 = 51;

@@ -2,7 +2,7 @@
 //!
 //! [`Frame::parse`] decides whether bytes are a legal packet and where its headers lie. It checks every length in one
 //! pass and allocates nothing; the accessors then read what it accepted without failing. It never decides whether a
-//! packet is wanted: martian addresses, an expired TTL or a foreign hardware address are legal bytes.
+//! packet is wanted: martian addresses, an expired TTL or a foreign MAC address are legal bytes.
 
 mod edit;
 pub(in crate::wire) mod ipv6;
@@ -305,13 +305,13 @@ impl<'a> Frame<'a> {
         self.word(12)
     }
 
-    /// Source hardware address.
+    /// Source MAC address.
     #[inline]
     pub fn source_mac(&self) -> MacAddr {
         MacAddr(self.array(6))
     }
 
-    /// Destination hardware address.
+    /// Destination MAC address.
     #[inline]
     pub fn destination_mac(&self) -> MacAddr {
         MacAddr(self.array(0))

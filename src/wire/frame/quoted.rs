@@ -1,7 +1,7 @@
 //! Reading the packet that an ICMP error quotes (RFC 792, RFC 4443 section 3).
 //!
-//! The quote is usually cut short and comes from a stranger. Lengths and checksums in it are those of the whole packet,
-//! and routers on the way have changed some fields, so that neither is verified.
+//! The quote is usually cut short and comes from an unknown sender. Lengths and checksums in it are those of the whole
+//! packet, and routers on the way have changed some fields, so that neither is verified.
 
 use std::net::IpAddr;
 

@@ -12,12 +12,12 @@ use arrayvec::ArrayVec;
 use crate::wire::checksum;
 use crate::wire::frame::{IPV4_LEN, IPV6_LEN, UDP_LEN, ethertype, ipv6, protocol};
 
-/// The most headers of a super-frame; the kernel builds up to four.
+/// The largest number of headers of a super-frame; the kernel builds up to four.
 const LAYERS_MAX: usize = 8;
-/// The most bytes between a UDP header and the inner packet: GENEVE with all options, and an Ethernet header with a
-/// VLAN tag.
+/// The largest number of bytes between a UDP header and the inner packet: GENEVE with all options, and an Ethernet
+/// header with a VLAN tag.
 const PREAMBLE_MAX: usize = 8 + 252 + 18;
-/// The most offsets at which an IP header is looked for.
+/// The largest number of offsets at which an IP header is looked for.
 const TRIES_MAX: u32 = 1024;
 
 const GRE: u8 = 47;

@@ -214,7 +214,7 @@ fn in_tunnels(tunnels: &[Tunnel], outer_v6: bool, inner: &[u8], tcp: bool, size:
     (packed, Offload { partial: Some(partial), gso: Some(gso), verified: false }, kind)
 }
 
-/// The packet inside these tunnels, of which the innermost comes first.
+/// The packet encapsulated in these tunnels, of which the innermost comes first.
 fn packed(tunnels: &[Tunnel], outer_v6: bool, packet: &[u8], index: u16) -> Vec<u8> {
     let mut bytes = packet.to_vec();
     let mut frame = Vec::new();

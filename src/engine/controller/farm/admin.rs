@@ -1,4 +1,4 @@
-//! `fwlb set server` and `fwlb set service`: what an operator commands over what the file says.
+//! `fwlb set server` and `fwlb set service`: how an operator overrides what the file says.
 
 use super::super::UnknownName;
 use super::super::order::Order;
@@ -14,9 +14,9 @@ use crate::time::Instant;
 /// What `fwlb set server` changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerChange {
-    /// The administrative state; `None`: back to the file's, the weight too.
+    /// The administrative state; `None` returns to the file's, and to the file's weight.
     Admin(Option<AdminState>),
-    /// The weight, 0..=256; `None`: back to the file's.
+    /// The weight, 0..=256; `None` returns to the file's.
     Weight(Option<u16>),
 }
 
@@ -56,7 +56,7 @@ impl Farm {
         match change {
             ServerChange::Admin(admin) => {
                 self.command_server_admin(id, admin, order, now, out);
-                // What began with the override ends with it; a weight may stand without one.
+                // What began with the override ends with it. A weight may be overridden without it.
                 if admin.is_none() && self.servers[id.index()].weight_override.is_some() {
                     self.command_server_weight(id, None, order, out);
                 }
@@ -106,7 +106,7 @@ impl Farm {
             Some(override_view("service", service.name.clone(), Some(set.admin), None, &set.order))
         });
         let servers = self.servers.iter().enumerate().flat_map(move |(index, record)| {
-            // Thousands have none.
+            // Thousands of servers have no override, so that names are made only for those that have one.
             let name = move || self.config.server_name(index.into());
             let admin = record.admin_override.as_ref();
             let admin = admin.map(|set| override_view("server", name(), Some(set.admin), None, &set.order));
@@ -117,12 +117,12 @@ impl Farm {
         services.chain(servers)
     }
 
-    /// The orders that stand about a service.
+    /// The orders in force for a service.
     pub(super) fn orders_of_service(&self, id: ServiceId) -> Vec<OrderView> {
         self.services[id.index()].admin_override.iter().map(|set| self.order_view(set)).collect()
     }
 
-    /// The orders that stand about a server itself: a state, a weight, or both.
+    /// The orders in force for a server itself: a state, a weight, or both.
     pub(super) fn orders_of_server(&self, id: ServerId) -> Vec<OrderView> {
         let record = &self.servers[id.index()];
         let weight = record.weight_override.iter().map(|set| {

@@ -1,4 +1,4 @@
-//! Services and servers under another configuration: what stays keeps what is known of it.
+//! Takes services and servers over into another configuration: what stays keeps what is known of it.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use crate::config::{Config, Server, is_removed};
 use crate::time::Instant;
 
 impl Farm {
-    /// Goes on from what was known under `old`: positions, sticky clients, verdicts, falls, overrides and drains of what
-    /// stays. What is gone falls.
+    /// Continues from what was known under `old`: positions, sticky clients, verdicts, failure counts, overrides and
+    /// drains of what stays. What was removed counts as failed.
     pub(super) fn adopt_records(&mut self, old: &Config, now: Instant) {
         self.scheduler.forget_unused();
         let config = Arc::clone(&self.config);

@@ -1,5 +1,5 @@
-//! From what is known of services and servers to what the forwarders look at: a change builds the service that it is about,
-//! and no other.
+//! Builds what the forwarders look at from what is known of services and servers. A change builds only the service that
+//! it concerns.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use crate::slb::{self, Maglev, RotationMembersByFamily, Services};
 use crate::wire::Family;
 
 impl Farm {
-    /// Builds what has changed since the last snapshot, and no other service; answers how many servers that was.
+    /// Builds the services that have changed since the last snapshot, and no others. Returns how many servers those
+    /// have.
     pub(in super::super) fn refresh(&mut self) -> usize {
         let stale = std::mem::take(&mut self.stale);
         let count = self.config.services.len();
@@ -21,7 +22,7 @@ impl Farm {
             true => (0..count).map(ServiceId::from).collect(),
             false => stale.into_iter().collect(),
         };
-        // Those that only sessions know follow the others: schedulers never get to them.
+        // Servers that only sessions know come after the others, where schedulers never reach them.
         let mut removed: BTreeMap<ServiceId, Vec<ServerId>> = BTreeMap::new();
         for (index, server) in self.config.servers.iter().enumerate().filter(|(_, server)| is_removed(&server.name)) {
             removed.entry(server.service).or_default().push(index.into());
@@ -86,7 +87,8 @@ impl Farm {
         }
     }
 
-    /// The table of a hashing service: made again only when a weight has changed, so that every other publication is free.
+    /// The table of a hashing service. It is made again only when a weight has changed, so that any other publication
+    /// is cheap.
     fn service_table(&mut self, id: ServiceId) -> Arc<Maglev> {
         let service = &self.config.services[id.index()];
         match service.scheduler {

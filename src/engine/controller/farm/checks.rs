@@ -1,7 +1,7 @@
-//! The checks of real servers: when they begin, what comes back, what follows.
+//! The checks of real servers: when they begin, which packets come back, and what follows.
 //!
-//! How a check leaves and ends is in `exchange`, what comes back for it in `answers`. However a check of the engine's own
-//! ends, its result passes by `judge_check` in `results`.
+//! How a check sends and ends is in `exchange`, what comes back for it in `answers`. However a check of the engine's
+//! own ends, its result passes through `apply_check_result` in `results`.
 
 mod adopt;
 mod answers;
@@ -35,10 +35,10 @@ use crate::time::{Duration, Instant};
 use crate::wire::Family;
 use crate::wire::emit::AddressPair;
 
-/// Time between the first checks of two servers, where there are many: 2,000 a second.
+/// Time between the first checks of two servers where there are many: 2,000 checks begin each second.
 const START_GAP: Duration = Duration::from_micros(500);
 
-/// What is known by checks of a server in one address family.
+/// What checks have found out about a server in one address family.
 #[derive(Debug, Clone)]
 pub(in super::super) struct ServerCheck {
     pub(in super::super) server: ServerId,
@@ -50,7 +50,7 @@ pub(in super::super) struct ServerCheck {
     pub(super) suspicion: Suspicion,
 }
 
-/// The tuple by which the packets of a check under way are told from all others.
+/// The tuple that distinguishes the packets of a running check from all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct CheckKey {
     local: IpAddr,
@@ -62,16 +62,16 @@ struct CheckKey {
     port: u16,
 }
 
-/// What a time on the agenda is for.
+/// What an entry of the agenda is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     /// The monitor with this index, whose next check begins.
     Monitor(usize),
-    /// A check under way, which has something to send or has taken too long.
+    /// A running check, which has something to send or has timed out.
     Check(CheckKey),
 }
 
-/// A check under way.
+/// A running check.
 #[derive(Debug)]
 struct RunningCheck {
     prober: ServerProber,
@@ -79,25 +79,25 @@ struct RunningCheck {
     next_hop: IpAddr,
     /// The ends of the tunnel that its packets go through, if the service is in mode `tunnel`.
     tunnel: Option<AddressPair>,
-    /// The address that is asked, where it is not the server's own: it has to stand on the server's loopback.
+    /// The address that is checked, where it is not the server's own: it must be configured on the server's loopback.
     vip: Option<IpAddr>,
     requester: Requester,
     /// The engine was late or lost frames meanwhile, so that silence says nothing about the server.
     excused: bool,
-    /// What an ICMP error said of the server, which may explain its silence.
+    /// What an ICMP error reported about the server, which may explain its silence.
     hint: Option<String>,
 }
 
-/// Who asked for a check.
+/// Who requested a check.
 #[derive(Debug)]
 enum Requester {
     /// The monitor with this index.
     Monitor(usize),
-    /// An operator, who is told every frame.
+    /// An operator, who is shown every frame.
     Request(Box<Request>),
 }
 
-/// The checks that are under way, and when the next ones are due.
+/// The running checks, and when the next ones are due.
 #[derive(Debug)]
 pub(super) struct Checks {
     running: BTreeMap<CheckKey, RunningCheck>,
@@ -105,11 +105,11 @@ pub(super) struct Checks {
     ports: Ports,
     /// How often a verdict has changed.
     verdict_changes: u64,
-    /// No check that is under way is given less time than this. Most calls are less late, and need not look at all checks.
+    /// No running check has a shorter timeout than this. Most calls are less late, and need not look at all checks.
     shortest_timeout: Duration,
 }
 
-/// A copy has no check under way: their connections cannot be in two places.
+/// A copy has no running checks, because their connections cannot be in two places.
 impl Clone for Checks {
     fn clone(&self) -> Self {
         Self { running: BTreeMap::new(), agenda: self.agenda.clone(), ports: self.ports.clone(), ..*self }
@@ -117,7 +117,7 @@ impl Clone for Checks {
 }
 
 impl Checks {
-    /// Nothing is under way; `random` is for ports and sequence numbers.
+    /// No checks are running. `random` is for ports and sequence numbers.
     pub(super) fn new(random: u64) -> Self {
         Self {
             running: BTreeMap::new(),
@@ -133,7 +133,7 @@ impl Checks {
     }
 }
 
-/// All servers without a verdict. The first checks begin at once, the next are spread over the interval.
+/// All servers, without a verdict. The first checks begin at once, the next are spread over the interval.
 pub(super) fn server_checks(config: &Config, now: Instant) -> Vec<ServerCheck> {
     let mut ends: Vec<(ServerId, Family)> = Vec::new();
     for server in config.server_ids() {
@@ -174,12 +174,12 @@ impl Farm {
 
     /// The checks of a server, IPv4 first.
     pub(super) fn checks_of(&self, id: ServerId) -> impl Iterator<Item = &ServerCheck> {
-        // They stand in the order of servers.
+        // They are sorted by server.
         let first = self.server_checks.partition_point(|check| check.server < id);
         self.server_checks[first..].iter().take_while(move |check| check.server == id)
     }
 
-    /// Begins the checks that are due, and lets those that are under way go on.
+    /// Begins the checks that are due, and continues those that are running.
     pub(super) fn run_checks(&mut self, links: &mut Links, paths: &Paths, now: Instant, out: &mut Outbox) {
         while let Some(timer) = self.checks.agenda.take_due(now) {
             match timer {
@@ -211,7 +211,7 @@ impl Farm {
         self.schedule_monitor(index);
     }
 
-    /// A link is up: servers that were not asked for that are asked at once.
+    /// A link came up. Servers that were not checked while it was down are checked at once.
     pub(super) fn resume_checks(&mut self, now: Instant) {
         let cut = (0..self.server_checks.len()).filter(|index| self.server_checks[*index].monitor.is_link_down());
         for (index, place) in cut.collect::<Vec<_>>().into_iter().zip(0..) {

@@ -1,4 +1,4 @@
-//! What an order would leave nobody for: the last server of a service.
+//! Finds out which services an order would leave without a server.
 
 use super::super::UnknownName;
 use super::super::order::Consequence;
@@ -41,7 +41,7 @@ impl Farm {
     }
 }
 
-/// The service after the change, as far as it says who takes new sessions.
+/// The service after the change, as far as it decides which servers take new sessions.
 fn service_after(service: &Service, id: ServerId, change: ServerChange, (admin, weight): (AdminState, u16)) -> Service {
     let mut service = service.clone();
     for server in service.servers.iter_mut().filter(|server| server.id == id) {

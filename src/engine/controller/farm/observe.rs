@@ -1,12 +1,14 @@
-//! Passive checks (`observe = "layer4"`): connections of clients that a server refuses or leaves without an answer take it out
-//! before its next active check.
+//! Passive checks (`observe = "layer4"`): connections of clients that a server refuses or leaves without an answer take
+//! the server out of rotation before its next active check.
 //!
-//! Every 100 ms the controller looks at what the workers noted ([`crate::slb::observe`]). What speaks against a server has it
-//! checked at once. If several clients say so, the server takes no new sessions until a check passes; if it is one client, the
-//! check has to agree first. Sessions that the server has go on: only its active checks end them.
+//! Every 100 ms the controller evaluates what the workers recorded ([`crate::slb::observe`]). A server with failed
+//! connections is checked at once. If several clients report failures, the server takes no new sessions until a check
+//! passes. If only one client does, the check has to confirm it first. Sessions that the server has continue: only its
+//! active checks end them.
 //!
-//! The word of clients takes out at most half of the servers of a service, backups apart, and never the last one: if the others
-//! stop serving later, one that is out is taken back. A server that passes its check is not suspected again before its next
+//! Passive checks take out at most half of the servers of a service, backups apart, and never the last one: if the
+//! others stop serving later, one that was taken out is restored. A server that passes its check is not suspected again
+//! before its next regular one.
 //! regular one.
 
 use super::super::outbox::Outbox;
@@ -21,13 +23,13 @@ use crate::slb::family_index;
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
-/// How often the controller looks at what the workers noted.
+/// How often the controller evaluates what the workers recorded.
 const OBSERVE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What connections of clients have to do with the check of a server.
+/// What connections of clients say about a server, in relation to its check.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Suspicion {
-    /// A check has to confirm that the server is dead before it is taken out, for this reason.
+    /// A check has to confirm that the server is down before it is taken out for this reason.
     unconfirmed_reason: Option<String>,
     /// The server is not suspected before this time.
     suppressed_until: Option<Instant>,
@@ -37,13 +39,13 @@ pub(super) struct Suspicion {
 #[derive(Debug, Clone, Copy)]
 struct SiblingCounts {
     all: usize,
-    /// Out on the word of clients.
+    /// Servers that passive checks took out.
     avoided: usize,
-    /// Taking new sessions.
+    /// Servers that take new sessions.
     serving: usize,
 }
 
-/// The first time to look, if a service observes.
+/// When observation begins; `None` if no service observes.
 pub(super) fn first_observation(config: &Config, now: Instant) -> Option<Instant> {
     config.services.iter().any(|service| service.observe == Observe::Layer4).then(|| now + OBSERVE_INTERVAL)
 }
@@ -55,7 +57,7 @@ impl Farm {
         self.config.services[server.service.index()].observe == Observe::Layer4 && !is_removed(&server.name)
     }
 
-    /// Looks at what the workers noted, if it is time to.
+    /// Evaluates what the workers recorded, if that is due.
     pub(super) fn watch_clients(&mut self, now: Instant, out: &mut Outbox) {
         if self.next_observation.is_none_or(|due| due > now) {
             return;
@@ -69,7 +71,7 @@ impl Farm {
         }
     }
 
-    /// Takes a server back that is out on the word of clients when no other of its kind serves any more, for whatever reason:
+    /// Restores a server that passive checks took out when no other of its kind serves any more, for whatever reason:
     /// it may have recovered long before its next check.
     fn restore_last(&mut self, index: usize) {
         let (server, family) = (self.server_checks[index].server, self.server_checks[index].family);
@@ -80,7 +82,7 @@ impl Farm {
         }
     }
 
-    /// The engine was late: connections may have been answered without its knowledge.
+    /// Excuses observations after the engine was late: connections may have been answered without its knowledge.
     pub(super) fn excuse_observations(&mut self, lag: Duration) {
         if lag >= OBSERVE_INTERVAL {
             for check in &self.server_checks {
@@ -109,7 +111,7 @@ impl Farm {
         self.schedule_monitor(index);
     }
 
-    /// A check of a server ended while clients may speak against it.
+    /// Handles the end of a check of a server that passive checks may suspect.
     pub(super) fn resolve_suspicion(&mut self, index: usize, result: CheckResult, out: &mut Outbox) {
         let (server, family) = (self.server_checks[index].server, self.server_checks[index].family);
         let check = &mut self.server_checks[index];
@@ -135,7 +137,7 @@ impl Farm {
             }
             CheckResult::Excused | CheckResult::Skipped => {}
         }
-        // What the checks themselves say needs no word of clients.
+        // What the active checks report needs no confirmation by clients.
         if self.server_checks[index].monitor.state() != HealthState::Up
             && self.servers[server.index()].avoided[family_index(family)].take().is_some()
         {
@@ -143,7 +145,7 @@ impl Farm {
         }
     }
 
-    /// After a reload: who is not observed any more is not avoided either.
+    /// After a reload a server that is not observed any more is not avoided either.
     pub(super) fn forget_suspicions(&mut self) {
         for id in self.config.server_ids().collect::<Vec<_>>() {
             if !self.observes(id) {
@@ -163,13 +165,13 @@ impl Farm {
         self.servers[server.index()].avoided[family_index(family)].as_deref()
     }
 
-    /// Whether a server may be taken out on the word of clients: at most half of those of its kind, and never the last.
+    /// Whether passive checks may take out a server: at most half of those of its kind, and never the last.
     fn may_avoid(&self, server: ServerId, family: Family) -> bool {
         let peers = self.siblings(server, family);
         2 * (peers.avoided + 1) <= peers.all + 1 && peers.serving > 0
     }
 
-    /// Counts the other servers of its service that are of its kind: backups, or those that are none.
+    /// Counts the other servers of its service that are of its kind: either backups, or servers that are none.
     fn siblings(&self, server: ServerId, family: Family) -> SiblingCounts {
         let of = &self.config.servers[server.index()];
         let mut peers = SiblingCounts { all: 0, avoided: 0, serving: 0 };

@@ -1,4 +1,4 @@
-//! Why a service or a server is in its state, in words.
+//! Describes why a service or a server is in its state.
 
 use super::super::paths::Override;
 use super::Farm;

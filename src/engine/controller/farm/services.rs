@@ -1,7 +1,8 @@
-//! Virtual services and their real servers: who is up, who takes new sessions, and what the forwarders are to know of it.
+//! Virtual services and their real servers: which are up, which take new sessions, and what the forwarders need to know
+//! of them.
 //!
-//! A server is up in a family while its checks say so, nobody has taken it out of service, and no drain has run out. Each
-//! time that ends it *falls*: its sessions are dealt with as `on-failure` says.
+//! A server is up in a family while its checks say so, nobody has taken it out of service, and no drain has reached its
+//! deadline. Each time that this ends is a *failure* of the server: its sessions are dealt with as `on-failure` says.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -41,16 +42,18 @@ pub(super) struct ServerRecord {
     pub(super) weight_override: Option<WeightOverride>,
     pub(super) drain: Drain,
     pub(super) up: [bool; 2],
-    /// There is no verdict in this family yet, and sessions from before the start may be its own.
+    /// There is no verdict in this family yet, and sessions from before the start may be at this server.
     pub(super) is_starting: [bool; 2],
     pub(super) failure_counts: [u32; 2],
-    /// By family: why it takes no new sessions although its checks have it up. Connections of clients to it say so.
+    /// By family: why it takes no new sessions although its checks find it up. Passive checks took it out for this
+    /// reason.
     pub(super) avoided: [Option<String>; 2],
     pub(super) state: ServiceState,
     pub(super) since: Instant,
     pub(super) outages: Outages,
     pub(super) reason: Option<String>,
-    /// The state that outlives reloads. It is kept here, because a service of thousands is built anew whenever one falls.
+    /// The state that outlives reloads. It is kept here, because a service of thousands is built anew whenever one
+    /// fails.
     pub(super) persistent_state: Arc<ServerState>,
 }
 
@@ -108,11 +111,11 @@ impl ServerRecord {
 /// The progress of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Drain {
-    /// None is under way, or it lasts until its sessions have ended.
+    /// No drain is under way, or it lasts until its sessions have ended.
     Open,
-    /// Sessions that are left at this time are ended.
+    /// Sessions that are left at this deadline are ended.
     Until(Instant),
-    /// It has run out.
+    /// The deadline has passed.
     Over,
 }
 
@@ -124,7 +127,7 @@ impl Drain {
         }
     }
 
-    /// Ends the drain if its time has come; true if it has.
+    /// Ends the drain if its deadline has passed; true if it has ended.
     fn end_if_due(&mut self, now: Instant) -> bool {
         let over = self.deadline().is_some_and(|end| end <= now);
         if over {
@@ -144,7 +147,7 @@ impl Drain {
 /// The state of a service or server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ServiceState {
-    /// There is no verdict yet. It is shown as down.
+    /// There is no verdict yet. The state is shown as down.
     Starting,
     Up,
     Down,
@@ -187,7 +190,7 @@ pub(super) fn initial_records(
 }
 
 impl Farm {
-    /// Ends the drains that have run out.
+    /// Ends the drains whose deadline has passed.
     pub(super) fn end_drains(&mut self, now: Instant) {
         if self.next_drain.is_none_or(|end| end > now) {
             return;
@@ -207,7 +210,7 @@ impl Farm {
         services.chain(self.servers.iter().filter_map(|server| server.drain.deadline()))
     }
 
-    /// Finds out who is up; tells what changed, and has it published.
+    /// Evaluates which servers and services are up, reports what changed, and has it published.
     pub(in super::super) fn evaluate(&mut self, now: Instant, out: &mut Outbox) {
         let suspects = std::mem::take(&mut self.suspects);
         let is_general = std::mem::take(&mut self.needs_evaluation);
@@ -265,7 +268,7 @@ impl Farm {
         }
     }
 
-    /// A server that is down may be so for another reason than the one that took it out.
+    /// Updates the reason of a server that is down: it may be down for another reason than the one that took it out.
     pub(super) fn update_down_reason(&mut self, id: ServerId) {
         match self.servers[id.index()].state {
             ServiceState::Down => {
@@ -321,7 +324,7 @@ impl Farm {
         }
     }
 
-    /// True if a service of this virtual address has a live server.
+    /// True if a service of this virtual address has a server that is up.
     pub(super) fn is_vip_alive(&self, address: IpAddr) -> bool {
         let family = Family::of(address);
         let mut services = self.built.all().iter().filter(|service| service.addresses.contains(&address));

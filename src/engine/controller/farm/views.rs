@@ -72,7 +72,7 @@ impl Farm {
         }
     }
 
-    /// True if backup servers alone are up.
+    /// True if only backup servers are up.
     pub(super) fn is_on_backups_only(&self, id: ServiceId) -> bool {
         let servers = &self.config.services[id.index()].servers;
         let is_up = |server: &&ServerId| self.servers[server.index()].is_up();
@@ -80,7 +80,7 @@ impl Farm {
         up.peek().is_some() && up.all(|server| self.config.servers[server.index()].backup)
     }
 
-    /// Why a service is as it is, and what was ordered of it besides.
+    /// Why a service is in its state, and which orders are in force besides.
     fn service_description(&self, id: ServiceId) -> Option<String> {
         let state = self.services[id.index()].state;
         let is_told = matches!(state, ServiceState::Drain | ServiceState::Maint);
@@ -91,7 +91,8 @@ impl Farm {
         joined(why.into_iter().chain(orders))
     }
 
-    /// Why a server is as it is, and what was ordered of it besides: a weight, or a state that its service's overrules.
+    /// Why a server is in its state, and which orders are in force besides: a weight, or a state that its service's
+    /// overrules.
     fn server_description(&self, id: ServerId) -> Option<String> {
         let record = &self.servers[id.index()];
         let is_told = matches!(record.state, ServiceState::Drain | ServiceState::Maint)

@@ -1,4 +1,4 @@
-//! What the operating system says of the devices of links, and how the engine announces itself on them.
+//! Handles the state of devices that the operating system reports, and announces the engine on its links.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -17,30 +17,30 @@ use crate::time::{Duration, Instant};
 use crate::wire::mld::{self, ReportReason};
 use crate::wire::{Family, MacAddr, arp, ndp};
 
-/// How often the engine announces its addresses on a link that came up, so that switches learn where it is and neighbours
-/// forget who had its addresses before.
+/// How often the engine announces its addresses on a link that came up, so that switches learn where it is and
+/// neighbours forget who had its addresses before.
 const ANNOUNCEMENTS: u8 = 3;
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The state of a link.
 #[derive(Debug, Clone)]
 pub(in super::super) struct LinkState {
-    /// The state of its device as the operating system told it last; `None` if the device is absent.
+    /// The last state of its device that the operating system reported; `None` if the device is absent.
     device: Option<DeviceState>,
     pub(in super::super) up: bool,
     pub(in super::super) mac: MacAddr,
     pub(in super::super) mtu: u16,
     /// The configured addresses, then the IPv6 link-local one.
     pub(in super::super) addresses: Vec<IpNet>,
-    /// The virtual addresses in its subnets, which the engine answers for like its own and never speaks from.
+    /// The virtual addresses in its subnets, which the engine answers for like its own but never uses as source.
     virtual_addresses: Vec<IpAddr>,
     next_announcement: Option<(Instant, u8)>,
-    /// What is known of addresses that other stations claim.
+    /// Claims of other stations to the engine's addresses.
     pub(super) duplicates: Duplicates,
 }
 
 impl LinkState {
-    /// `virtual_addresses`: those of services, and those that stand for clients.
+    /// `virtual_addresses` are those of services, and those that stand for clients.
     pub(super) fn new(link: &config::Link, virtual_addresses: &[IpAddr]) -> Self {
         let mut state = Self {
             device: None,
@@ -56,7 +56,7 @@ impl LinkState {
         state
     }
 
-    /// The engine's own IPv6 address on the link alone, from its MAC.
+    /// The engine's IPv6 link-local address on the link, made from its MAC address.
     pub(in super::super) fn link_local(&self) -> Ipv6Addr {
         ndp::link_local(self.mac)
     }
@@ -77,8 +77,8 @@ impl LinkState {
         local || self.addresses.iter().any(|own| own.contains(&address))
     }
 
-    /// The address to speak from to `other`: in its subnet if there is one, else the first of the family; IPv6 falls back to
-    /// the link-local one.
+    /// The source address for packets to `other`: one in its subnet if there is one, else the first of the family. For
+    /// IPv6 the last resort is the link-local address.
     pub(super) fn source_for(&self, other: IpAddr) -> Option<IpAddr> {
         let family = Family::of(other);
         let mut of_family = self.addresses.iter().filter(|own| Family::of(own.addr()) == family);
@@ -90,7 +90,7 @@ impl LinkState {
         self.next_announcement.map(|(next, _)| next).into_iter().chain(self.poll_duplicates()).min()
     }
 
-    /// When something is due about addresses that others claim.
+    /// When a probe for a duplicate address is due, or the end of a claim.
     pub(super) fn poll_duplicates(&self) -> Option<Instant> {
         self.duplicates.poll_timeout(self.addresses.len() + self.virtual_addresses.len())
     }
@@ -112,8 +112,8 @@ fn virtual_addresses_on(link: &config::Link, virtual_addresses: &[IpAddr]) -> Ve
 }
 
 impl Links {
-    /// Brings the links in line with the configuration. A link that stays keeps its state, a new link takes the state of its
-    /// device if that is known, and a link that is gone is down.
+    /// Brings the links in line with the configuration. A link that stays keeps its state, a new link takes the state
+    /// of its device if that is known, and a removed link is down.
     pub(super) fn adopt_links(&mut self, now: Instant, out: &mut Outbox) {
         let config = Arc::clone(&self.config);
         let virtual_addresses = config.virtual_addresses();
@@ -149,7 +149,7 @@ impl Links {
         }
     }
 
-    /// A device appeared, changed or went (`None`).
+    /// Handles a device that appeared or changed, or that went away (`None`).
     pub(in super::super) fn handle_device(
         &mut self,
         device: DeviceId,
@@ -164,7 +164,7 @@ impl Links {
         }
     }
 
-    /// Announces the links for which that is due.
+    /// Announces the engine on the links where that is due.
     pub(super) fn announce_links(&mut self, now: Instant, out: &mut Outbox) {
         for index in 0..self.states.len() {
             let link = &mut self.states[index];
@@ -192,7 +192,7 @@ impl Links {
         self.send(link, mld::report(mac, local, &groups, ReportReason::Joined), out);
     }
 
-    /// The groups that neighbours ask for the engine in.
+    /// The solicited-node multicast groups in which neighbours ask for the engine.
     pub(super) fn solicited_groups(&self, link: LinkId) -> Vec<Ipv6Addr> {
         let mut groups = Vec::new();
         for own in self.states[link.index()].answered_addresses() {
@@ -233,7 +233,7 @@ impl Links {
         if was == is {
             return;
         }
-        // At once: what answers to frames that follow is not for this engine by the snapshot of before.
+        // This cannot wait: by the earlier snapshot, answers to the frames that follow are not for this engine.
         out.publish_at_once();
         if was.0 != is.0 {
             let state = |up| Some(OperState::from(up).name());
@@ -257,7 +257,8 @@ impl Links {
         }
     }
 
-    /// Announces the link now and some times more, then asks whether anybody else has its addresses.
+    /// Announces the engine on the link at once and several times more, then probes whether another station has its
+    /// addresses.
     fn begin_announcing(&mut self, id: LinkId, now: Instant, out: &mut Outbox) {
         self.announce(id, out);
         let state = &mut self.states[id.index()];

@@ -1,13 +1,16 @@
-//! Addresses of the engine that another station claims: each is defended and told on its own, and asked for once in a while.
+//! Detects other stations that claim addresses of the engine. Each claim is answered and reported, and the engine
+//! probes for its own addresses from time to time.
 //!
-//! An engine never gives an address up (RFC 5227 section 2.4 c: a router need not); it answers a claim with an announcement, at
-//! most one in [`DEFEND_INTERVAL`] for each address, and raises the alarm `duplicate_address`. A station that only answers for
-//! an address, as a server does whose virtual address is not hidden, is heard by nobody but those that ask. So the engine asks
-//! for its own addresses, one after the other, as a station does before it takes an address: by an ARP probe (RFC 5227
-//! section 2.1.1), or a solicitation from nobody (RFC 4862 section 5.4.2), which nobody who hears it remembers.
+//! An engine never gives an address up (RFC 5227 section 2.4 c: a router need not). It answers a claim with an
+//! announcement, at most one in [`DEFEND_INTERVAL`] for each address, and raises the alarm `duplicate_address`. A
+//! station that only answers for an address, as a server does whose virtual address is not hidden, is noticed only by
+//! stations that send a request. So the engine probes for its own addresses in turn, as a station does before it takes
+//! an address: by an ARP probe (RFC 5227 section 2.1.1), or a solicitation from the unspecified address (RFC 4862
+//! section 5.4.2), which receivers do not enter in their caches.
 //!
-//! Where it is a firewall, a server or a next hop whose address is claimed, the neighbour table decides whether it moves (see
-//! [`crate::neighbor`]); a move is an event `neighbor`, a claim that was refused the alarm `neighbor_claimed`.
+//! If the claimed address is that of a firewall, a server or a next hop, the neighbour table decides whether that
+//! neighbour moves (see [`crate::neighbor`]). A move is an event `neighbor`, a refused claim raises the alarm
+//! `neighbor_claimed`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -26,25 +29,27 @@ use crate::wire::{MacAddr, arp, ndp};
 
 /// Time between two announcements that defend one address (RFC 5227 section 1.1).
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
-/// Another station that claims the address is told after this time at the soonest: who it is takes a search.
+/// The shortest time between two reports about different stations that claim one address, because it takes a search to
+/// describe a station.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// Every address of a link is asked for once in this time, unless it has so many that the questions would be too many.
+/// Every address of a link is probed once in this time, unless the link has so many that the probes would be too
+/// frequent.
 const PROBE_ROUND: Duration = Duration::from_secs(30);
-/// The shortest time between two questions on a link.
+/// The shortest time between two probes on a link.
 const PROBE_SPACING_MIN: Duration = Duration::from_millis(100);
-/// A claim of a neighbour's address that was not made again for so long is over.
+/// A claim of a neighbour's address that was not repeated for this time is over.
 const REFUSED_CLAIM_LIFETIME: Duration = Duration::from_secs(75);
-/// The first question comes when the link has been announced.
+/// The first probe is sent when the link has been announced.
 const FIRST_PROBE_DELAY: Duration = Duration::from_secs(3);
 
-/// The claims that were heard on one link.
+/// The claims that were received on one link.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Duplicates {
     /// The stations that claim addresses of the engine, by address.
     claims: BTreeMap<IpAddr, DuplicateClaim>,
-    /// Neighbours that are configured and whose address somebody else claimed, with the time.
+    /// Configured neighbours whose address another station claimed, with the time.
     refused_claims: BTreeMap<IpAddr, Instant>,
-    /// When the next address is asked for, and which it is in the order of the link.
+    /// When the next address is probed, and its index in the order of the link.
     next: Option<(Instant, usize)>,
 }
 
@@ -57,17 +62,17 @@ struct DuplicateClaim {
 }
 
 impl Duplicates {
-    /// The link carries frames, or has other addresses: they are asked for soon.
+    /// Begins to probe: the link carries frames, or has other addresses.
     pub(super) fn begin(&mut self, random: &mut SplitMix64, now: Instant) {
         self.next = Some((now + jittered(FIRST_PROBE_DELAY, random), 0));
     }
 
-    /// The link carries no frames: nothing is asked.
+    /// Stops probing: the link carries no frames.
     pub(super) fn pause(&mut self) {
         self.next = None;
     }
 
-    /// When a question is due, or a claim that was not heard again ends. `addresses`: how many the link has.
+    /// When a probe is due, or a claim ends that was not repeated. `addresses` is how many the link has.
     pub(super) fn poll_timeout(&self, addresses: usize) -> Option<Instant> {
         let ends = self.claims.values().map(|claim| claim.last_seen + claim_lifetime(addresses));
         let refused = self.refused_claims.values().map(|claimed| *claimed + REFUSED_CLAIM_LIFETIME);
@@ -75,23 +80,23 @@ impl Duplicates {
     }
 }
 
-/// Time between two questions on a link with so many addresses.
+/// Time between two probes on a link with so many addresses.
 fn probe_spacing(addresses: usize) -> Duration {
     (PROBE_ROUND / u32::try_from(addresses.max(1)).unwrap_or(u32::MAX)).max(PROBE_SPACING_MIN)
 }
 
-/// How long a claim counts: one question may be lost.
+/// How long a claim counts: one probe may be lost.
 fn claim_lifetime(addresses: usize) -> Duration {
     probe_spacing(addresses) * u32::try_from(addresses.max(1)).unwrap_or(u32::MAX) * 5 / 2
 }
 
-/// Between three quarters of `duration` and all of it, so that engines that started together do not ask together.
+/// Between three quarters of `duration` and all of it, so that engines that started together do not send together.
 fn jittered(duration: Duration, random: &mut SplitMix64) -> Duration {
     duration * 3 / 4 + duration / 4 * (random.next_u64() % 256) as u32 / 256
 }
 
 impl Links {
-    /// Asks for own addresses where that is due, and ends the alarms about addresses that nobody claimed for a while.
+    /// Probes own addresses where that is due, and clears the alarms about addresses that nobody claimed for a while.
     pub(super) fn watch_duplicates(&mut self, now: Instant, out: &mut Outbox) {
         for index in 0..self.states.len() {
             let own: Vec<IpAddr> = match self.states[index].poll_duplicates() {
@@ -137,7 +142,7 @@ impl Links {
         }
     }
 
-    /// A neighbour is at another hardware address: told of those that are configured.
+    /// Reports that a neighbour has another MAC address, if the neighbour is configured.
     pub(super) fn report_moved(&mut self, (link, address): NeighborKey, from: MacAddr, to: MacAddr, out: &mut Outbox) {
         if let Some(who) = self.configured_neighbor(link, address) {
             let subject = format!("{} {address}", self.config.links[link.index()].name);
@@ -153,7 +158,8 @@ impl Links {
         }
     }
 
-    /// Somebody else claimed the address of a neighbour that answers: told of those that are configured.
+    /// Reports that another station claimed the address of a neighbour that still answers, if the neighbour is
+    /// configured.
     pub(super) fn report_refused_claim(
         &mut self,
         (link, address): NeighborKey,
@@ -175,7 +181,8 @@ impl Links {
         Alarm { kind: "neighbor_claimed", subject }
     }
 
-    /// What the configuration calls a neighbour: a firewall, a server or the next hop of a route. `None` if it has none such.
+    /// What the configuration calls a neighbour: a firewall, a server or the next hop of a route. `None` if it is not
+    /// configured.
     fn configured_neighbor(&self, link: LinkId, address: IpAddr) -> Option<String> {
         let firewall = self.config.firewall_ids().find(|id| {
             let firewall = &self.config.firewalls[id.index()];
@@ -199,7 +206,8 @@ impl Links {
         firewall().or_else(server).or_else(gateway)
     }
 
-    /// Another station claims an address of the engine: the address is defended, and the operator is told.
+    /// Handles the claim of another station to an address of the engine: the address is defended, and the operator is
+    /// told.
     pub(super) fn handle_conflict(
         &mut self,
         link: LinkId,
@@ -248,7 +256,7 @@ impl Links {
         Alarm { kind: "duplicate_address", subject }
     }
 
-    /// Which station claims the address, and what an operator can do about it there.
+    /// Describes which station claims the address, and what an operator can do about it there.
     fn duplicate_reason(&self, link: LinkId, address: IpAddr, mac: MacAddr) -> String {
         let is_it = |of: &IpAddr| self.neighbors.last_mac((link, *of)) == Some(mac);
         let claimed = format!("{address} is claimed by {mac} too");
@@ -262,7 +270,7 @@ impl Links {
                 self.config.firewall_name(firewall)
             );
         }
-        // The same host may stand in many services: the one that has the address says how it is to be kept.
+        // One host may be a server of many services: the service whose address is claimed says how it is to be hidden.
         let service = |id: &ServerId| &self.config.services[self.config.servers[id.index()].service.index()];
         let hosts = self.config.server_ids().filter(|id| self.config.servers[id.index()].addresses.iter().any(is_it));
         let Some(server) = hosts.min_by_key(|id| !service(id).addresses.contains(&address)) else { return claimed };

@@ -1,4 +1,4 @@
-//! ICMP errors in the engine's name, and the limits that keep it from being a reflector (rules A4.3 and D6 of
+//! Sends ICMP errors of the engine, within limits that keep it from being a reflector (rules A4.3 and D6 of
 //! `docs/protocols.md`).
 
 use std::net::IpAddr;
@@ -14,20 +14,22 @@ use crate::time::Instant;
 use crate::wire::Family;
 use crate::wire::icmp::{self, ErrorKind};
 
-/// ICMP errors, as Linux limits them: 1,000 a second with bursts of 50.
+/// The rate of ICMP errors, as Linux limits them: 1,000 a second with bursts of 50.
 const ERROR_RATE: Rate = Rate { per_second: 1000, burst: 50 };
-/// To each destination one a second with bursts of 6 (Linux `XRLIM_BURST_FACTOR`), so that traceroute's three questions at once
-/// are answered.
+/// The rate to each destination is one a second with bursts of 6 (Linux `XRLIM_BURST_FACTOR`), so that the three
+/// packets that traceroute sends at once are answered.
 const ERROR_RATE_PER_DESTINATION: Rate = Rate { per_second: 1, burst: 6 };
-/// Path MTU discovery must not starve: Linux does not limit it per destination. It has a budget of its own, of which no sender
-/// gets more than a tenth.
+/// Path MTU discovery must not starve: Linux does not limit it per destination. It has a budget of its own, of which no
+/// sender gets more than a tenth.
 const TOO_BIG_RATE_PER_DESTINATION: Rate = Rate { per_second: 100, burst: 25 };
-/// Resets: none is longer than what it answers, so that the limit spares the engine and not the network.
+/// The rate of resets. None is longer than what it answers, so that the limit spares the engine rather than the
+/// network.
 const RESET_RATE: Rate = Rate { per_second: 10_000, burst: 4_000 };
-/// After a restart every connection of an address is to be told within a second, and thousands of clients may share one.
+/// After a restart every connection of an address is to be reset within a second, and thousands of clients may share
+/// one address.
 const RESET_RATE_PER_DESTINATION: Rate = Rate { per_second: 1_000, burst: 1_000 };
 
-/// The rate limits of what the engine sends in its own name.
+/// The rate limits of what the engine sends as a host.
 #[derive(Debug, Clone)]
 pub(super) struct AnswerLimits {
     errors: RateLimiter,
@@ -76,13 +78,14 @@ impl From<IcmpError> for ErrorKind {
 }
 
 impl Links {
-    /// Tells the sender of `frame`, which came by `link`, what went wrong: from the link's own address, to the station that
-    /// sent it there (the firewall that brought it, not one that a hash would choose).
+    /// Reports an error to the sender of `frame`, which was received on `link`. The ICMP error comes from the link's
+    /// own address and goes to the station that sent the frame (the firewall that brought it, not one that a hash would
+    /// choose).
     pub(super) fn icmp_error(&mut self, kind: ErrorKind, link: LinkId, frame: &[u8], now: Instant, out: &mut Outbox) {
         self.icmp_error_from(None, kind, link, frame, now, out);
     }
 
-    /// The same in the name of `source`, if that is given: a virtual address.
+    /// Like `icmp_error`, but from the address `source` if that is given, which is a virtual address.
     pub(super) fn icmp_error_from(
         &mut self,
         source: Option<IpAddr>,
@@ -122,7 +125,8 @@ impl Links {
         self.send(link, error, out);
     }
 
-    /// The ingress link's first address of the family; a link without one borrows another link's (RFC 1812 section 4.3.2.4).
+    /// The ingress link's first address of the family. If it has none, another link's is used (RFC 1812 section
+    /// 4.3.2.4).
     fn error_source(&self, link: LinkId, family: Family) -> Option<IpAddr> {
         let own = std::iter::once(&self.states[link.index()]);
         let all = own.chain(&self.states).flat_map(|link| &link.addresses).map(ipnet::IpNet::addr);
@@ -134,7 +138,8 @@ impl Links {
         of_family.clone().find(is_global).or_else(|| of_family.clone().next())
     }
 
-    /// A directed broadcast looks like a host to who does not know the subnets.
+    /// True if the frame is addressed to a directed broadcast, which only those who know the subnets can tell from a
+    /// host.
     fn is_to_broadcast(&self, link: LinkId, frame: &[u8], family: Family) -> bool {
         if family == Family::V6 {
             return false;
@@ -146,7 +151,7 @@ impl Links {
     }
 }
 
-/// Destination of an error that the engine just built.
+/// Destination of an error that the engine has just built.
 fn destination_of(error: &[u8], family: Family) -> IpAddr {
     match family {
         Family::V4 => {

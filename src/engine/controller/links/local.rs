@@ -1,6 +1,7 @@
-//! What is addressed to the engine and no part's business: it is answered, or refused, as by any host.
+//! Answers or refuses, as any host does, packets to the engine that no other part takes.
 //!
-//! An answer goes to the station that sent the question, on the link that it came by: through the firewall that brought it.
+//! An answer goes to the station that sent the request, on the link that it was received on: through the firewall that
+//! brought it.
 
 use super::super::outbox::Outbox;
 use super::super::tally::Tally;
@@ -39,13 +40,14 @@ impl Links {
         self.send(arrival.link, reply.frame(arrival.reply_macs(), arrival.pair.reversed()), out);
     }
 
-    /// Says that nobody is there: a virtual address for itself, an address of the engine as the link's first.
+    /// Reports that a port or protocol is unreachable: a virtual address in its own name, any other address in that of
+    /// the link.
     fn refuse(&mut self, kind: ErrorKind, arrival: &ReceivedPacket<'_>, now: Instant, out: &mut Outbox) {
         let source = arrival.is_virtual.then(|| arrival.pair.destination());
         self.icmp_error_from(source, kind, arrival.link, arrival.frame, now, out);
     }
 
-    /// Resets a connection to a port where nobody listens (RFC 9293 section 3.5.2).
+    /// Resets a connection to a port on which nothing listens (RFC 9293 section 3.5.2).
     fn refuse_segment(&mut self, arrival: &ReceivedPacket<'_>, segment: &Segment<'_>, now: Instant, out: &mut Outbox) {
         if segment.flags & tcp_flags::RST != 0 {
             out.count(Tally::Ignored);

@@ -1,4 +1,4 @@
-//! ARP and neighbour discovery on the wire: what is heard, what is asked, what is answered.
+//! ARP and neighbour discovery on the wire: messages that are received, requests that are sent, and replies.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -23,15 +23,15 @@ use crate::wire::vlan::VlanTag;
 
 const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
 
-/// A frame that waits for its neighbour: complete but for the destination's hardware address.
+/// A frame that waits for its neighbour: it is complete except for the destination MAC address.
 #[derive(Debug, Clone)]
 pub(in super::super) struct QueuedFrame {
-    /// The link that it leaves by.
+    /// The link that it will be sent on.
     pub(super) link: LinkId,
     pub(super) vlan: Option<VlanTag>,
     pub(super) offload: Offload,
     pub(super) bytes: Vec<u8>,
-    /// The link that it came by, and the station that sent it there; `None` if the engine made it.
+    /// The link that it was received on, and the station that sent it; `None` if the engine made it.
     pub(super) sender: Option<(LinkId, MacAddr)>,
     /// The packet as it was before a service changed it, if one did.
     pub(super) original: Option<Vec<u8>>,
@@ -40,8 +40,9 @@ pub(in super::super) struct QueuedFrame {
 }
 
 impl Links {
-    /// Firewalls, gateways, and servers on a link are resolved for ever: a check never waits for a neighbour that is there. A
-    /// firewall keeps its last hardware address while it does not answer, since its paths are judged by probes.
+    /// Keeps firewalls, gateways and on-link servers resolved for good, so that a check never waits for a neighbour
+    /// that is there. A firewall keeps its last MAC address while it does not answer, because its paths are evaluated
+    /// by probes.
     pub(super) fn pin_configured_neighbors(&mut self, now: Instant) {
         let mut wanted = BTreeMap::new();
         for id in self.config.server_ids() {
@@ -65,7 +66,7 @@ impl Links {
         self.neighbors.set_kept(&wanted, now);
     }
 
-    /// A packet waits for its next hop; `sender` sent it to the engine.
+    /// Queues a packet until its next hop is resolved. `sender` is the station that sent it to the engine.
     pub(super) fn queue_for_neighbor(&mut self, neighbor: NeighborKey, sender: MacAddr, punt: Punt, now: Instant) {
         let (back, source) = (Some((punt.link, sender)), request_source(&punt));
         let Punt { vlan, offload, bytes, original, .. } = punt;
@@ -96,7 +97,7 @@ impl Links {
         }
     }
 
-    /// Does what the neighbour table wants.
+    /// Carries out the actions of the neighbour table.
     pub(in super::super) fn run_neighbor_actions(&mut self, now: Instant, out: &mut Outbox) {
         while let Some(action) = self.neighbors.poll_action() {
             match action {
@@ -192,7 +193,7 @@ impl Links {
             return;
         }
         let known = self.neighbors.last_mac(key);
-        // An answer to a unicast solicitation need not repeat the address (RFC 4861 section 4.4).
+        // A reply to a unicast solicitation need not repeat the address (RFC 4861 section 4.4).
         let Some(mac) = target_mac.or(known) else { return };
         let replaces = known.is_some_and(|known| known != mac);
         if replaces && !overrides {
@@ -217,7 +218,8 @@ impl Links {
         let mac = state.mac;
         let frame = match (address, state.source_for(address)) {
             (IpAddr::V4(target), Some(IpAddr::V4(source))) => arp::request(mac, source, target, known),
-            // Without an address of its own a station asks as in a probe (RFC 5227): the answer comes all the same.
+            // Without an address of its own a station sends a request like a probe (RFC 5227), which is answered all
+            // the same.
             (IpAddr::V4(target), _) => arp::request(mac, Ipv4Addr::UNSPECIFIED, target, known),
             (IpAddr::V6(target), Some(IpAddr::V6(source))) => ndp::solicitation(mac, source, target, known),
             (IpAddr::V6(target), _) => ndp::solicitation(mac, state.link_local(), target, known),
@@ -225,7 +227,7 @@ impl Links {
         self.send(link, frame, out);
     }
 
-    /// The neighbour that a frame waited for has this hardware address.
+    /// Sends a frame that waited for its neighbour, which has this MAC address.
     fn send_queued(&mut self, mac: MacAddr, mut frame: QueuedFrame, out: &mut Outbox) {
         let Some(destination) = frame.bytes.get_mut(..6) else { return };
         destination.copy_from_slice(&mac.0);
@@ -236,7 +238,7 @@ impl Links {
         out.transmit(Transmit { link, vlan, offload, bytes });
     }
 
-    /// The neighbour that a frame waited for does not answer.
+    /// Drops a frame whose neighbour does not answer.
     fn drop_unreachable(&mut self, frame: &QueuedFrame, now: Instant, out: &mut Outbox) {
         if let Some(request) = frame.request {
             out.notify(Notice::NextHopSilent { request });
@@ -250,7 +252,7 @@ impl Links {
     }
 }
 
-/// On whose behalf a neighbour is asked for: the source of the packet as it came.
+/// The source on whose behalf a neighbour is queried: that of the packet as it was received.
 fn request_source(punt: &Punt) -> RequestSource {
     let bytes = punt.original.as_ref().unwrap_or(&punt.bytes);
     let address = match bytes.get(12..ETHERNET_LEN) {
@@ -265,7 +267,7 @@ fn request_source(punt: &Punt) -> RequestSource {
     address.map_or(RequestSource::ENGINE, |address| RequestSource::of(punt.link, address))
 }
 
-/// The source hardware address of a frame that was parsed, so that it is long enough.
+/// The source MAC address of a frame that was parsed, so that it is long enough.
 fn ethernet_source(frame: &[u8]) -> MacAddr {
     let mut mac = [0; 6];
     mac.copy_from_slice(&frame[6..12]);

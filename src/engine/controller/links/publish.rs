@@ -37,8 +37,8 @@ impl Links {
         }
     }
 
-    /// Firewalls that have one hardware address on one link cannot be told apart by it: what the second one sends would be
-    /// pinned to the first.
+    /// Raises an alarm about firewalls that have the same MAC address on one link and cannot be distinguished by it:
+    /// what the second one sends would be pinned to the first.
     pub(in super::super) fn watch_shared_macs(&self, now: Instant, out: &mut Outbox) {
         for id in self.config.firewall_ids().collect::<Vec<_>>() {
             let index = id.index();
@@ -54,7 +54,7 @@ impl Links {
         }
     }
 
-    /// An earlier firewall with the same hardware address on the same link.
+    /// An earlier firewall with the same MAC address on the same link.
     fn shares_mac(&self, index: usize) -> Option<(FirewallId, MacAddr)> {
         let learned = |firewall: &config::Firewall| firewall.learn_by == LearnBy::Mac;
         let firewall = self.config.firewalls.get(index).filter(|firewall| learned(firewall))?;

@@ -1,6 +1,6 @@
-//! Datagrams to the engine itself that arrive in fragments: a ping of 4,000 bytes is a ping.
+//! Reassembles datagrams to the engine itself that arrive in fragments, such as a ping of 4,000 bytes.
 //!
-//! Bounded in number, bytes and time. An overlap ends the whole datagram (RFC 5722; for IPv4 as Linux does).
+//! Number, bytes and time are bounded. An overlap discards the whole datagram (RFC 5722; for IPv4 as Linux does).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -12,24 +12,24 @@ use crate::time::{Duration, Instant};
 use crate::wire::frame::{ETHERNET_LEN, Fragment, Frame, IPV6_LEN};
 use crate::wire::{Family, MacAddr};
 
-/// The most datagrams at once. The oldest gives way.
+/// The largest number of datagrams at once. A new one replaces the oldest.
 const DATAGRAMS_MAX: usize = 32;
-/// The most fragments of one datagram: 64 KiB in pieces of the smallest MTU.
+/// The largest number of fragments of one datagram: 64 KiB in fragments of the smallest MTU.
 const FRAGMENTS_MAX: usize = 128;
-/// The most bytes of all datagrams together.
+/// The largest number of bytes of all datagrams together.
 const BYTES_MAX: usize = 512 * 1024;
-/// A datagram that is not complete by then is given up.
+/// A datagram that is not complete after this time is given up.
 const REASSEMBLY_TIMEOUT: Duration = Duration::from_secs(5);
 const FRAGMENT_HEADER: usize = 8;
 
-/// What became of a fragment.
+/// The result for a fragment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ReassemblyResult {
     /// Other fragments are still missing.
     Incomplete,
-    /// The whole datagram in its frame.
+    /// The datagram is complete: its whole frame.
     Complete(Vec<u8>),
-    /// It fits nothing: an overlap, too much, or headers that are not put together here.
+    /// The fragment is refused: it overlaps another, exceeds a limit, or has headers that are not reassembled here.
     Refused,
 }
 
@@ -51,7 +51,7 @@ struct Datagram {
     header: Option<Vec<u8>>,
     /// The payload of each fragment, by its offset in bytes.
     fragments: BTreeMap<u16, Vec<u8>>,
-    /// Length of the whole payload, once the last fragment came.
+    /// Length of the whole payload, once the last fragment has arrived.
     length: Option<u16>,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct Reassembly {
 }
 
 impl Reassembly {
-    /// Takes a fragment, and gives back the datagram if it was the last one missing.
+    /// Takes a fragment, and returns the datagram if it was the last one missing.
     pub(super) fn add(&mut self, link: LinkId, frame: &Frame<'_>, now: Instant) -> ReassemblyResult {
         while self.datagrams.front().is_some_and(|oldest| now.since(oldest.started) >= REASSEMBLY_TIMEOUT) {
             self.forget(0);
@@ -137,7 +137,7 @@ impl Datagram {
         self.fragments.contains_key(&0) && self.length.is_some_and(|length| usize::from(length) == received)
     }
 
-    /// One packet again, as if it had never been split; its transport checksum is judged by whoever parses it.
+    /// The packet as if it had never been fragmented. Its transport checksum is verified by whoever parses it.
     fn into_frame(self) -> Option<Vec<u8>> {
         let mut frame = self.header?;
         let header = frame.len() - ETHERNET_LEN;
@@ -161,7 +161,7 @@ impl Datagram {
     }
 }
 
-/// Where the fragment's own bytes begin; `None` for IPv6 with other headers before the fragment header.
+/// Where the fragment's payload begins; `None` for IPv6 with other headers before the fragment header.
 fn payload_start(frame: &Frame<'_>) -> Option<usize> {
     let range = frame.fragment_range()?;
     let start = (ETHERNET_LEN + frame.ip_len()).checked_sub(range.length.into())?;

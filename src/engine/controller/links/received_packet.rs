@@ -1,4 +1,4 @@
-//! Packets that are addressed to the engine, read once for all parts.
+//! Packets that are addressed to the engine, parsed once for all parts.
 
 use super::super::outbox::Outbox;
 use super::super::tally::Tally;
@@ -15,16 +15,16 @@ use crate::wire::offload::Offload;
 use crate::wire::tcp::Segment;
 use crate::wire::{Family, checksum};
 
-/// A packet to the engine, whole and intact.
+/// A packet to the engine, complete and valid.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct ReceivedPacket<'a> {
     pub(in super::super) link: LinkId,
-    /// The station that sent it here, and the engine.
+    /// The MAC addresses of the station that sent it and of the engine.
     pub(super) macs: MacPair,
     pub(in super::super) pair: AddressPair,
     /// The configured firewall that it came from.
     pub(in super::super) firewall: Option<FirewallId>,
-    /// It is addressed to a service, or to an address that stands for clients: no port there is the engine's.
+    /// It is addressed to a service, or to an address that stands for clients, where no port is the engine's own.
     pub(in super::super) is_virtual: bool,
     pub(in super::super) message: PacketContent<'a>,
     /// The whole frame.
@@ -36,14 +36,14 @@ pub(in super::super) struct ReceivedPacket<'a> {
 pub(in super::super) enum PacketContent<'a> {
     /// An ICMP error about a packet of the engine.
     Error {
-        /// The ends of that packet.
+        /// The tuple of that packet.
         quoted: Tuple,
         /// The ICMP message.
         bytes: &'a [u8],
     },
-    /// A ping or its answer.
+    /// An echo request or reply.
     Echo(Echo<'a>),
-    /// A datagram with a right checksum, or without any.
+    /// A UDP datagram whose checksum is right or absent.
     Udp {
         /// The source port.
         source: u16,
@@ -52,14 +52,14 @@ pub(in super::super) enum PacketContent<'a> {
         /// The payload.
         data: &'a [u8],
     },
-    /// A segment with a right checksum.
+    /// A TCP segment whose checksum is right.
     Tcp(Segment<'a>),
     /// A protocol that is neither ICMP nor UDP nor TCP.
     Other,
 }
 
 impl<'a> ReceivedPacket<'a> {
-    /// The hardware addresses of an answer.
+    /// The MAC addresses of a reply.
     pub(in super::super) fn reply_macs(&self) -> MacPair {
         MacPair { source: self.macs.destination, destination: self.macs.source }
     }
@@ -69,14 +69,15 @@ impl<'a> ReceivedPacket<'a> {
         &self.frame[ETHERNET_LEN..]
     }
 
-    /// The firewall that brought it, unless it is for a virtual address: what comes through it may belong to a probe.
+    /// The firewall that brought it, unless it is for a virtual address: what comes through a firewall may belong to a
+    /// probe.
     pub(in super::super) fn prober(&self) -> Option<FirewallId> {
         self.firewall.filter(|_| !self.is_virtual)
     }
 }
 
 impl Links {
-    /// A packet to the engine in one piece; `None` if it is not legal, or while fragments are missing.
+    /// A packet to the engine in one piece; `None` if it is not valid, or while fragments are missing.
     pub(super) fn reassemble(&mut self, mut punt: Punt, now: Instant, out: &mut Outbox) -> Option<Punt> {
         let Some(frame) =
             Frame::parse(&mut punt.bytes, &punt.offload).ok().filter(|frame| frame.kind() == FrameKind::Ip)
@@ -103,7 +104,7 @@ impl Links {
         }
     }
 
-    /// Reads a packet that [`Links::handle_punt`] gave back; `None` if there is nothing to answer in it.
+    /// Parses a packet that [`Links::handle_punt`] returned; `None` if there is nothing in it to answer.
     pub(in super::super) fn parse<'a>(
         &self,
         punt: &'a mut Punt,
@@ -137,7 +138,7 @@ impl Links {
     }
 }
 
-/// The parser of frames has verified the checksum.
+/// Reads an ICMP message, whose checksum the frame parser has verified.
 fn icmp(family: Family, class: Option<IcmpClass>, transport: &[u8]) -> Result<PacketContent<'_>, Tally> {
     if let Some(IcmpClass::Error(Some(quoted))) = class {
         return Ok(PacketContent::Error { quoted, bytes: transport });

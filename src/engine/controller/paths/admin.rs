@@ -38,8 +38,8 @@ impl Paths {
         Ok(())
     }
 
-    /// What the engines on the far sides hold of the firewalls called `name` (in `group`, if given) that is stricter than
-    /// what holds here: what an order here does not undo.
+    /// The orders of the engines on the far sides about the firewalls called `name` (in `group`, if given) that are
+    /// stricter than the state here, so that an order here does not undo them.
     pub(in super::super) fn stricter_orders_at_peers(&self, group: Option<&str>, name: &str) -> Vec<OrderView> {
         let firewalls = self.firewalls_named(group, name).into_iter();
         let held = firewalls.flat_map(|firewall| {
@@ -50,7 +50,7 @@ impl Paths {
         held.collect()
     }
 
-    /// The administrative state that this engine holds a firewall in: the override, else what the file says.
+    /// The administrative state of a firewall at this engine: the override, else what the file says.
     pub(super) fn local_admin(&self, firewall: FirewallId) -> AdminState {
         let file = self.config.firewalls[firewall.index()].admin;
         self.overrides[firewall.index()].as_ref().map_or(file, |commanded| commanded.admin)

@@ -1,4 +1,4 @@
-//! Groups, firewalls, peers and paths under another configuration: what stays keeps what is known of it.
+//! Takes groups, firewalls, peers and paths over into another configuration: what stays keeps what is known of it.
 
 use super::peers::PeerRecord;
 use super::probes::Path;
@@ -92,7 +92,7 @@ impl Paths {
     }
 }
 
-/// What has to stay the same for a firewall to keep its number: the names of its group and its own.
+/// What has to stay the same for a firewall to keep its id: the name of its group and its own.
 pub(in super::super) fn firewall_key(config: &Config, id: FirewallId) -> (&str, &str) {
     let firewall = &config.firewalls[id.index()];
     (base_name(&config.groups[firewall.group.index()].name), base_name(&firewall.name))

@@ -1,4 +1,4 @@
-//! What an order would leave nobody for: the last firewall of a group.
+//! Finds out which groups an order would leave without a firewall.
 
 use super::super::{Consequence, UnknownName};
 use super::Paths;
@@ -7,8 +7,8 @@ use crate::id::{FirewallId, GroupId};
 use crate::path::{PathSet, Slots};
 
 impl Paths {
-    /// What would follow if the firewalls called `name` (in `group`, if given) were commanded to `admin` (`None`: to what the
-    /// file says).
+    /// What would follow if the administrative state of the firewalls called `name` (in `group`, if given) were
+    /// overridden by `admin`, or returned to the file's (`None`).
     ///
     /// # Errors
     /// If there is no such firewall.

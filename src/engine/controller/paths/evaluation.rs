@@ -1,4 +1,5 @@
-//! From probes to live sets: what [`crate::path::liveness::Liveness`] is told, and what its changes mean to the operator.
+//! From probes to live sets: the inputs of [`crate::path::liveness::Liveness`], and what its changes mean to the
+//! operator.
 
 use super::super::journal::Alarm;
 use super::super::links::Links;
@@ -15,13 +16,13 @@ use crate::path::liveness::{
 use crate::time::Instant;
 use crate::wire::Family;
 
-/// Intervals that the other paths to a peer may take longer than the first to come back.
+/// After the first path to a peer, the other paths have this many intervals to come back.
 const GRACE_PROBES: u32 = 10;
 
 const PEER_LOST_REASON: &str = "all paths failed at once while firewalls still answer: the last live set is kept";
 
-/// The sets of every group, numbered: those of `known` that still mean something keep their numbers, the others come by
-/// group, family, then every peer together and each alone.
+/// The path sets of every group by their ids. Those of `known` that still mean something keep their ids; the others are
+/// ordered by group and family, then every peer together and each alone.
 pub(super) fn set_keys(config: &Config, known: Vec<SetKey>) -> Vec<SetKey> {
     let mut keys = known;
     let mut wanted = Vec::new();
@@ -33,7 +34,7 @@ pub(super) fn set_keys(config: &Config, known: Vec<SetKey>) -> Vec<SetKey> {
             wanted.extend(peers.map(|peer| SetKey { group, peer, family }));
         }
     }
-    // A peer's number that was given to a peer of another group leaves sets behind that no session knows.
+    // An id that was given to a peer of another group leaves path sets behind that no session knows.
     let mut free: Vec<usize> = (0..keys.len()).filter(|index| !wanted.contains(&keys[*index])).rev().collect();
     for key in wanted {
         if keys.contains(&key) {
@@ -47,7 +48,7 @@ pub(super) fn set_keys(config: &Config, known: Vec<SetKey>) -> Vec<SetKey> {
     keys
 }
 
-/// The groups, paths and sets that liveness judges.
+/// The groups, paths and sets that liveness evaluates.
 pub(super) fn liveness_config(config: &Config, sets: &[SetKey]) -> LivenessConfig {
     let groups = config.groups.iter().map(|group| LivenessGroup {
         members: group.firewalls.iter().map(|id| (*id, config.firewalls[id.index()].admin)).collect(),
@@ -58,14 +59,14 @@ pub(super) fn liveness_config(config: &Config, sets: &[SetKey]) -> LivenessConfi
             recheck: group.check.interval + group.check.timeout,
         },
     });
-    // Sessions toward a peer that was removed go on as those toward every peer.
+    // Sessions toward a peer that was removed continue as those toward every peer.
     let is_there = |peer: &PeerId| !is_removed(&config.peers[peer.index()].name);
     let sets = sets.iter().map(|key| SetKey { peer: key.peer.filter(is_there), ..*key });
     LivenessConfig { groups: groups.collect(), paths: super::probes::path_keys(config), sets: sets.collect() }
 }
 
 impl Paths {
-    /// Tells liveness what the probes say, and acts on what has changed by that.
+    /// Passes the results of probes to liveness, and acts on what has changed by them.
     pub(in super::super) fn evaluate(&mut self, links: &Links, now: Instant, out: &mut Outbox) {
         for index in 0..self.paths.len() {
             self.evaluate_without_probes(index, links, now, out);
@@ -91,14 +92,14 @@ impl Paths {
             for change in changes {
                 self.apply_change(change, now, out);
             }
-            // Why it is lost changes without another state.
+            // The reason why a peer is lost may change while the state stays.
             for peer in self.config.peer_ids().collect::<Vec<_>>() {
                 self.update_peer_alarm(peer, now, out);
             }
         }
     }
 
-    /// With `kind = "none"` a path is up while its link is up and its next hop answers ARP or ND.
+    /// Evaluates a path with `kind = "none"`: it is up while its link is up and its next hop answers ARP or ND.
     fn evaluate_without_probes(&mut self, index: usize, links: &Links, now: Instant, out: &mut Outbox) {
         let path = &self.paths[index];
         let group = self.config.firewalls[path.key.firewall.index()].group;
@@ -109,7 +110,8 @@ impl Paths {
             Some(
                 neighbor::NeighborState::Reachable | neighbor::NeighborState::Stale | neighbor::NeighborState::Probe,
             ) => links.state(path.link).up,
-            // Asked by everybody's address after it stopped answering: the last verdict holds until it has failed.
+            // The neighbour is queried by broadcast after it stopped answering: the last verdict holds until that has
+            // failed.
             Some(neighbor::NeighborState::Incomplete) if links.state(path.link).up => return,
             Some(neighbor::NeighborState::Incomplete | neighbor::NeighborState::Failed) | None => false,
         };
@@ -128,7 +130,7 @@ impl Paths {
                 out.report_change("firewall", &subject, Some(from.name()), Some(to.name()), reason.as_deref(), None);
             }
             LivenessChange::Peer { peer, from, to } => self.peer_changed(peer, from, to, out),
-            // A firewall that died waits for no pause between publications of servers.
+            // A failed firewall does not wait for the pause between publications of servers.
             LivenessChange::Set(_) => out.publish_at_once(),
             LivenessChange::BelowMin { set, below } => self.below_min_changed(set, below, now, out),
         }
@@ -148,7 +150,8 @@ impl Paths {
         out.report_change("peer", &subject, Some(from.name()), Some(to.name()), Some(reason), None);
     }
 
-    /// A peer is lost, as far as the engine can tell: without links of its own it cannot, which other alarms say.
+    /// Raises or clears the alarm that a peer is lost, as far as the engine can tell: without links of its own it
+    /// cannot, and other alarms say so.
     fn update_peer_alarm(&mut self, peer: PeerId, now: Instant, out: &mut Outbox) {
         let status = self.liveness.peer(peer);
         let is_lost = status.is_some_and(|peer| peer.state == PeerState::Lost && peer.reason != StateReason::Link);
@@ -163,7 +166,7 @@ impl Paths {
     fn below_min_changed(&mut self, set: PathSetId, below: bool, now: Instant, out: &mut Outbox) {
         let Some(key) = self.set_keys.get(set.index()).copied() else { return };
         let group = &self.config.groups[key.group.index()];
-        // With one peer the set towards it and the set towards every peer are one matter, and one alarm.
+        // With one peer the set toward it and the set toward every peer are the same, and have one alarm.
         let is_gone = key.peer.is_some_and(|peer| is_removed(&self.config.peers[peer.index()].name));
         if is_gone || key.peer.is_some() && group.peers.len() == 1 {
             return;
@@ -181,7 +184,7 @@ impl Paths {
         }
     }
 
-    /// Why, in words; `None` if all is well. What was commanded has words of its own: [`Paths::firewall_reason`].
+    /// The reason in words; `None` if all is well. Orders are described by [`Paths::firewall_reason`].
     pub(super) fn reason_text(&self, reason: StateReason) -> Option<String> {
         let peer = |id: PeerId| &self.config.peers[id.index()].name;
         match reason {
@@ -200,7 +203,7 @@ impl Paths {
         }
     }
 
-    /// What events call a path: `perimeter/fw1 to inner ipv4`.
+    /// The subject of a path in events: `perimeter/fw1 to inner ipv4`.
     pub(super) fn path_subject(&self, key: PathKey) -> String {
         let peer = &self.config.peers[key.peer.index()].name;
         format!("{} to {peer} {}", self.config.firewall_name(key.firewall), key.family.name())

@@ -1,4 +1,4 @@
-//! `fwlb probe` and `fwlb ping`: one question at once, whose frames are told to the operator.
+//! `fwlb probe` and `fwlb ping`: a single request at once, whose frames are shown to the operator.
 
 use std::net::IpAddr;
 
@@ -23,13 +23,13 @@ use crate::wire::{Family, MacAddr};
 
 /// How long the engine waits for the answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// The most exchanges at once. An operator who asks for more is told to wait.
+/// The largest number of exchanges at once. An operator who requests more is told to wait.
 const EXCHANGES_MAX: usize = 256;
-/// Why a ping failed whose frame never left.
+/// Why a ping failed that was never sent.
 const NEXT_HOP_SILENT: &str = "the next hop does not answer ARP or ND";
 const PING_DATA: &[u8] = b"ping by fwlb, the firewall load balancer";
 
-/// A question that waits for its answer.
+/// A request that waits for its answer.
 #[derive(Debug, Clone)]
 pub(super) struct Exchange {
     request: u64,
@@ -37,11 +37,11 @@ pub(super) struct Exchange {
     started: Instant,
     pub(super) deadline: Instant,
     steps: Vec<ExchangeStep>,
-    /// The question in words, while it waits for its next hop's hardware address.
+    /// The request in words, while it waits for its next hop's MAC address.
     unsent: Option<String>,
-    /// The address that the answer has to come from.
+    /// The address that the answer must come from.
     destination: IpAddr,
-    /// The firewall that the answer has to come through, if it has to.
+    /// The firewall that the answer must come through; `None` if any way will do.
     firewall: Option<FirewallId>,
     ident: u16,
     prober: PathProber,
@@ -54,7 +54,7 @@ impl Exchange {
     }
 }
 
-/// How a ping or a check leaves: its link, its next hop, and the firewall that the next hop is.
+/// How a ping or a check is sent: its link, its next hop, and the firewall that the next hop is.
 type Route = (LinkId, IpAddr, Option<FirewallId>);
 
 impl Paths {
@@ -114,7 +114,7 @@ impl Paths {
         Ok(request)
     }
 
-    /// The next hop of a ping answered, and its frame has left.
+    /// The next hop of a ping has answered, and the ping was sent.
     pub(in super::super) fn handle_next_hop(&mut self, request: u64, mac: MacAddr, now: Instant) {
         let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.request == request) else { return };
         if let Some(what) = exchange.unsent.take() {
@@ -198,7 +198,7 @@ impl Paths {
         matched || refused.is_some()
     }
 
-    /// Takes an ICMP error if it is about an exchange, which has failed then.
+    /// Takes an ICMP error if it is about an exchange, which then has failed.
     pub(super) fn exchange_icmp_error(&mut self, quoted: &Tuple, from: IpAddr, out: &mut Outbox) -> bool {
         let refused = self
             .exchanges
@@ -397,7 +397,7 @@ impl Paths {
     }
 }
 
-/// How a question of an operator about `subject` ended: whether well, why not, and after what time.
+/// How an operator's request about `subject` ended: whether it succeeded, why not, and after what time.
 pub(in super::super) fn exchange_view(
     engine: &str,
     subject: String,

@@ -1,7 +1,8 @@
-//! Why a firewall is drained or in maintenance, told to the engines on the far sides and heard of them.
+//! Exchanges with the engines on the far sides why a firewall is drained or in maintenance.
 //!
-//! What is commanded travels in every probe; why, by whom and when travels beside it, some firewalls in each probe and all of
-//! them in turn, the one that was commanded last first.
+//! Every probe carries the ordered state of each firewall. Why, by whom and when it was ordered is sent in notes: each
+//! probe carries those of some firewalls, and all firewalls have their turn, beginning with the one that was ordered
+//! last.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -14,14 +15,14 @@ use crate::id::{FirewallId, PeerId};
 use crate::path::liveness::{FirewallAdvertisement, PathKey, StateReason};
 use crate::wire::probe::{AdminNote, Probe};
 
-/// What is known of one peer's orders, and what it is told of those here.
+/// What is known of one peer's orders, and what was sent to it of those here.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Notes {
-    /// Its last probe said that it reads notes.
+    /// Its last probe said that it supports notes.
     is_reader: bool,
-    /// By digest of the firewall's name: what it says of firewalls that it holds.
+    /// By digest of the firewall's name: the peer's orders about firewalls that it drains or has in maintenance.
     peer_orders: BTreeMap<u64, Order>,
-    /// The first firewall of the next probe, by its number.
+    /// The first firewall of the next probe, by its index.
     next_firewall: usize,
 }
 
@@ -56,14 +57,15 @@ impl Paths {
         }
     }
 
-    /// The next probes to every peer begin with this firewall, which was commanded just now.
+    /// Makes the next probes to every peer begin with this firewall, about which an order was just given.
     pub(super) fn advertise_first(&mut self, firewall: FirewallId) {
         for record in &mut self.peers {
             record.notes.next_firewall = firewall.index();
         }
     }
 
-    /// Notes of a peer, and what it commands: a note is kept as long as its firewall is held there.
+    /// Handles the notes of a peer and the states that it advertises. A note is kept as long as the peer drains or
+    /// maintains its firewall.
     pub(super) fn handle_notes(&mut self, peer: PeerId, told: &[FirewallAdvertisement], probe: &Probe) {
         let names = &self.name_digests;
         let notes = &mut self.peers[peer.index()].notes;
@@ -81,7 +83,7 @@ impl Paths {
         }
     }
 
-    /// What holds a firewall: the order given here, and those that peers tell.
+    /// The orders that are in force for a firewall: the one given here, and those that peers advertise.
     pub(super) fn orders_of(&self, firewall: FirewallId) -> Vec<OrderView> {
         let here = self.overrides[firewall.index()].as_ref();
         let own = &self.config.engine.name;
@@ -89,7 +91,7 @@ impl Paths {
         here.into_iter().chain(self.orders_elsewhere(firewall)).collect()
     }
 
-    /// The orders at peers that hold a firewall, as they tell them.
+    /// The orders of peers that are in force for a firewall, as the peers advertise them.
     pub(super) fn orders_elsewhere(&self, firewall: FirewallId) -> Vec<OrderView> {
         let told = self.liveness.advertised_admin(firewall);
         let view = |(peer, admin)| {
@@ -130,18 +132,18 @@ impl Paths {
         self.peers[peer.index()].notes.peer_orders.get(&self.name_digests[firewall.index()])
     }
 
-    /// What the engine on a far side calls itself, which is what `fwlb -e` knows it by; else what it is called here.
+    /// What the engine on a far side calls itself, by which `fwlb -e` knows it; else what it is called here.
     fn engine_name(&self, peer: PeerId) -> &str {
         let named = self.peers[peer.index()].engine.as_deref();
         named.unwrap_or(&self.config.peers[peer.index()].name)
     }
 }
 
-/// The order that a note of a peer tells.
+/// The order that a peer's note contains.
 fn order_of_note(note: &AdminNote) -> Order {
     let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(note.at));
     let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
-    // Beyond the year 9999 nobody writes a date.
+    // No date is written beyond the year 9999.
     let at = at.filter(|_| (1..253_402_300_800).contains(&note.at));
     Order { reason: some(&note.reason), by: some(&note.by), at }
 }

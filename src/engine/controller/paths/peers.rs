@@ -1,4 +1,4 @@
-//! The engines on the far sides: what probes tell them, and what their probes tell.
+//! The engines on the far sides: what probes report to them, and what their probes report.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -19,8 +19,8 @@ use crate::wire::probe::{FirewallReport, InvalidProbe, Probe, ReportedPathState,
 
 /// How many earlier starts of a peer are remembered. Probes of those are refused, so that recorded ones have no effect.
 const EPOCHS_MAX: usize = 8;
-/// A peer is called different for an unauthentic probe only if it sent no authentic one for so long: anybody can send
-/// garbage in its name.
+/// A peer is shown as different because of an unauthentic probe only if it sent no authentic one for this time: anybody
+/// can send garbage in its name.
 const AUTHENTIC_LIFETIME: Duration = Duration::from_secs(1);
 const PROGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -35,12 +35,12 @@ pub(super) struct PeerRecord {
     earlier_epochs: VecDeque<u64>,
     /// The highest sequence number of its probes over IPv4 and over IPv6.
     highest_sequences: [u64; 2],
-    /// Why firewalls have their administrative states there, and what is told it of those here.
+    /// Why firewalls have their administrative states there, and what was sent to it of those here.
     pub(super) notes: Notes,
 }
 
 impl PeerRecord {
-    /// Whether a probe is newer than everything heard of this start of the peer, or of a newer start.
+    /// Whether a probe is newer than every probe received of this start of the peer, or of a newer start.
     fn is_newer(&mut self, probe: &Probe, family: Family) -> bool {
         let newest = match family {
             Family::V4 => 0,
@@ -64,7 +64,8 @@ impl PeerRecord {
     }
 }
 
-/// What both engines have to have in common: hash mode, names, weights and spares, in whatever order they are configured.
+/// What both engines have to have in common: hash mode, names, weights and spares, in whatever order they are
+/// configured.
 fn group_digest(config: &Config, group: &Group) -> u64 {
     let mut members: Vec<_> = group.firewalls.iter().map(|id| &config.firewalls[id.index()]).collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
@@ -90,7 +91,7 @@ pub(super) fn group_digests(config: &Config) -> Vec<u64> {
     config.groups.iter().map(|group| group_digest(config, group)).collect()
 }
 
-/// The digests of the names of all firewalls, by which probes call them.
+/// The digests of the names of all firewalls, which identify them in probes.
 pub(super) fn name_digests(config: &Config) -> Vec<u64> {
     let digest = |firewall: &crate::config::Firewall| {
         config.groups[firewall.group.index()].seed.digest(firewall.name.as_bytes())
@@ -134,8 +135,8 @@ impl Paths {
         probe.encode(|bytes| group.seed.digest(bytes))
     }
 
-    /// A probe of a peer that came through `firewall` from `source`: it is answered in any case, and believed if it is
-    /// authentic and new.
+    /// Handles a probe of a peer that came through `firewall` from `source`. It is answered in any case, and applied if
+    /// it is authentic and new.
     pub(super) fn handle_probe(
         &mut self,
         firewall: FirewallId,
@@ -214,13 +215,14 @@ impl Paths {
                 Some(FirewallAdvertisement { firewall, verdict, admin })
             })
             .collect();
-        // Before the state that they explain.
+        // Notes come before the state that they explain.
         self.handle_notes(peer, &told, probe);
         self.liveness.handle_advertisement(peer, family, &told, now);
         self.needs_evaluation = true;
     }
 
-    /// Which peer sent a probe: by its address; behind a translating firewall by its name; else the only one there is.
+    /// Finds out which peer sent a probe: by its address; behind a translating firewall by its name; else it is the
+    /// only one there is.
     fn sender(&self, group: GroupId, source: IpAddr, engine: Option<&str>) -> Option<PeerId> {
         let peers = &self.config.groups[group.index()].peers;
         let by = |matches: &dyn Fn(&crate::config::Peer) -> bool| {

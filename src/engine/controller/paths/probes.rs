@@ -1,5 +1,5 @@
-//! The probes of every path: sent at their interval for ever, matched, counted; and the questions by ARP and ND to firewalls
-//! whose paths fail, which tell a dead firewall from a lost peer.
+//! The probes of every path, which are sent at their interval for ever, matched with their answers and counted; and the
+//! ARP and ND requests to firewalls whose paths fail, which distinguish a dead firewall from a lost peer.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -23,12 +23,12 @@ use crate::wire::emit::{AddressPair, MacPair};
 use crate::wire::icmp::Echo;
 use crate::wire::tcp::Segment;
 
-/// The number of unanswered questions after which a firewall counts as silent.
+/// The number of unanswered requests after which a firewall counts as silent.
 const REQUESTS_UNTIL_SILENT: u8 = 3;
-/// The number of questions at the pace of the probes. After those a silent firewall is asked once a second.
+/// The number of requests at the interval of the probes. After those a silent firewall is queried once a second.
 const FAST_REQUESTS: u8 = 40;
 
-/// One path, and what its probes have found.
+/// One path, and the results of its probes.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Path {
     pub(in super::super) key: PathKey,
@@ -41,18 +41,18 @@ pub(in super::super) struct Path {
     pub(super) rtts: DurationHistogram,
     /// Why it is down or starting.
     pub(super) reason: Option<String>,
-    /// Results in a row that say the same are one record.
+    /// Consecutive results that say the same are one record.
     pub(in super::super) history: CheckHistory,
-    /// Since when misses were excused and nothing was answered.
+    /// Since when misses were excused without any answer.
     pub(super) excused_since: Option<Instant>,
-    /// The health that liveness was told last.
+    /// The health that was reported to liveness last.
     pub(super) reported_health: Option<PathHealth>,
 }
 
-/// A firewall that is asked by ARP or ND because probes through it fail.
+/// A firewall that is queried by ARP or ND because probes through it fail.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NeighborWatch {
-    /// When it answered last, or when it was first asked.
+    /// When it answered last, or when it was first queried.
     since: Instant,
     requests: u8,
     pub(super) next: Instant,
@@ -88,7 +88,7 @@ fn path_endpoints(config: &Config, key: PathKey) -> Option<(IpAddr, IpAddr)> {
     (local || own.any(|own| Family::of(own.addr()) == key.family)).then_some((next_hop, destination))
 }
 
-/// The paths at rest; their first probes are spread over one interval.
+/// The paths in their initial state. Their first probes are spread over one interval.
 pub(super) fn paths(config: &Config, random: &mut SplitMix64, now: Instant) -> Vec<Path> {
     let keys = path_keys(config);
     let count = u32::try_from(keys.len()).unwrap_or(u32::MAX).max(1);
@@ -116,7 +116,7 @@ pub(super) fn paths(config: &Config, random: &mut SplitMix64, now: Instant) -> V
 }
 
 impl Paths {
-    /// Sends the probes that are due, and judges those that have ended.
+    /// Sends the probes that are due, and evaluates those that have ended.
     pub(super) fn run_probes(&mut self, links: &mut Links, now: Instant, out: &mut Outbox) {
         for index in 0..self.paths.len() {
             self.finish_probes(index, links, now, out);
@@ -126,9 +126,10 @@ impl Paths {
         }
     }
 
-    /// The engine was late by `lag`, or lost punts. Probes in flight of paths with an interval of at most `lag` do not count as
-    /// missed, and the watch for ARP and ND begins again. While nothing is answered, this lasts as long as an idle engine takes
-    /// for its verdict, so that a dead firewall is found in twice that time whatever the engine suffers from.
+    /// The engine was late by `lag`, or lost punts. Probes in flight of paths with an interval of at most `lag` do not
+    /// count as missed, and the watch by ARP and ND begins again. While nothing is answered, this lasts only as long as
+    /// an idle engine takes for its verdict, so that a dead firewall is found in at most twice that time whatever the
+    /// engine suffers from.
     pub(in super::super) fn handle_lag(&mut self, lag: Duration, now: Instant) {
         for path in &mut self.paths {
             let group = self.config.firewalls[path.key.firewall.index()].group;
@@ -146,7 +147,7 @@ impl Paths {
         }
     }
 
-    /// A link is down, and every path over it with it.
+    /// Handles a link that is down, and with it every path over that link.
     pub(in super::super) fn handle_link_down(&mut self, link: LinkId, links: &Links, now: Instant, out: &mut Outbox) {
         for index in 0..self.paths.len() {
             let path = &mut self.paths[index];
@@ -160,7 +161,7 @@ impl Paths {
         self.report_link(link, true);
     }
 
-    /// Tells liveness whether the engine's own link to its firewalls is down.
+    /// Reports to liveness whether the engine's own link to its firewalls is down.
     pub(super) fn report_link(&mut self, link: LinkId, is_down: bool) {
         let here = self.config.firewalls.iter().enumerate().filter(|(_, firewall)| firewall.link == link);
         for (firewall, _) in here {
@@ -169,7 +170,7 @@ impl Paths {
         self.needs_evaluation = true;
     }
 
-    /// Asks the firewalls whose paths fail by ARP or ND, and tells liveness which of them do not answer.
+    /// Sends ARP or ND requests to the firewalls whose paths fail, and reports to liveness which of them do not answer.
     pub(super) fn watch_neighbors(&mut self, links: &mut Links, now: Instant) {
         let failing = self.paths.iter().filter(|path| path.monitor.is_failing());
         let failing = failing.filter(|path| links.state(path.link).up && self.is_probed(path.key.firewall));
@@ -213,7 +214,8 @@ impl Paths {
         }
         watch.requests = watch.requests.saturating_add(1);
         watch.next = now + if watch.requests < FAST_REQUESTS { check.interval } else { Duration::from_secs(1) };
-        // In turns to the known station and to everybody, who may have taken the address over.
+        // Requests go in turn to the known station and to everybody, because another station may have taken the address
+        // over.
         let everybody = watch.requests.is_multiple_of(2);
         links.request_neighbor(neighbor, everybody);
     }
@@ -243,7 +245,8 @@ impl Paths {
         self.match_answer(sender, links, now, |path| path.prober.handle_udp(ports.0, ports.1, data, now), out)
     }
 
-    /// Takes a segment that came through a firewall, if it answers a probe; `back` has the link and addresses of an answer.
+    /// Takes a segment that came through a firewall, if it answers a probe. `back` has the link and addresses of a
+    /// reply.
     pub(super) fn probe_tcp(
         &mut self,
         firewall: FirewallId,
@@ -277,7 +280,7 @@ impl Paths {
         matched
     }
 
-    /// Offers an answer to every path through `firewall` to `from`: whoever it belongs to takes it.
+    /// Offers an answer to every path through `firewall` to `from`; the path that it belongs to takes it.
     fn match_answer(
         &mut self,
         (firewall, from): (FirewallId, IpAddr),
@@ -329,7 +332,7 @@ impl Paths {
             };
             out.count(tally);
             let path = &mut self.paths[index];
-            // An answer that was under way while its link went does not bring the path back.
+            // An answer that was under way when its link went down does not bring the path back.
             if !links.state(path.link).up {
                 self.record_result(index, CheckResult::Skipped, links, now, out);
                 continue;
@@ -346,7 +349,7 @@ impl Paths {
         }
     }
 
-    /// Keeps the result of a probe, and tells it where that is asked for.
+    /// Records the result of a probe, and reports it where that is asked for.
     fn record_result(&mut self, index: usize, result: CheckResult, links: &Links, now: Instant, out: &mut Outbox) {
         let words = match result {
             CheckResult::Passed => "",
@@ -369,7 +372,7 @@ impl Paths {
         });
     }
 
-    /// What is known of an answer that did not come.
+    /// Why an answer did not come, as far as that is known.
     fn missed_reason(&self, index: usize, links: &Links) -> &'static str {
         let path = &self.paths[index];
         match links.neighbors().mac((path.link, path.next_hop)) {

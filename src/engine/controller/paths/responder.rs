@@ -1,7 +1,8 @@
-//! What a peer sends through a firewall to find out whether the path is up: its probes are answered here, and the answers to
-//! the engine's own find their probers.
+//! Answers the probes that a peer sends through a firewall, and finds the probes and pings that answers to this engine
+//! belong to.
 //!
-//! An answer goes to the station that sent the question, on the link that it came by: through the firewall that brought it.
+//! An answer goes to the station that sent the request, on the link that it was received on: through the firewall that
+//! brought it.
 
 use std::net::IpAddr;
 
@@ -18,11 +19,11 @@ use crate::wire::icmp::{Echo, EchoKind};
 use crate::wire::probe;
 use crate::wire::tcp::{self, Segment};
 
-/// Receive window of the other end of TCP probes: more than a probe's payload.
+/// Receive window of the other end of TCP probes, which is larger than a probe's payload.
 const RECEIVE_WINDOW: u16 = 8192;
 
 impl Paths {
-    /// Takes a packet to the engine if it belongs to a probe or to a ping, and answers true then.
+    /// Takes a packet to the engine if it belongs to a probe or to a ping; true if it did.
     pub(in super::super) fn handle_packet(
         &mut self,
         arrival: &ReceivedPacket<'_>,
@@ -59,7 +60,7 @@ impl Paths {
         if !probe::is_probe(echo.data) {
             return false;
         }
-        // An answer through a firewall that is unknown here would call it up on the other side, where this engine would
+        // An answer through a firewall that is unknown here would make it up on the other side, while this engine would
         // never send anything through it.
         match arrival.firewall {
             None => out.count(Tally::UnknownFirewall),
@@ -102,7 +103,7 @@ impl Paths {
             links.send(arrival.link, reply, out);
             return true;
         }
-        // An answer that came too late.
+        // This answer came too late.
         let is_late = is_probe && checked == (PathCheckKind::Udp { port: source });
         if is_late {
             out.count(Tally::Ignored);
@@ -132,8 +133,8 @@ impl Paths {
         is_probe
     }
 
-    /// The other end of a TCP probe, without state: a SYN is accepted, data is read if it is an authentic probe, the rest is
-    /// the prober's business.
+    /// The other end of a TCP probe, which keeps no state: a SYN is accepted, data is read if it is an authentic probe,
+    /// and the rest is left to the prober.
     fn handle_tcp_probe(
         &mut self,
         firewall: FirewallId,
@@ -163,7 +164,7 @@ impl Paths {
         }
     }
 
-    /// An initial sequence number that nobody without the seed can guess (RFC 6528), without remembering it.
+    /// An initial sequence number that is unpredictable without the seed (RFC 6528) and need not be remembered.
     fn initial_sequence(&self, firewall: FirewallId, pair: AddressPair, segment: &Segment<'_>) -> u32 {
         let group = self.config.firewalls[firewall.index()].group;
         let mut bytes = self.epoch.to_be_bytes().to_vec();

@@ -1,9 +1,10 @@
-//! Firewalls that answer probes and lose the answers of sessions, as for a route that is missing on one of them.
+//! Detects firewalls that answer probes but lose the replies of sessions, as when a route is missing on one of them.
 //!
-//! Probes go between addresses of the engines, sessions between clients and servers: what a firewall does with the ones says nothing
-//! about the others. So it is counted how many new sessions of each firewall are answered through it, and a firewall is told of
-//! whose sessions are not while those of the other firewalls of its group are. Nothing is judged where there is nothing to
-//! compare with: sessions to a dead server, or of a flood, are answered through no firewall.
+//! Probes go between addresses of the engines, sessions between clients and servers: what a firewall does with the
+//! former says nothing about the latter. So it is counted how many new sessions of each firewall have a reply through
+//! it. A firewall is reported if its sessions have none while those of the other firewalls of its group do. Nothing is
+//! concluded where there is nothing to compare with: sessions to a dead server, or of a flood, have no reply through
+//! any firewall.
 
 use super::super::journal::Alarm;
 use super::super::outbox::Outbox;
@@ -15,15 +16,15 @@ use crate::time::{Duration, Instant};
 
 /// Sessions are compared that began within this time.
 const COMPARISON_WINDOW: Duration = Duration::from_secs(60);
-/// So many answers have to be missing: by chance alone that happens once in e^20 windows.
+/// The number of replies that must be missing. By chance alone that happens once in e^20 windows.
 const EXPECTED_MIN: f64 = 20.0;
-/// The alarm is raised where less than this part of the expected answers came,
+/// The alarm is raised where less than this part of the expected replies came,
 const RAISE_BELOW: f64 = 0.05;
-/// and cleared where more than this part did, and so many.
+/// and cleared where more than this part came, and at least `CLEAR_MIN` replies.
 const CLEAR_ABOVE: f64 = 0.25;
 const CLEAR_MIN: u64 = 5;
 
-/// What was counted when the window began.
+/// The counts when the window began.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Returns {
     since: Option<Instant>,
@@ -31,7 +32,7 @@ pub(super) struct Returns {
     begin: Vec<SessionCounts>,
 }
 
-/// Sessions of a firewall.
+/// The sessions of a firewall.
 #[derive(Debug, Clone, Copy, Default)]
 struct SessionCounts {
     new: u64,
@@ -44,7 +45,7 @@ impl SessionCounts {
         Self { new: firewall.new_sessions, answered: firewall.answered_sessions }
     }
 
-    /// What came since `begin`; nothing where a reload gave the number to another firewall.
+    /// What was counted since `begin`; nothing where a reload gave the id to another firewall.
     fn since(self, begin: Self) -> Self {
         Self { new: self.new.saturating_sub(begin.new), answered: self.answered.saturating_sub(begin.answered) }
     }
@@ -55,8 +56,8 @@ impl SessionCounts {
 }
 
 impl Paths {
-    /// Looks whether sessions are answered through every firewall that is up, and raises or clears the alarm `one_way` of each.
-    /// `counters` are those of all workers. To be called about once a second.
+    /// Checks whether sessions have replies through every firewall that is up, and raises or clears the alarm `one_way`
+    /// of each. `counters` are those of all workers. It is to be called about once a second.
     pub(in super::super) fn watch_returns(&mut self, counters: &Counters, now: Instant, out: &mut Outbox) {
         let all = (0..self.config.firewalls.len()).map(|id| SessionCounts::of(counters, id));
         let since = *self.returns.since.get_or_insert(now);

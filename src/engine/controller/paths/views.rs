@@ -1,4 +1,4 @@
-//! Firewalls and peers in the shape that is served.
+//! Firewalls and peers as the API shows them.
 
 use super::super::journal::millis;
 use super::super::links::Links;
@@ -57,7 +57,7 @@ impl Paths {
         }
     }
 
-    /// `link fw is down`, if it is and that is the reason, also of a verdict that never came.
+    /// The reason `link fw is down`, if the link is down and that is why, also where there never was a verdict.
     fn link_reason(&self, link: LinkId, reason: StateReason, links: &Links) -> Option<String> {
         match reason {
             StateReason::Starting | StateReason::Link => links.down_reason(link),
@@ -70,7 +70,7 @@ impl Paths {
         }
     }
 
-    /// Why a firewall is as it is, and what was ordered of it besides.
+    /// Why a firewall is in its state, and which orders are in force besides.
     fn firewall_description(&self, id: FirewallId, hold: Option<String>, links: &Links) -> Option<String> {
         let reason = self.liveness.firewall(id).map(|status| status.reason);
         let is_told =

@@ -1,4 +1,4 @@
-//! One controller on its links: what it says, answers, refuses and publishes. Every frame is read by a second parser.
+//! One controller on its links: what it sends, answers, refuses and publishes. Every frame is read by a second parser.
 
 mod answers;
 
@@ -72,14 +72,14 @@ const HOST: MacAddr = MacAddr([2, 0, 0, 0, 9, 9]);
 const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 const OWN: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
-/// A controller and the time.
+/// A controller with a clock.
 struct Engine {
     controller: Controller,
     now: Instant,
 }
 
 impl Engine {
-    /// Both links are up, what was said of it is gone.
+    /// An engine with both links up, whose frames and events so far were taken.
     fn up() -> Self {
         let mut engine = Self::down();
         engine.device(0, Some((CLIENTS_MAC, true)));
@@ -142,7 +142,7 @@ impl Engine {
         self.controller.alarms(self.now).into_iter().map(|alarm| alarm.kind).collect()
     }
 
-    /// fw1 answers ARP.
+    /// Lets fw1 answer ARP.
     fn resolve_fw1(&mut self) -> MacAddr {
         let mac = MacAddr([2, 0, 0, 1, 0, 1]);
         self.neighbor(

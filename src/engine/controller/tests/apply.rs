@@ -1,4 +1,4 @@
-//! Another configuration while probes and checks run: what stays keeps everything, what goes has fallen.
+//! Another configuration while probes and checks run: what stays keeps everything, what was removed counts as failed.
 
 use proptest::prelude::*;
 
@@ -48,7 +48,7 @@ fn apply(sandwich: &mut Sandwich, file: &str, in_use: Option<&InUse>) {
     sandwich.drain(OUTER);
 }
 
-/// For each firewall of the file its name, whether it is up toward every peer, and its falls.
+/// For each firewall of the file its name, whether it is up toward every peer, and its failure count.
 fn standing(snapshot: &Snapshot, config: &Config) -> Vec<(String, bool, u32)> {
     let set = &snapshot.path_sets[snapshot.all_peers_path_set(config.firewalls[0].group, Family::V4).unwrap().index()];
     let members = snapshot.groups[set.group.index()].members.iter().enumerate();
@@ -266,8 +266,8 @@ fn a_removed_server_has_fallen_and_its_service_remembers_it_for_its_sessions() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
 
-    /// Whatever file follows whatever file: who stays is up and never fell, who goes is remembered, who comes is starting,
-    /// and the rehearsal says beforehand what the forwarders see afterwards.
+    /// Whatever file follows whatever file: what stays is up and never failed, what was removed is remembered, what was
+    /// added is starting, and the rehearsal predicts what the forwarders see afterwards.
     #[test]
     fn any_file_after_any_other_leaves_the_state_that_the_rules_say(
         chain in prop::collection::vec(

@@ -205,7 +205,7 @@ fn a_server_that_is_not_there_is_said_to_be_so() {
     let mut farm = Farm::new(config);
     farm.behave(0, Behaviour::Absent);
 
-    // A neighbour that answered once is believed until it has been asked again in vain.
+    // A neighbour that answered once counts as resolved until it has been queried again in vain.
     farm.wait_ms(40_000);
 
     assert_eq!(farm.failure(0), "10.10.1.1 does not answer ARP or ND");

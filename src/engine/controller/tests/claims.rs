@@ -1,4 +1,5 @@
-//! Firewalls whose address is said to be elsewhere: by themselves after a failover, or by a stranger.
+//! Firewalls whose address is claimed for another MAC address: by themselves after a failover, or by an unknown
+//! station.
 
 use super::sandwich::{OUTER, Sandwich, firewall_mac};
 use crate::id::{FirewallId, LinkId};

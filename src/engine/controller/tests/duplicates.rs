@@ -1,4 +1,4 @@
-//! Addresses of the engine that somebody else has too: defended, told and looked for, each on its own.
+//! Addresses of the engine that another station has too: each is defended, reported and probed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,13 +22,13 @@ const SERVER: MacAddr = MacAddr([2, 0, 0, 0, 7, 1]);
 const SERVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 11);
 const SERVER_ADDRESS6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x11);
 
-/// The engine and its clients' link, where one server stands too.
+/// The engine and its clients' link, which also has one server.
 struct Link {
     controller: Controller,
     now: Instant,
-    /// Who else answers for which address.
+    /// Which other station answers for which address.
     answers: BTreeMap<IpAddr, MacAddr>,
-    /// Addresses that the engine asked for from nobody, with the time.
+    /// Addresses that the engine probed from the unspecified address, with the time.
     asked: Vec<(Instant, IpAddr)>,
 }
 
@@ -44,7 +44,7 @@ impl Link {
         link
     }
 
-    /// The service stands on the clients' link, where its server is.
+    /// A link with a service whose server is there too.
     fn with_server(mode: ForwardingMode) -> Self {
         let mut config = farm::web(1, farm::check(ServiceCheckKind::None));
         config.services[0].mode = mode;
@@ -65,7 +65,7 @@ impl Link {
         self.controller.handle_punt(punt, self.now);
     }
 
-    /// What a frame to the link makes the engine say at once, as ARP and neighbour discovery.
+    /// The ARP and neighbour discovery messages that the engine sends at once after a frame on the link.
     fn answer(&mut self, bytes: Vec<u8>) -> Vec<Vec<u8>> {
         self.settle();
         self.hear(bytes);
@@ -118,7 +118,7 @@ impl Link {
     }
 }
 
-/// "I am `address`", as another station says it.
+/// An announcement of `address` by another station.
 fn claim(mac: MacAddr, address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => arp::announcement(mac, address),

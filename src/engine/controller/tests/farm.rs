@@ -1,4 +1,4 @@
-//! A controller and its servers: model servers that answer ARP, ping and TCP as they are told, in virtual time.
+//! A controller and its servers: model servers that answer ARP, ping and TCP as the test sets them, in virtual time.
 
 mod respond;
 
@@ -46,7 +46,7 @@ pub(super) const SERVERS_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 pub(super) const OWN: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 1);
 pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
 
-/// A check of a kind, each second, with a timeout of half of one.
+/// A check of a kind every second, with a timeout of half a second.
 pub(super) fn check(kind: ServiceCheckKind) -> ServiceCheck {
     ServiceCheck {
         kind,
@@ -141,7 +141,7 @@ pub(super) enum Behaviour {
     Absent,
 }
 
-/// A frame that the controller sent, in a few words: time, source port and flags.
+/// A summary of a frame that the controller sent: time, source port and flags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) at: Instant,
@@ -149,34 +149,35 @@ pub(super) struct Seen {
     pub(super) source: IpAddr,
     pub(super) destination: IpAddr,
     pub(super) ports: (u16, u16),
-    /// TCP flags; `None`: another protocol.
+    /// TCP flags; `None` for another protocol.
     pub(super) flags: Option<u8>,
     /// TCP sequence number; 0 for another protocol.
     pub(super) sequence: u32,
 }
 
-/// The controller, its servers, and a capture of what they said.
+/// The controller, its servers, and a capture of the frames between them.
 pub(super) struct Farm {
     pub(super) controller: Controller,
     pub(super) now: Instant,
     pub(super) behaviours: BTreeMap<IpAddr, Behaviour>,
     pub(super) capture: Vec<Seen>,
-    /// Ends of the packets that had another one inside, which every server unpacks.
+    /// Source and destination of the outer packets of tunnels, which every server decapsulates.
     pub(super) outer: Vec<(IpAddr, IpAddr)>,
     /// Frames of servers that are under way, by the time they arrive.
     late: Vec<(Instant, Vec<u8>)>,
-    /// The engine's ports from which servers still hold an old connection, with the sequence number that they expect on it.
+    /// The engine's ports from which servers still hold an old connection, with the sequence number that they expect on
+    /// it.
     pub(super) held: BTreeMap<u16, u32>,
-    /// A reset ends an old connection.
+    /// Whether a reset ends an old connection.
     pub(super) lets_go: bool,
-    /// Whom gratuitous ARP on the clients' link told of.
+    /// The addresses that gratuitous ARP on the clients' link announced.
     pub(super) announced: Vec<Ipv4Addr>,
     pub(super) events: Vec<EventView>,
     pub(super) exchanges: Vec<(u64, ExchangeView)>,
 }
 
 impl Farm {
-    /// All servers are well.
+    /// A farm whose servers are all healthy.
     pub(super) fn new(config: Config) -> Self {
         let now = Instant::from_millis(1_000);
         let well = Behaviour::Answers(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nOK".to_vec());
@@ -248,7 +249,7 @@ impl Farm {
         self.controller.snapshot()
     }
 
-    /// Position in the service, and whether it is up over IPv4, of every server.
+    /// For every server, whether it is up over IPv4, by its position in the service.
     pub(super) fn up(&self) -> Vec<bool> {
         self.snapshot().services.all()[0].servers.iter().map(|server| server.is_up(Family::V4)).collect()
     }
@@ -262,7 +263,7 @@ impl Farm {
         self.view().servers[server].checks[0].reason.clone().unwrap_or_default()
     }
 
-    /// Flags of the TCP segments of the connection from the engine's port, with who sent them: `>` the engine.
+    /// Flags of the TCP segments of the connection from the engine's port. `>` marks those of the engine.
     pub(super) fn conversation(&self, port: u16) -> Vec<String> {
         let of_port = |seen: &&Seen| seen.flags.is_some() && (seen.ports.0 == port || seen.ports.1 == port);
         let told = self.capture.iter().filter(of_port).map(|seen| {
@@ -282,7 +283,7 @@ impl Farm {
         syns.map(|seen| seen.ports.0).next_back().expect("a check began")
     }
 
-    /// Carries frames to and fro until nobody has anything to say.
+    /// Delivers frames in both directions until there are none left.
     fn settle(&mut self) {
         loop {
             while let Some(event) = self.controller.poll_event() {
@@ -330,7 +331,7 @@ impl Farm {
             return;
         }
         self.note(&frame);
-        // Whoever has the hardware address takes it, whatever IP address it is for.
+        // The station that has the MAC address takes the frame, whatever IP address it is for.
         let station = frame.destination_mac();
         let Some((_, behaviour)) = self.behaviours.iter().find(|(address, _)| mac_of(**address) == station) else {
             return;
@@ -460,7 +461,7 @@ fn client_of(destination: IpAddr) -> IpAddr {
     }
 }
 
-/// For tests that hash.
+/// The scheduler for tests that hash.
 pub(super) fn by_source() -> Scheduler {
     Scheduler::Hash(HashOn { source_address: true, ..HashOn::default() })
 }

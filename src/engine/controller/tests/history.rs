@@ -1,4 +1,4 @@
-//! What is remembered of checks and probes: the last results, falls, time down.
+//! What is recorded of checks and probes: the last results, failure counts and time down.
 
 use super::farm::{Behaviour, Farm, check, http, web};
 use super::paths::started;

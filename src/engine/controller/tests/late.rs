@@ -1,4 +1,4 @@
-//! What must not be taken for a failure: lost frames, and an engine that is not punctual.
+//! What must not count as a failure: lost frames, and an engine that is late.
 
 use super::paths::{SECOND, every_peer, started};
 use super::sandwich::{INNER, OUTER, Sandwich};

@@ -14,7 +14,7 @@ fn observed(servers: usize) -> Config {
     config
 }
 
-/// The farm, every server up.
+/// A farm with every server up.
 fn started(servers: usize) -> Farm {
     let mut farm = Farm::new(observed(servers));
     farm.wait_ms(5_000);
@@ -23,7 +23,7 @@ fn started(servers: usize) -> Farm {
     farm
 }
 
-/// The server refuses `times` connections of each of these clients.
+/// Lets the server refuse `times` connections of each of these clients.
 fn refuse(farm: &Farm, server: usize, clients: u8, times: usize) {
     let snapshot = farm.snapshot();
     let observed = snapshot.services.all()[0].servers[server].state.observed(Family::V4);
@@ -134,7 +134,7 @@ fn a_server_that_is_out_is_taken_back_when_the_last_other_one_stops_serving() {
         farm.wait_ms(500);
         assert_eq!(farm.up(), [false, true]);
 
-        // It is restarted, and then the other one, long before its next regular check.
+        // It is restarted, and then the other server, long before its next regular check.
         farm.behave(0, Behaviour::Answers(Vec::new()));
         farm.wait_ms(1_000);
         assert_eq!(farm.up(), [false, true], "nobody asks it so soon");

@@ -1,4 +1,5 @@
-//! What operators order of firewalls: told on both sides, held by whom, and what it would leave nobody for.
+//! Orders about firewalls: how both sides report them, which engine gave them, and which groups they would leave
+//! without a firewall.
 
 use super::paths::{started, up};
 use super::sandwich::{INNER, OUTER, Sandwich, text};
@@ -29,7 +30,7 @@ fn why_by_whom_and_when_is_told_on_both_sides_and_who_still_holds_a_firewall() {
         "the event has it too: {told:?}"
     );
 
-    // What is set to ready here stays held, and by whom is known.
+    // Setting it to ready here does not undo the peer's order, whose author is shown.
     let now = sandwich.now;
     sandwich.engines[INNER].set_admin(None, "fw1", None, &Order::default(), now).unwrap();
     let held = sandwich.engines[INNER].stricter_orders_at_peers(None, "fw1");

@@ -1,4 +1,4 @@
-//! What is up: how failures are detected, how paths come back, and what operators ask of them.
+//! What is up: how failures are detected, how paths come back, and what operators request.
 
 use super::sandwich::{INNER, OUTER, Sandwich, engine_v4, firewall_mac};
 use crate::id::{DeviceId, FirewallId, PathSetId};

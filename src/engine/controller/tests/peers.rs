@@ -1,4 +1,4 @@
-//! What engines on the two sides tell each other, and what one makes of it when it hears nothing.
+//! What engines on the two sides advertise to each other, and what an engine concludes when it receives nothing.
 
 use super::paths::{SECOND, every_peer, started, up};
 use super::sandwich::{INNER, OUTER, Sandwich, text};

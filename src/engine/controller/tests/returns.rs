@@ -1,4 +1,4 @@
-//! A firewall that answers probes and loses the answers of sessions.
+//! A firewall that answers probes but loses the replies of sessions.
 
 use super::paths::started;
 use super::sandwich::{OUTER, Sandwich};
@@ -21,7 +21,7 @@ impl Watched {
         watched
     }
 
-    /// So many seconds later each firewall has so many more sessions, new and answered.
+    /// Reports after so many seconds so many more sessions of each firewall, new ones and ones with a reply.
     fn after(&mut self, seconds: u64, more: [(u64, u64); 2]) -> Vec<String> {
         self.now += Duration::from_secs(seconds);
         for (id, (new, answered)) in more.into_iter().enumerate() {
@@ -57,7 +57,7 @@ fn what_is_answered_through_no_firewall_or_is_too_little_to_tell_raises_no_alarm
     assert_eq!(Watched::new().after(2, [(5_000, 3), (5_000, 0)]), [""; 0]);
     assert_eq!(Watched::new().after(2, [(100, 95), (15, 0)]), [""; 0]);
     assert_eq!(Watched::new().after(2, [(0, 0), (500, 0)]), [""; 0], "nothing to compare with");
-    // The same sum over many minutes is not the same.
+    // The same sum over many minutes is another matter.
     let mut watched = Watched::new();
     for _ in 0..10 {
         assert_eq!(watched.after(61, [(10, 9), (5, 0)]), [""; 0]);

@@ -1,4 +1,5 @@
-//! Two engines and the firewalls between them: routers that answer ARP and ND, rewrite MACs, and fail on command.
+//! Two engines and the firewalls between them, which are routers that answer ARP and ND, rewrite MAC addresses, and
+//! fail when a test says so.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,9 +22,9 @@ const ETHERTYPE: std::ops::Range<usize> = 12..14;
 /// One firewall.
 #[derive(Debug, Clone)]
 pub(super) struct Firewall {
-    /// Answers ARP and ND.
+    /// Whether it answers ARP and ND.
     pub(super) answers: bool,
-    /// Forwards from the outer to the inner engine, and back.
+    /// Whether it forwards from the outer to the inner engine, and back.
     pub(super) forwards: [bool; 2],
     macs: [MacAddr; 2],
 }
@@ -36,9 +37,9 @@ pub(super) struct Sandwich {
     pub(super) events: Vec<(Instant, usize, view::EventView)>,
     pub(super) exchanges: Vec<(u64, view::ExchangeView)>,
     pub(super) epochs: [u64; 2],
-    /// Frames lost of 1,000, on each crossing of a firewall.
+    /// How many of 1,000 frames are lost on each crossing of a firewall.
     pub(super) loss: u64,
-    /// The engine does nothing until then.
+    /// The engines do nothing before these times.
     pub(super) stopped_until: [Instant; 2],
     pub(super) frames: u64,
     misdirected: Option<MacAddr>,
@@ -127,7 +128,7 @@ impl Sandwich {
         sandwich
     }
 
-    /// A new engine in place of the old.
+    /// Replaces an engine by a new one.
     pub(super) fn restart(&mut self, engine: usize, text: &str, random: u64) {
         self.engines[engine] = Controller::new(config(text), random, self.now);
         self.epochs[engine] = 0;
@@ -165,7 +166,7 @@ impl Sandwich {
         self.now = end;
     }
 
-    /// Runs until an engine shows the firewall in this state; how long that took.
+    /// Runs until an engine shows the firewall in this state, and returns how long that took.
     pub(super) fn run_until(&mut self, engine: usize, firewall: usize, state: &str, at_most: Duration) -> Duration {
         let start = self.now;
         while self.firewall(engine, firewall).state.name() != state {
@@ -203,7 +204,7 @@ impl Sandwich {
         self.engines[engine].counters()[name]
     }
 
-    /// Both legs and the control plane die.
+    /// Fails both legs and the control plane of a firewall.
     pub(super) fn kill(&mut self, firewall: usize) {
         self.firewalls[firewall].answers = false;
         self.firewalls[firewall].forwards = [false; 2];
@@ -214,7 +215,7 @@ impl Sandwich {
         self.firewalls[firewall].forwards = [true; 2];
     }
 
-    /// From now on what the inner engine sends to fw1 reaches the outer engine from `source`.
+    /// Lets frames of the inner engine to fw1 reach the outer engine from the MAC address `source`.
     pub(super) fn misdirect(&mut self, source: MacAddr) {
         self.misdirected = Some(source);
     }
@@ -225,7 +226,7 @@ impl Sandwich {
         }
     }
 
-    /// A frame for an engine, as its forwarder would hand it over.
+    /// Delivers a frame to an engine, as its forwarder would punt it.
     pub(super) fn deliver(&mut self, engine: usize, bytes: Vec<u8>) {
         if self.stopped_until[engine] > self.now {
             self.send_at(self.stopped_until[engine], engine, bytes);
@@ -299,7 +300,7 @@ impl Sandwich {
         self.in_flight.insert((at, self.sent), (engine, bytes));
     }
 
-    /// 0..1000.
+    /// A pseudo-random number in 0..1000.
     fn dice(&mut self) -> u64 {
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.random >> 33) % 1000

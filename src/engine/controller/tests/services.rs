@@ -1,4 +1,4 @@
-//! Servers and services: what operators command, what drains, what a virtual address answers.
+//! Servers and services: what operators order, what drains, and how a virtual address answers.
 
 use std::net::Ipv4Addr;
 

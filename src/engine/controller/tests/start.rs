@@ -1,4 +1,4 @@
-//! How servers come up when an engine starts: by their first check, or by what was known a moment ago.
+//! How servers come up when an engine starts: by their first check, or because they were up just before.
 
 use super::farm::{Behaviour, Farm, SERVERS_MAC, address, check, web};
 use crate::config::{Config, ServiceCheck, ServiceCheckKind};

@@ -1,4 +1,4 @@
-//! What a change costs where there are many: the service that it is about, and one publication for all that change at once.
+//! What a change costs where there are many: only its service is built, and all changes at once make one publication.
 
 use std::sync::Arc;
 

@@ -46,7 +46,7 @@ pub struct ForwarderBench {
     pub workers: Vec<(Forwarder, Arc<CountersCell>)>,
     pub punts: PuntList,
     pub now: Instant,
-    /// Sessions whose end the workers reported.
+    /// Sessions whose end the workers reported to their ledgers.
     pub told: RecordedEnds,
     seen: BTreeMap<&'static str, u64>,
 }

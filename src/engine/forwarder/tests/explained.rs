@@ -121,7 +121,7 @@ fn a_thousand_flows_do_what_was_explained_on_both_engines_before_and_after() {
         let again = ask(&outer, &flow);
         assert_eq!((&again.firewall, &again.egress, again.decided_by.as_str()), (&name, &told.egress, "session"));
 
-        // The peer engine expects the packet from the same firewall, although nobody told it.
+        // The peer engine expects the packet from the same firewall, although no message said so.
         let told = ask(&inner.lab, &flow);
         assert_eq!((&told.from, &told.firewall), (&place, &name), "{told:#?}");
         let did = inner.lab.deliver(ArrivesAt::Firewall(firewall), request);

@@ -117,7 +117,7 @@ fn a_plain_balancer_keeps_the_servers_address_from_clients_and_lets_direct_conne
         let answer = web.lab.deliver(ArrivesAt::Near, syn_ack(farm.server, client));
         assert_eq!((answer.verdict, ends(&read_checked(&answer.bytes))), (near, (farm.server, client)));
 
-        // A flow to the service from the same port: the server tells the two apart by their ports.
+        // A flow to the service from the same port: the server distinguishes the two by their ports.
         let request = web.lab.deliver(ArrivesAt::Near, syn(client, farm.vip));
         let (source, server) = ends(&read_checked(&request.bytes));
         assert_eq!((source.ip(), server), (client.ip(), farm.server));
@@ -128,7 +128,7 @@ fn a_plain_balancer_keeps_the_servers_address_from_clients_and_lets_direct_conne
         assert_eq!(ends(&read_checked(&answer.bytes)), (farm.server, client));
         assert_eq!(web.lab.table.len(), 2);
 
-        // A connection that the server opened has a session, so that it goes on.
+        // A connection that the server opened has a session, so that it continues.
         assert_eq!(web.lab.deliver(ArrivesAt::Near, syn(farm.server, client)).verdict, near);
     }
 }

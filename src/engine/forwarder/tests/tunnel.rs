@@ -1,4 +1,4 @@
-//! Tests of mode `tunnel`: what reaches the server, and what the client is told.
+//! Tests of mode `tunnel`: what reaches the server, and which ICMP errors the client gets.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -5,7 +5,7 @@ use httparse::{Status, parse_chunk_size};
 
 use super::{BODY_MAX, ResponseVerdict, unhealthy};
 
-/// The longest line with the size of a chunk and its extensions, in bytes.
+/// The largest length of the line with the size of a chunk and its extensions, in bytes.
 const SIZE_LINE_MAX: usize = 4 * 1024;
 
 /// How the end of a body is found, and how far away it is.
@@ -37,7 +37,7 @@ impl Framing {
     }
 }
 
-/// A body; see the module.
+/// A body; see the module documentation.
 #[derive(Debug)]
 pub(super) struct Body {
     framing: Framing,

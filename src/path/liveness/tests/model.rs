@@ -56,13 +56,13 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
-    /// Events are far enough apart to be judged one by one, so that the resulting set is known.
+    /// Events are far enough apart to be evaluated one by one, so that the resulting set is known.
     #[test]
     fn the_set_follows_the_firewalls_and_not_the_peer(events in prop::collection::vec(event(), 1..12)) {
         let mut lab = Lab::new(config(3, 1));
         let mut probes = [Probes { verdict: PathState::Starting, streak: 0, good_for: 0, failing: false }; 3];
         let (mut alive, mut far_leg, mut peer) = ([true; 3], [true; 3], true);
-        // The firewalls that worked when the peer was last heard.
+        // The firewalls that worked when the peer last answered.
         let mut last = 0;
         for event in std::iter::once(Event::Peer(true)).chain(events) {
             match event {

@@ -120,7 +120,7 @@ fn read_everything(frame: &Frame<'_>) {
     let _ = (frame.ttl(), frame.is_multicast_or_broadcast(), frame.dont_fragment());
 }
 
-/// The frames that are mutated: one of every kind that the parser tells apart.
+/// The frames that are mutated: one of every kind that the parser distinguishes.
 fn seeds() -> Vec<Vec<u8>> {
     let quoted = v4(17, &udp(8)).split_off(14);
     let quoted_v6 = v6(0, &chain(&[&extension(6), &tcp(0x10, 0)])).split_off(14);

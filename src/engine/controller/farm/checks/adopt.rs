@@ -1,4 +1,4 @@
-//! Checks under another configuration: who stays keeps his verdict.
+//! Takes checks over into another configuration: a server that stays keeps its verdict.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use crate::engine::controller::farm::Farm;
 use crate::time::Instant;
 
 impl Farm {
-    /// Brings the checks in line with the configuration, which was `old`. The verdict about a server that stays goes on, also
-    /// if it is checked in another way; what was under way in the old way is given up.
+    /// Brings the checks in line with the configuration, which was `old`. The verdict about a server that stays is
+    /// kept, also if it is checked in another way from now on; a check that was running in the old way is given up.
     pub(in crate::engine::controller::farm) fn adopt_checks(&mut self, old: &Config, now: Instant) {
         let before = std::mem::replace(&mut self.server_checks, server_checks(&self.config, now));
         let mut places = BTreeMap::new();
@@ -21,7 +21,7 @@ impl Farm {
             let service_of = |config: &Config| config.servers[known.server.index()].service;
             let was = &old.services[service_of(old).index()];
             let is = &self.config.services[service_of(&self.config).index()];
-            // The number may have been given to another server.
+            // The id may have been given to another server.
             if base_name(&old.servers[known.server.index()].name) != self.config.servers[known.server.index()].name
                 || is_removed(&old.servers[known.server.index()].name)
             {
@@ -53,7 +53,7 @@ impl Farm {
             self.checks.running.remove(&key);
             self.checks.agenda.set(Timer::Check(key), None);
         }
-        // Of servers that are gone nobody asks: what stays begins anywhere.
+        // Removed servers are not checked any more. For those that stay, ports may begin anywhere.
         self.checks.ports.forget();
         self.forget_suspicions();
         self.checks.verdict_changes += 1;

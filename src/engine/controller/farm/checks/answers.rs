@@ -1,4 +1,4 @@
-//! What comes back for checks, told from other traffic to the engine by its tuple.
+//! Handles what comes back for checks, which its tuple distinguishes from other traffic to the engine.
 
 use std::net::IpAddr;
 
@@ -18,8 +18,8 @@ use crate::wire::tcp::Segment;
 use crate::wire::tunnel;
 
 impl Farm {
-    /// Takes a packet to the engine if it belongs to a check, or to a virtual address whose services are dead; answers true
-    /// then.
+    /// Takes a packet to the engine if it belongs to a check, or to a virtual address whose services are all down.
+    /// Returns true if it did.
     pub(in crate::engine::controller) fn handle_packet(
         &mut self,
         arrival: &ReceivedPacket<'_>,
@@ -42,7 +42,8 @@ impl Farm {
         }
     }
 
-    /// A virtual address is as alive as its services, and is nobody's to probe.
+    /// True if a ping of a virtual address is ignored: the address is only as alive as its services, and no peer may
+    /// probe a path by it.
     fn ignores_ping(&mut self, arrival: &ReceivedPacket<'_>, echo: &Echo<'_>, out: &mut Outbox) -> bool {
         let is_dead = || !self.is_vip_alive(arrival.pair.destination()) || probe::is_probe(echo.data);
         let ignores = arrival.is_virtual && is_dead();
@@ -71,7 +72,7 @@ impl Farm {
         }
     }
 
-    /// Takes a segment to the engine with a right checksum, in its IP packet; true if it belongs to a check.
+    /// Takes a TCP segment to the engine whose checksum is right, in its IP packet; true if it belongs to a check.
     fn check_segment(
         &mut self,
         pair: AddressPair,
@@ -94,8 +95,8 @@ impl Farm {
         }
     }
 
-    /// Takes an ICMP error about a packet of the engine; true if that was a check's. Anybody could have sent the error, so it
-    /// ends no check. It explains the silence of the server.
+    /// Takes an ICMP error about a packet of the engine; true if that was a packet of a check. Anybody could have sent
+    /// the error, so that it ends no check, but it explains the silence of the server.
     fn handle_check_error(&mut self, quoted: &Tuple, from: IpAddr) -> bool {
         let key = CheckKey {
             local: quoted.source,

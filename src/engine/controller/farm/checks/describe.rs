@@ -1,4 +1,4 @@
-//! The frames of a check in words.
+//! Describes the frames of a check in words.
 
 use std::net::SocketAddr;
 
@@ -24,7 +24,7 @@ pub(super) fn describe(segment: &Segment<'_>) -> String {
     }
 }
 
-/// A frame of a check in words.
+/// Describes a frame of a check.
 pub(super) fn describe_frame(frame: &[u8], key: CheckKey) -> String {
     let (local, remote) = (SocketAddr::new(key.local, key.port), SocketAddr::new(key.remote, key.remote_port));
     if key.protocol != protocol::TCP {

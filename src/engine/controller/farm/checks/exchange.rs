@@ -1,5 +1,5 @@
-//! A check under way: its packets leave as the engine's own routes and neighbours say, from its link's first address of the
-//! family, until it has a verdict.
+//! Runs a check until it has a verdict. Its packets leave by the engine's own routes and neighbours, from the first
+//! address of the family on their link.
 
 use super::describe::describe_frame;
 use super::{CheckEnd, CheckKey, Requester, RunningCheck, Timer};
@@ -20,11 +20,11 @@ use crate::wire::{Family, MacAddr};
 /// Why a check did not begin.
 #[derive(Debug)]
 pub(super) enum CheckNotStarted {
-    /// All ports are taken by checks of the same server port: it has to wait.
+    /// All ports are in use by checks of the same server port, so that this one has to wait.
     Busy,
     /// The engine's own link is down.
     LinkDown(String),
-    /// There is no way to the server, for this reason.
+    /// There is no route to the server, for this reason.
     NoRoute(String),
 }
 
@@ -46,7 +46,7 @@ impl Farm {
         let vip = || service.addresses.iter().copied().find(|address| Family::of(*address) == family);
         let remote = match service.mode {
             ForwardingMode::Nat | ForwardingMode::FullNat => address,
-            // The service listens on the VIP there, and only there.
+            // On the server, the service listens on the VIP only.
             ForwardingMode::Direct | ForwardingMode::Tunnel => vip().unwrap_or(address),
         };
         let is_packed = service.mode == ForwardingMode::Tunnel;
@@ -64,7 +64,7 @@ impl Farm {
         let tunnel = if is_packed { AddressPair::new(own(address)?, address) } else { None };
         let local = match tunnel {
             None => own(address)?,
-            // The answer comes as it is, from the VIP: any address of the engine will do.
+            // The answer comes from the VIP and not through a tunnel, so that any address of the engine will do.
             Some(_) => own(remote).or_else(|error| links.any_source_address(family).ok_or(error))?,
         };
         let pair = AddressPair::new(local, remote).ok_or_else(|| no_way("its addresses are of two families"))?;
@@ -95,7 +95,7 @@ impl Farm {
         Ok(())
     }
 
-    /// Lets a check do something, and does what follows. `None` if it is not under way.
+    /// Lets a check act by `act`, and does what follows from it. `None` if the check is not running.
     pub(super) fn with_check<T>(
         &mut self,
         key: CheckKey,
@@ -167,7 +167,7 @@ impl Farm {
     }
 }
 
-/// A frame of a check, inside another one. It is short: nobody has to cut it.
+/// Encapsulates a frame of a check. It is so short that it never needs fragments.
 fn encapsulate(frame: &[u8], tunnel: AddressPair) -> Vec<u8> {
     let Some((header, packet)) = frame.split_first_chunk::<ETHERNET_LEN>() else { return Vec::new() };
     let mac = |at: usize| MacAddr([0, 1, 2, 3, 4, 5].map(|index: usize| header[at + index]));
@@ -177,7 +177,7 @@ fn encapsulate(frame: &[u8], tunnel: AddressPair) -> Vec<u8> {
     packed
 }
 
-/// The check's own port, else the server's, else the service's if it has but one; a service of many is asked at the first.
+/// The check's own port, else the server's, else the service's first port.
 pub(super) fn check_port(service: &Service, server: Option<u16>) -> u16 {
     let first = service.ports.first().map_or(0, |range| *range.start());
     service.check.port.or(server).unwrap_or(first)

@@ -1,5 +1,5 @@
-//! What outlives a restart: which servers were up. Those that were not are asked as if nobody knew them, so that they are up with
-//! their first good check.
+//! What outlives a restart: which servers were up. Any other server is checked as if it were unknown, so that it is up
+//! with its first passed check.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::health::monitor::HealthState;
 use crate::time::Instant;
 
 impl Farm {
-    /// The servers that checks found up, family by family.
+    /// The servers that checks found up, in each family.
     pub(in crate::engine::controller) fn persisted_servers(&self) -> BTreeSet<PersistedServer> {
         let up =
             (0..self.server_checks.len()).filter(|index| self.server_checks[*index].monitor.state() == HealthState::Up);
@@ -24,8 +24,8 @@ impl Farm {
         self.checks.verdict_changes
     }
 
-    /// These were up a moment ago: they are until their checks say otherwise, which begin at once all the same. Answers how many of
-    /// them this configuration has, and no verdict about.
+    /// These servers were up just before the restart. They count as up until their checks say otherwise; the checks
+    /// begin at once all the same. Returns how many of them this configuration has that have no verdict yet.
     pub(in crate::engine::controller) fn assume_up(
         &mut self,
         known: &BTreeSet<PersistedServer>,
@@ -45,7 +45,7 @@ impl Farm {
         taken
     }
 
-    /// A server in one family, as it is known over a restart; `None` if it is not checked.
+    /// A server in one family, as it is kept over a restart; `None` if it is not checked.
     fn persisted_server(&self, index: usize) -> Option<PersistedServer> {
         let check = &self.server_checks[index];
         let service = self.service_of(check.server);

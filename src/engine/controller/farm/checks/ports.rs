@@ -1,10 +1,11 @@
-//! From which port a server is asked, and with which sequence number.
+//! Chooses the source port and the initial sequence number of a check.
 //!
-//! A server holds the ports of a connection that it closed first for a minute or more (TIME-WAIT), and many services at one
-//! server ask it from all ports within less. However many ports there were, they would come round. A server in TIME-WAIT takes a
-//! new SYN whose sequence number is beyond those of the connection before (RFC 6191 section 2, Linux `tcp_timewait_state_process`,
-//! FreeBSD `tcp_twcheck`). Here that number comes from a clock, as RFC 6528 says, so that a port may come again as soon as the
-//! connection before has ended here. Ports go round all the same: the one that rested longest is next.
+//! A server holds the ports of a connection that it closed first for a minute or more (TIME-WAIT), and many services at
+//! one server check it from all ports in less time than that, so that ports are reused however many there are. A server
+//! in TIME-WAIT takes a new SYN whose sequence number is beyond those of the connection before (RFC 6191 section 2,
+//! Linux `tcp_timewait_state_process`, FreeBSD `tcp_twcheck`). Here that number comes from a clock, as in RFC 6528, so
+//! that a port can be reused as soon as the connection before it has ended here. Ports are still used in turn: the one
+//! that was unused longest is next.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher as _};
@@ -21,32 +22,32 @@ use crate::time::Instant;
 use crate::wire::emit::AddressPair;
 use crate::wire::frame::protocol;
 
-/// Nanoseconds in which sequence numbers grow by one (RFC 6528 section 3): by less than a check sends before its port comes
-/// round, and once round the 32 bits in five hours.
+/// Nanoseconds in which sequence numbers grow by one (RFC 6528 section 3). Until its port is
+/// used again they grow by more than a check sends, and they wrap around the 32 bits in five hours.
 const SEQUENCE_TICK_NS: u64 = 4_000;
 
-/// The ports of checks. See the module.
+/// The ports of checks; see the module documentation.
 #[derive(Debug, Clone)]
 pub(super) struct Ports {
-    /// The source port that a server's port was asked from last; as many as there are servers.
+    /// The source port from which each server port was checked last. There are as many entries as server ports.
     last: HashMap<(IpAddr, u16), u16, ahash::RandomState>,
     random: SplitMix64,
     secret: u64,
 }
 
 impl Ports {
-    /// `random` chooses where the ports of a server begin, and sequence numbers that nobody can guess.
+    /// `random` chooses where the ports of a server begin, and makes sequence numbers unpredictable.
     pub(super) fn new(random: u64) -> Self {
         let mut random = SplitMix64::new(random ^ 0x6368_6563_6b73);
         Self { last: HashMap::default(), secret: random.next_u64(), random }
     }
 
-    /// Forgets from which ports servers were asked.
+    /// Forgets from which ports servers were checked.
     pub(super) fn forget(&mut self) {
         self.last.clear();
     }
 
-    /// The port after the one that this port of a server was asked from last.
+    /// The port after the one from which this server port was checked last.
     fn next(&mut self, end: (IpAddr, u16)) -> u16 {
         let count = PORTS.end() - PORTS.start() + 1;
         let random = &mut self.random;
@@ -56,7 +57,7 @@ impl Ports {
         *last
     }
 
-    /// The sequence number of a SYN that is sent now.
+    /// The initial sequence number of a connection that begins at the time `now`.
     pub(super) fn sequence(&self, key: &CheckKey, now: Instant) -> u32 {
         let mut hasher = SipHasher13::new_with_keys(self.secret, 0);
         key.hash(&mut hasher);
@@ -65,7 +66,7 @@ impl Ports {
 }
 
 impl Checks {
-    /// A tuple that no check under way has; `None` while all are taken.
+    /// A tuple that no running check has; `None` while all are in use.
     pub(super) fn free_key(&mut self, kind: &ServiceCheckKind, pair: AddressPair, port: u16) -> Option<CheckKey> {
         let (protocol, remote_port) = match kind {
             ServiceCheckKind::Icmp | ServiceCheckKind::None => (echo_protocol(pair.family()), 0),

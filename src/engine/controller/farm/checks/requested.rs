@@ -1,4 +1,4 @@
-//! Checks that an operator asks for: the whole exchange is told, whatever its end.
+//! Checks that an operator requests: the whole exchange is reported, however it ends.
 
 use std::net::SocketAddr;
 
@@ -14,10 +14,10 @@ use crate::id::ServerId;
 use crate::time::Instant;
 use crate::wire::Family;
 
-/// The most checks for operators at once.
+/// The largest number of requested checks at once.
 const REQUESTS_MAX: usize = 256;
 
-/// A check that an operator asked for, with what was said so far.
+/// A check that an operator requested, with its frames so far.
 #[derive(Debug)]
 pub(super) struct Request {
     number: u64,
@@ -75,7 +75,7 @@ impl Farm {
         number
     }
 
-    /// Tells the operator how the check ended.
+    /// Reports to the operator how the check ended.
     pub(super) fn answer_request(&mut self, request: Request, out: &mut Outbox) {
         let outcome = match request.verdict {
             Some(CheckVerdict::Healthy(rtt)) => (true, None, Some(rtt)),
@@ -87,7 +87,7 @@ impl Farm {
         out.answer(request.number, view);
     }
 
-    /// Something came that belongs to a check; `what` is asked for only if an operator reads it.
+    /// Notes a received frame that belongs to a check. `what` is called only if an operator requested the check.
     pub(super) fn note_received(&mut self, key: CheckKey, what: impl FnOnce() -> String, now: Instant) {
         if let Some(RunningCheck { requester: Requester::Request(request), .. }) = self.checks.running.get_mut(&key) {
             let what = format!("{} from {}", what(), SocketAddr::new(key.remote, key.remote_port));

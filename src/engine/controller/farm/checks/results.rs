@@ -1,4 +1,4 @@
-//! How a check ends, and what follows: kept, counted, told, judged.
+//! What follows from the end of a check: its result is recorded, counted, reported and evaluated.
 
 use crate::engine::controller::farm::Farm;
 use crate::engine::controller::outbox::Outbox;
@@ -8,16 +8,16 @@ use crate::health::history::{CheckRecord, CheckResult};
 use crate::health::monitor::HealthState;
 use crate::time::{Duration, Instant};
 
-/// The end of a check that the engine made for itself.
+/// How a check that the engine made for itself ended.
 #[derive(Debug)]
 pub(super) enum CheckEnd {
-    /// The server is well; the time that its answer took, and the answer in words.
+    /// The server is healthy: the time that its answer took, and the answer in words.
     Passed(Duration, String),
-    /// The server is not well, or there is no way to it.
+    /// The server is unhealthy, or there is no route to it.
     Failed(String),
     /// The server was silent, and the engine was late or lost frames meanwhile.
     Excused(String),
-    /// The server was not asked, because the engine's own link is down.
+    /// The check was not sent, because the engine's own link is down.
     NotSent(String),
 }
 
@@ -33,7 +33,7 @@ impl CheckEnd {
 }
 
 impl Farm {
-    /// The end of a check that the engine made for itself, and began at `began`; `None`: it sent nothing.
+    /// Applies the end of a check that the engine made for itself. It began at `began`; `None` if it sent nothing.
     pub(super) fn apply_check_result(
         &mut self,
         index: usize,
@@ -113,7 +113,7 @@ impl Farm {
         self.report_family_change(index, out);
     }
 
-    /// A family of a server that has two is told by itself: the server may stay up all the same.
+    /// Reports the change of one family of a server that has two, because the server itself may stay up.
     fn report_family_change(&mut self, index: usize, out: &mut Outbox) {
         let check = &self.server_checks[index];
         let (state, family) = (check.monitor.state(), check.family);

@@ -141,7 +141,7 @@ fn traceroute_is_answered_and_a_flood_is_not() {
     assert!(engine.counter("icmp_errors_limited") > 18_000);
 }
 
-/// A packet in the middle of a connection that nobody knows.
+/// A packet in the middle of an unknown connection.
 fn stray(source: IpAddr, port: u16) -> Vec<u8> {
     let ends = AddressPair::new(source, OWN.into()).unwrap();
     let stray = Segment {

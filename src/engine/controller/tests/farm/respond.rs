@@ -28,7 +28,7 @@ impl Reply {
     }
 }
 
-/// The other end of TCP, without state: its first sequence number is known, so what a segment means is, too.
+/// The other end of TCP without state: its initial sequence number is known, and with it the meaning of each segment.
 pub(super) fn respond(
     behaviour: &Behaviour,
     (client, server): (u16, u16),
@@ -71,7 +71,7 @@ pub(super) fn respond(
         };
     }
     if flags & tcp_flags::FIN != 0 {
-        // Whoever has not said anything yet closes as well; else its FIN is out already.
+        // An end that has not sent anything yet closes as well; otherwise it has sent its FIN already.
         let flag = if next == FIRST + 1 { tcp_flags::FIN } else { 0 };
         return vec![(reply(flag, next, after + 1, &[]), now)];
     }

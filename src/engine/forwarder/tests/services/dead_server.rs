@@ -1,4 +1,4 @@
-//! What happens to connections of a failed server, and who is told.
+//! What happens to connections of a failed server, and which ends get a reset.
 
 use super::*;
 

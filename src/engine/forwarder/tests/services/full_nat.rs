@@ -1,4 +1,4 @@
-//! ForwardingMode `full-nat`: which source addresses and ports clients get, and what happens when none is left.
+//! Mode `full-nat`: which source addresses and ports clients get, and what happens when none is left.
 
 use super::*;
 

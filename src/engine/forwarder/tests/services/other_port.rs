@@ -1,4 +1,4 @@
-//! Flows that the server could not tell apart: the second gets another source port, as with `nf_nat` of Linux.
+//! Flows that the server could not distinguish: the second gets another source port, as with `nf_nat` of Linux.
 
 use super::*;
 

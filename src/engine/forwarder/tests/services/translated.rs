@@ -27,13 +27,14 @@ fn an_icmp_error_about_a_translated_packet_speaks_of_the_packet_as_its_sender_kn
             let (source, server) = ends(&read(&request.bytes));
             let reply = web.lab.deliver(ArrivesAt::Near, udp(server, source, 900));
 
-            // The server refuses the packet that it got; the client is told about the VIP.
+            // The server refuses the packet that it got; the ICMP error to the client is about the VIP.
             let error = icmp_error(server.ip(), source.ip(), &Frame::new(request.bytes));
             let (firewall, heard) = web.reply(error);
             assert_eq!((firewall, heard.source, heard.destination), (1, farm.vip.ip(), farm.client.ip()));
             assert_eq!(quoted(&heard), (farm.client, farm.vip));
 
-            // A router on the way to the client refuses the reply; the server is told about its own packet.
+            // A router on the way to the client refuses the reply; the ICMP error to the server is about its own
+            // packet.
             let router = SocketAddr::new(farm.client(0).ip(), 0).ip();
             let error = icmp_error(router, farm.vip.ip(), &Frame::new(reply.bytes));
             let heard = web.request(error);
