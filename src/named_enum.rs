@@ -66,7 +66,7 @@ macro_rules! named_enum {
     };
 }
 
-/// An enum that [`named_enum!`] declares.
+/// An enum that `named_enum!` declares.
 pub trait Named: Copy {
     /// The name in files, commands and output.
     fn name(self) -> &'static str;
