@@ -22,7 +22,7 @@
 //!
 //! | layer | decides | never does |
 //! | --- | --- | --- |
-//! | [`time`], [`id`], [`random`] | nothing: instants as values, numbers of configured things, repeatable randomness | read a clock |
+//! | [`time`], [`id`], [`random`], [`mod@named_enum`] | nothing: instants as values, numbers of configured things, repeatable randomness, names of enums | read a clock |
 //! | [`wire`] | whether bytes are a legal packet, and how packets are edited and built | know policy |
 //! | [`flow`] | which packets belong to one flow, and its hash | know which side it is on |
 //! | [`nat`] | what changes in a translated packet; which source port stands for a client | know why |
@@ -51,6 +51,9 @@
 //!
 //! `tests/architecture.rs` checks which module may import which, that none import one another in a circle, and where
 //! `unsafe`, system calls and clocks are allowed.
+
+#[macro_use]
+pub mod named_enum;
 
 #[cfg(feature = "appliance")]
 pub mod api;

@@ -103,7 +103,7 @@ fn assert_works(lab: &mut Scenario, flow: FlowRef, within: Duration) {
 fn wait_for(lab: &mut Scenario, side: Side, firewall: usize, state: &str, at_most: Duration) -> Duration {
     let begin = lab.world.now();
     while lab.world.now().since(begin) < at_most {
-        if lab.engine(side).firewalls(lab.world.now())[firewall].state == state {
+        if lab.engine(side).firewalls(lab.world.now())[firewall].state.name() == state {
             return lab.world.now().since(begin);
         }
         lab.run_for(ms(5));

@@ -36,13 +36,14 @@ pub struct Token {
     pub secret: Secret,
 }
 
-/// What the holder of a token may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Role {
-    /// May read.
-    Viewer,
-    /// May read and change.
-    Operator,
+named_enum! {
+    /// What the holder of a token may do.
+    pub enum Role {
+        /// May read.
+        Viewer = "viewer",
+        /// May read and change.
+        Operator = "operator",
+    }
 }
 
 /// A text that appears in no log line and no answer.

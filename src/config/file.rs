@@ -31,7 +31,7 @@ pub use links::{Destination, Link, Route};
 pub use log::Log;
 pub use root::{File, all, read};
 pub use service_check::{ServiceCheck, ServiceCheckKindName};
-pub use services::{HashPart, SchedulerName, Server, Service, Sticky, addresses_of};
+pub use services::{HashPart, Server, Service, Sticky, addresses_of};
 
 /// The longest idle time or drain timeout, 30 days. A longer one is a typing error.
 const TIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);

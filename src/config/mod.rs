@@ -40,7 +40,7 @@ pub use crate::health::{PathCheck, PathCheckKind, ServiceCheck, ServiceCheckKind
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PeerId, ServerId, ServiceId};
 pub use crate::path::{AdminState, BelowMin, OnFailure};
 use crate::session::{SourceLimits, Timeouts};
-pub use crate::slb::{ForwardingMode, HashOn, Scheduler, StickyBy};
+pub use crate::slb::{ForwardingMode, HashOn, Scheduler, SchedulerName, StickyBy};
 use crate::time::Duration;
 use crate::wire::Family;
 use crate::wire::MacAddr;
@@ -192,24 +192,16 @@ pub struct Engine {
     pub sandbox: bool,
 }
 
-/// The kind of socket with which the engine opens its devices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Io {
-    /// AF_PACKET sockets: they work on every device and use its offloads.
-    #[default]
-    AfPacket,
-    /// AF_XDP sockets: they take frames before the kernel's stack sees them, use no offloads, and allow one engine per
-    /// device.
-    AfXdp,
-}
-
-impl Io {
-    /// The value of the key `io` that stands for it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::AfPacket => "af-packet",
-            Self::AfXdp => "af-xdp",
-        }
+named_enum! {
+    /// The kind of socket with which the engine opens its devices.
+    #[derive(Default)]
+    pub enum Io {
+        /// AF_PACKET sockets: they work on every device and use its offloads.
+        #[default]
+        AfPacket = "af-packet",
+        /// AF_XDP sockets: they take frames before the kernel's stack sees them, use no offloads, and allow one engine per
+        /// device.
+        AfXdp = "af-xdp",
     }
 }
 
@@ -437,24 +429,28 @@ pub struct Server {
     pub admin: AdminState,
 }
 
-/// Passive checks: what connections of clients say about a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Observe {
-    /// Nothing.
-    #[default]
-    Off,
-    /// Refused and unanswered TCP connections count against it.
-    Layer4,
+named_enum! {
+    /// Passive checks: what connections of clients say about a server.
+    #[derive(Default)]
+    pub enum Observe {
+        /// Nothing.
+        #[default]
+        Off = "off",
+        /// Refused and unanswered TCP connections count against it.
+        Layer4 = "layer4",
+    }
 }
 
-/// How packets that come from a firewall are recognised on its link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum LearnBy {
-    /// By their source MAC address, which is that of one of the firewall's addresses.
-    #[default]
-    Mac,
-    /// By their link: every packet that arrives on it comes from this firewall.
-    Link,
+named_enum! {
+    /// How packets that come from a firewall are recognised on its link.
+    #[derive(Default)]
+    pub enum LearnBy {
+        /// By their source MAC address, which is that of one of the firewall's addresses.
+        #[default]
+        Mac = "mac",
+        /// By their link: every packet that arrives on it comes from this firewall.
+        Link = "link",
+    }
 }
 
 #[cfg(test)]

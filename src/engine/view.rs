@@ -12,22 +12,31 @@ mod orders;
 mod persisted;
 mod plan;
 mod sessions;
+mod states;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use plan::{ConfigView, KeptConfigView, MemberShare, MoveView, NewFlowsView, PlanView, ReloadView};
+use crate::config::{AdminState, ForwardingMode, Io, SchedulerName};
+use crate::named_enum::EnumOrUnknown;
+use crate::neighbor::NeighborState;
+use crate::wire::Family;
 
-use crate::config::AdminState;
+pub use crate::health::history::CheckResult;
+pub use crate::path::liveness::{FirewallState, PeerState};
+pub use crate::session::SessionState;
 
+pub use crate::slb::availability::ServiceState;
 pub use checks::{CheckLogView, CheckResultView, LastCheckView, ServerCheckView};
 pub use explain::{CandidateView, EgressView, ExplainView, ExplainedSessionView, ServerCandidateView, WhatIfView};
 pub use measures::{HistogramView, MeasuresView, ProbeView, RingView, TableView, WorkerView};
 pub(in crate::engine) use orders::describe_order;
 pub use orders::{OrderView, OverrideView};
 pub use persisted::PersistedServer;
+pub use plan::{ConfigView, KeptConfigView, MemberShare, MoveView, NewFlowsView, PlanView, ReloadView};
 pub use sessions::{KillView, PinView, SessionEndView, SessionView, TalkerView};
+pub use states::{CandidateState, DigestState, FlowEnd, OperState};
 
 /// `show status`: the engine as a whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -83,7 +92,8 @@ pub struct FirewallView {
     /// Its next-hop addresses.
     pub addresses: Vec<String>,
     /// Its state: `up`, `degraded`, `down`, `drain` or `maint`.
-    pub state: String,
+    #[schema(value_type = FirewallState)]
+    pub state: EnumOrUnknown<FirewallState>,
     /// The administrative state in the file.
     pub admin: AdminState,
     /// The administrative state that a command has set over the file; null if there is none.
@@ -120,15 +130,24 @@ pub struct FirewallView {
     pub checks: Vec<CheckView>,
 }
 
+impl FirewallView {
+    /// True if it is up or degraded.
+    pub fn is_live(&self) -> bool {
+        self.state == FirewallState::Up || self.state == FirewallState::Degraded
+    }
+}
+
 /// A path through a firewall to a peer, in one address family.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CheckView {
     /// Name of the peer.
     pub peer: String,
     /// Address family: `ipv4` or `ipv6`.
-    pub family: String,
+    #[schema(value_type = Family)]
+    pub family: EnumOrUnknown<Family>,
     /// State of the path: `up` or `down`.
-    pub state: String,
+    #[schema(value_type = OperState)]
+    pub state: EnumOrUnknown<OperState>,
     /// Round-trip time of the last answered probe, in microseconds.
     pub rtt_us: Option<u64>,
     /// Time since the path entered this state, in milliseconds.
@@ -151,11 +170,14 @@ pub struct ServiceView {
     /// Its ports: `80`, `8000-8099`, `any`.
     pub ports: Vec<String>,
     /// How servers are chosen: `round-robin`, `least-connections` or `hash`.
-    pub scheduler: String,
+    #[schema(value_type = SchedulerName)]
+    pub scheduler: EnumOrUnknown<SchedulerName>,
     /// How packets reach the servers: `nat`, `full-nat`, `direct` or `tunnel`.
-    pub mode: String,
+    #[schema(value_type = ForwardingMode)]
+    pub mode: EnumOrUnknown<ForwardingMode>,
     /// Its state: `up`, `down`, `drain` or `maint`.
-    pub state: String,
+    #[schema(value_type = ServiceState)]
+    pub state: EnumOrUnknown<ServiceState>,
     /// The administrative state in the file.
     pub admin: AdminState,
     /// The administrative state that a command has set over the file; null if there is none.
@@ -190,7 +212,7 @@ impl ServiceView {
     pub fn servers_up(&self) -> String {
         let count = |backup: bool| {
             let of = || self.servers.iter().filter(|server| server.backup == backup);
-            (of().filter(|server| server.state == "up").count(), of().count())
+            (of().filter(|server| server.state == ServiceState::Up).count(), of().count())
         };
         let (up, all) = count(false);
         match count(true) {
@@ -212,7 +234,8 @@ pub struct ServerView {
     /// True if it is used only while every other server is down.
     pub backup: bool,
     /// Its state: `up`, `down`, `drain` or `maint`.
-    pub state: String,
+    #[schema(value_type = ServiceState)]
+    pub state: EnumOrUnknown<ServiceState>,
     /// The administrative state in the file.
     pub admin: AdminState,
     /// The administrative state that a command has set over the file; null if there is none.
@@ -272,10 +295,12 @@ pub struct PeerView {
     /// The name by which the peer announces itself; null until a probe of it was received.
     pub peer_engine: Option<String>,
     /// Its state: `up`, `lost` or `down`.
-    pub state: String,
+    #[schema(value_type = PeerState)]
+    pub state: EnumOrUnknown<PeerState>,
     /// Whether both engines have the same configuration of the group, as far as the hash depends on it: `same`,
     /// `differs` or `unknown`.
-    pub digest: String,
+    #[schema(value_type = DigestState)]
+    pub digest: EnumOrUnknown<DigestState>,
     /// Version of the peer's program.
     pub version: Option<String>,
     /// Time since it entered this state, in milliseconds.
@@ -321,7 +346,8 @@ pub struct LinkView {
     /// 802.1Q VLAN identifier; null for untagged frames.
     pub vlan: Option<u16>,
     /// Its state: `up` or `down`.
-    pub state: String,
+    #[schema(value_type = OperState)]
+    pub state: EnumOrUnknown<OperState>,
     /// Why it is down: `no carrier`, `set down` or `the device is missing`; null while it is up.
     #[serde(default)]
     pub reason: Option<String>,
@@ -333,7 +359,8 @@ pub struct LinkView {
     pub addresses: Vec<String>,
     /// The kind of socket: `af-packet` or `af-xdp`.
     #[serde(default)]
-    pub io: String,
+    #[schema(value_type = Io)]
+    pub io: EnumOrUnknown<Io>,
     /// With AF_XDP how it receives: `native-zero-copy`, `native-copy` or `generic-copy`. With AF_PACKET `xdp-send` if
     /// frames are sent by AF_XDP, else null. Null, too, while the device is missing.
     #[serde(default)]
@@ -366,7 +393,8 @@ pub struct NeighborView {
     /// MAC address of the neighbour; null while it is not resolved.
     pub mac: Option<String>,
     /// State of the entry: `incomplete`, `reachable`, `stale`, `probe` or `failed`.
-    pub state: String,
+    #[schema(value_type = NeighborState)]
+    pub state: EnumOrUnknown<NeighborState>,
     /// Time since the neighbour was last confirmed, in milliseconds.
     pub age_ms: Option<u64>,
 }

@@ -74,20 +74,22 @@ impl std::fmt::Debug for Seed {
     }
 }
 
-/// Which parts of a flow enter the hash (key `hash` of a group in `docs/configuration.md`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum HashMode {
-    /// Addresses, ports and protocol.
-    #[default]
-    FiveTuple,
-    /// Addresses and protocol.
-    ThreeTuple,
-    /// Addresses.
-    Addresses,
-    /// The near address: the source of packets that are sent to the firewalls.
-    Source,
-    /// The far address: the destination of packets that are sent to the firewalls.
-    Destination,
+named_enum! {
+    /// Which parts of a flow enter the hash (key `hash` of a group in `docs/configuration.md`).
+    #[derive(Default)]
+    pub enum HashMode {
+        /// Addresses, ports and protocol.
+        #[default]
+        FiveTuple = "5-tuple",
+        /// Addresses and protocol.
+        ThreeTuple = "3-tuple",
+        /// Addresses.
+        Addresses = "addresses",
+        /// The near address: the source of packets that are sent to the firewalls.
+        Source = "source",
+        /// The far address: the destination of packets that are sent to the firewalls.
+        Destination = "destination",
+    }
 }
 
 /// The hash of one flow in one group. It is the same for both directions except in the modes `source` and

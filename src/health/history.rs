@@ -9,28 +9,17 @@ use crate::time::{Duration, Instant};
 /// The number of results that are kept of each checked address or path.
 pub const RECORDS_MAX: usize = 20;
 
-/// How a check ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CheckResult {
-    /// It succeeded.
-    Passed,
-    /// It failed.
-    Failed,
-    /// There was no answer while the engine was late or lost frames, so that it says nothing.
-    Excused,
-    /// It was not sent, because the engine's own link was down.
-    Skipped,
-}
-
-impl CheckResult {
-    /// The name of the result in `fwlb show checks`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Passed => "passed",
-            Self::Failed => "failed",
-            Self::Excused => "excused",
-            Self::Skipped => "skipped",
-        }
+named_enum! {
+    /// How a check ended.
+    pub enum CheckResult {
+        /// It succeeded.
+        Passed = "passed",
+        /// It failed.
+        Failed = "failed",
+        /// There was no answer while the engine was late or lost frames, so that it says nothing.
+        Excused = "excused",
+        /// It was not sent, because the engine's own link was down.
+        Skipped = "skipped",
     }
 }
 

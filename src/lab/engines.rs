@@ -138,7 +138,7 @@ impl Lab {
             self.wait_for(patience, self.process(side), "does not report every firewall up", |lab| {
                 let firewalls = lab.firewalls(side)?;
                 let all = usize::from(lab.topology().firewalls);
-                Ok(firewalls.len() == all && firewalls.iter().all(|firewall| firewall.state == "up"))
+                Ok(firewalls.len() == all && firewalls.iter().all(|firewall| firewall.state == view::FirewallState::Up))
             })?;
         }
         Ok(())
@@ -152,7 +152,8 @@ impl Lab {
         self.wait_for(patience, self.process(Side::Inner), "does not report every server up", |lab| {
             let services = lab.services()?;
             let is_up = |server: &view::ServerView| {
-                server.state == "up" && server.checks.iter().all(|check| check.state == "up")
+                server.state == view::ServiceState::Up
+                    && server.checks.iter().all(|check| check.state == view::OperState::Up)
             };
             Ok(services.iter().flat_map(|service| &service.servers).all(is_up))
         })

@@ -6,31 +6,19 @@ use super::RequestSource;
 use crate::time::Instant;
 use crate::wire::MacAddr;
 
-/// The resolution state of a neighbour, named as in RFC 4861 section 7.3.2 and in Linux.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NeighborState {
-    /// Requests were sent, and it has not answered yet.
-    Incomplete,
-    /// It answered recently.
-    Reachable,
-    /// It announced its address and has not answered a request yet.
-    Stale,
-    /// Unicast requests are sent before its entry expires.
-    Probe,
-    /// It does not answer.
-    Failed,
-}
-
-impl NeighborState {
-    /// The name of the state, as `ip neigh` shows it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Incomplete => "incomplete",
-            Self::Reachable => "reachable",
-            Self::Stale => "stale",
-            Self::Probe => "probe",
-            Self::Failed => "failed",
-        }
+named_enum! {
+    /// The resolution state of a neighbour, named as in RFC 4861 section 7.3.2 and in Linux.
+    pub enum NeighborState {
+        /// Requests were sent, and it has not answered yet.
+        Incomplete = "incomplete",
+        /// It answered recently.
+        Reachable = "reachable",
+        /// It announced its address and has not answered a request yet.
+        Stale = "stale",
+        /// Unicast requests are sent before its entry expires.
+        Probe = "probe",
+        /// It does not answer.
+        Failed = "failed",
     }
 }
 

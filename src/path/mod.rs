@@ -14,18 +14,20 @@ use crate::flow::FlowHasher;
 use crate::id::{FirewallId, GroupId, PeerId};
 use crate::wire::Family;
 
-/// What happens to the sessions of a firewall that went down (key `on-failure`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum OnFailure {
-    /// Sessions take another live firewall with their next packet.
-    #[default]
-    Reselect,
-    /// TCP sessions end: each engine sends an RST to the end on its own side. Other sessions are reselected.
-    Reset,
-    /// Sessions stay pinned to the firewall.
-    Keep,
-    /// Packets of these sessions are dropped until the flow begins again, by a SYN or after its idle timeout.
-    Drop,
+named_enum! {
+    /// What happens to the sessions of a firewall that went down (key `on-failure`).
+    #[derive(Default)]
+    pub enum OnFailure {
+        /// Sessions take another live firewall with their next packet.
+        #[default]
+        Reselect = "reselect",
+        /// TCP sessions end: each engine sends an RST to the end on its own side. Other sessions are reselected.
+        Reset = "reset",
+        /// Sessions stay pinned to the firewall.
+        Keep = "keep",
+        /// Packets of these sessions are dropped until the flow begins again, by a SYN or after its idle timeout.
+        Drop = "drop",
+    }
 }
 
 impl OnFailure {
@@ -38,40 +40,33 @@ impl OnFailure {
             Self::Reselect | Self::Reset | Self::Keep | Self::Drop => self,
         }
     }
+}
 
-    /// The name of the action in configuration and output.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Reselect => "reselect",
-            Self::Reset => "reset",
-            Self::Keep => "keep",
-            Self::Drop => "drop",
-        }
+named_enum! {
+    /// What happens to packets while fewer than `min-up` firewalls are live (key `below-min`).
+    #[derive(Default)]
+    pub enum BelowMin {
+        /// They are dropped (fail closed).
+        #[default]
+        Drop = "drop",
+        /// They are routed past the firewalls (fail open).
+        Bypass = "bypass",
     }
 }
 
-/// What happens to packets while fewer than `min-up` firewalls are live (key `below-min`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum BelowMin {
-    /// They are dropped (fail closed).
-    #[default]
-    Drop,
-    /// They are routed past the firewalls (fail open).
-    Bypass,
-}
-
-/// The administrative state of a firewall, server or service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-#[schema(as = Admin)]
-#[serde(rename_all = "lowercase")]
-pub enum AdminState {
-    /// In service.
-    #[default]
-    Ready,
-    /// Takes no new flows; existing ones stay until they end or `drain-timeout` passes.
-    Drain,
-    /// Out of service at once, for maintenance.
-    Maint,
+named_enum! {
+    /// The administrative state of a firewall, server or service.
+    #[derive(Default)]
+    #[schema(as = Admin)]
+    pub enum AdminState {
+        /// In service.
+        #[default]
+        Ready = "ready",
+        /// Takes no new flows; existing ones stay until they end or `drain-timeout` passes.
+        Drain = "drain",
+        /// Out of service at once, for maintenance.
+        Maint = "maint",
+    }
 }
 
 /// A firewall as the selection needs it. Its slot, which is its bit in a path set, is its position in

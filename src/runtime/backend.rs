@@ -24,8 +24,8 @@ use crate::config::{self, is_removed};
 use crate::engine::controller::Order;
 use crate::engine::explain::explain;
 use crate::engine::view::{
-    AlarmView, CheckResultView, ConfigView, CountersView, ExchangeView, LinkView, NeighborView, OverrideView,
-    StatusView,
+    AlarmView, CheckResultView, ConfigView, CountersView, ExchangeView, LinkView, NeighborView, OperState,
+    OverrideView, StatusView,
 };
 use crate::engine::{Controller, Counters, SessionMatcher, Snapshot};
 use crate::flow::FlowKey;
@@ -247,7 +247,7 @@ impl EngineBackend {
                 name: link.name.clone(),
                 device: device.name.unwrap_or_else(|| snapshot.devices[link.device.index()].name.clone()),
                 vlan: link.vlan,
-                state: if link.up { "up" } else { "down" }.to_owned(),
+                state: OperState::from(link.up).into(),
                 reason: device.reason.filter(|_| !link.up).map(str::to_owned),
                 mac: link.mac.to_string(),
                 mtu: link.mtu,
@@ -255,7 +255,7 @@ impl EngineBackend {
                 rx_packets: counted.rx_packets,
                 rx_bytes: counted.rx_bytes,
                 rx_dropped: counted.rx_dropped,
-                io: shared.config().engine.io.name().to_owned(),
+                io: shared.config().engine.io.into(),
                 io_mode: device.io_mode,
                 ring_dropped: shared.socket_counters.ring_dropped_on(link.device),
                 tx_packets: counted.tx_packets + made_packets,

@@ -122,7 +122,8 @@ impl EventLog {
             return;
         }
         let (engine, kind) = (self.engine.as_str(), "check");
-        let CheckLogView { subject, result, state, reason, rtt_us } = checked;
+        let CheckLogView { subject, reason, rtt_us, .. } = checked;
+        let (result, state) = (checked.result.name(), checked.state.name());
         let (reason, message) = (reason.as_deref(), text::checked(subject, result, reason.as_deref()));
         tracing::info!(target: CHANGE_TARGET, engine, kind, subject, result, state, reason, rtt_us, "{message}");
     }

@@ -5,7 +5,7 @@ use super::shared::Shared;
 use super::watchdog::TURN_MAX;
 use super::worker::WorkerHandle;
 use crate::api::ApiError;
-use crate::engine::view::{AlarmView, HealthView, LinkView, ProblemView};
+use crate::engine::view::{AlarmView, HealthView, LinkView, OperState, ProblemView};
 use crate::time::Duration;
 
 /// Time between two looks at a thread that was woken.
@@ -61,7 +61,7 @@ fn judge(engine: &str, stuck: &[usize], links: &[LinkView], alarms: &[AlarmView]
         let name = format!("worker-{worker}");
         problem("worker_stuck", &name, format!("packet worker {worker} does not turn"))
     });
-    let down = links.iter().filter(|link| link.state == "down").map(|link| {
+    let down = links.iter().filter(|link| link.state == OperState::Down).map(|link| {
         let why = link.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         problem(LINK_DOWN, &link.name, format!("link {} ({}) is down{why}", link.name, link.device))
     });

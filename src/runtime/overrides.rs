@@ -21,7 +21,7 @@ pub(super) fn firewall(
     controller.set_admin(group, name, admin, order, now).map_err(unknown)?;
     let held = controller.stricter_orders_at_peers(group, name);
     let done = match (admin, held.is_empty()) {
-        (Some(admin), _) => format!("firewall {name} is set to {}", admin_word(admin)),
+        (Some(admin), _) => format!("firewall {name} is set to {}", admin.name()),
         (None, true) => format!("firewall {name} is as the file says"),
         (None, false) => format!("firewall {name}: nothing is set here any more"),
     };
@@ -45,12 +45,9 @@ pub(super) fn server(
     let weight = controller.overrides().into_iter().find_map(|set| set.weight.filter(|_| set.subject == subject));
     controller.set_server(service, name, change, order, now).map_err(unknown)?;
     let what = match (change, weight) {
-        (ServerChange::Admin(Some(admin)), None) => format!("set to {}", admin_word(admin)),
+        (ServerChange::Admin(Some(admin)), None) => format!("set to {}", admin.name()),
         (ServerChange::Admin(Some(admin)), Some(weight)) => {
-            format!(
-                "set to {}; weight {weight} stays set (weight=default ends it, default ends both)",
-                admin_word(admin)
-            )
+            format!("set to {}; weight {weight} stays set (weight=default ends it, default ends both)", admin.name())
         }
         (ServerChange::Admin(None), None) => "as the file says".to_owned(),
         (ServerChange::Admin(None), Some(weight)) => format!("as the file says; weight {weight} is not set any more"),
@@ -69,7 +66,7 @@ pub(super) fn service(
     now: Instant,
 ) -> Result<Done, ApiError> {
     controller.set_service(name, admin, order, now).map_err(unknown)?;
-    let what = admin.map_or_else(|| "as the file says".to_owned(), |admin| format!("set to {}", admin_word(admin)));
+    let what = admin.map_or_else(|| "as the file says".to_owned(), |admin| format!("set to {}", admin.name()));
     Ok(Done::from(format!("service {name} is {what}")))
 }
 
@@ -92,12 +89,4 @@ fn warnings(
 
 fn unknown(name: UnknownName) -> ApiError {
     ApiError::NotFound(name.to_string())
-}
-
-const fn admin_word(admin: AdminState) -> &'static str {
-    match admin {
-        AdminState::Ready => "ready",
-        AdminState::Drain => "drain",
-        AdminState::Maint => "maint",
-    }
 }

@@ -171,9 +171,10 @@ impl ServersFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Family;
 
     fn known(server: &str) -> PersistedServer {
-        PersistedServer { server: server.into(), family: "ipv4".into(), address: [10, 0, 0, 1].into(), port: 80 }
+        PersistedServer { server: server.into(), family: Family::V4, address: [10, 0, 0, 1].into(), port: 80 }
     }
 
     #[test]

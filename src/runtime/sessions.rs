@@ -8,7 +8,7 @@ mod talkers;
 
 use crate::api::sessions::{DEFAULT_LIMIT, PAGE_MAX};
 use crate::api::{ApiError, Cursor, SessionFilter, SessionPage, SessionRequest, flow_text, names};
-use crate::engine::view::{PinView, SessionView};
+use crate::engine::view::{FlowEnd, PinView, SessionView};
 use crate::engine::{SessionMatcher, Snapshot};
 use crate::flow::{Direction, FlowKey};
 use crate::path::pinning::Pin;
@@ -125,7 +125,7 @@ pub(super) fn view(
         translated_source,
         translated_destination,
         tunnel,
-        state: session.state.name().to_owned(),
+        state: session.state.shown().into(),
         age_ms: millis(now.since(session.created)),
         idle_ms: millis(now.since(session.last_seen)),
         expires_ms: millis(session.expires(timeouts).since(now)),
@@ -137,10 +137,10 @@ pub(super) fn view(
 }
 
 /// The pins of the session, each with the end of the flow to which it leads.
-fn pins(session: &Session) -> impl Iterator<Item = (&Pin, &'static str)> {
+fn pins(session: &Session) -> impl Iterator<Item = (&Pin, FlowEnd)> {
     let (low, high) = match session.original_direction {
-        Direction::LowToHigh => ("source", "destination"),
-        Direction::HighToLow => ("destination", "source"),
+        Direction::LowToHigh => (FlowEnd::Source, FlowEnd::Destination),
+        Direction::HighToLow => (FlowEnd::Destination, FlowEnd::Source),
     };
     session.toward_low.iter().map(move |pin| (pin, low)).chain(session.toward_high.iter().map(move |pin| (pin, high)))
 }

@@ -85,15 +85,36 @@ pub enum ConversationState {
 }
 
 impl ConversationState {
+    /// The state in output for operators.
+    pub const fn shown(self) -> SessionState {
+        match self {
+            Self::Tcp(TcpState::Opening) => SessionState::Opening,
+            Self::Tcp(TcpState::Established) => SessionState::Established,
+            Self::Tcp(TcpState::Closing) => SessionState::Closing,
+            Self::OneWay => SessionState::OneWay,
+            Self::TwoWay => SessionState::TwoWay,
+        }
+    }
+
     /// The name of the state in output for operators.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tcp(TcpState::Opening) => "opening",
-            Self::Tcp(TcpState::Established) => "established",
-            Self::Tcp(TcpState::Closing) => "closing",
-            Self::OneWay => "one-way",
-            Self::TwoWay => "two-way",
-        }
+        self.shown().name()
+    }
+}
+
+named_enum! {
+    /// The state of a session in output for operators.
+    pub enum SessionState {
+        /// A TCP connection is being opened.
+        Opening = "opening",
+        /// A TCP connection is open.
+        Established = "established",
+        /// A TCP connection is being closed, or was reset.
+        Closing = "closing",
+        /// Another protocol, with packets in one direction only.
+        OneWay = "one-way",
+        /// Another protocol, with packets in both directions.
+        TwoWay = "two-way",
     }
 }
 

@@ -17,6 +17,20 @@ pub enum Availability {
     Maint,
 }
 
+named_enum! {
+    /// The state of a virtual service or of a real server.
+    pub enum ServiceState {
+        /// It takes new sessions.
+        Up = "up",
+        /// It takes no sessions, or there is no verdict yet.
+        Down = "down",
+        /// It takes no new sessions.
+        Drain = "drain",
+        /// It is out of service.
+        Maint = "maint",
+    }
+}
+
 impl Availability {
     /// The state by what an operator ordered, whether it serves in any family, and whether a first check has not ended.
     /// An order goes before what the checks say.
@@ -30,13 +44,13 @@ impl Availability {
         }
     }
 
-    /// The word for it: `up`, `down`, `drain` or `maint`.
-    pub const fn name(self) -> &'static str {
+    /// The state as operators see it.
+    pub const fn shown(self) -> ServiceState {
         match self {
-            Self::Up => "up",
-            Self::Starting | Self::Down => "down",
-            Self::Drain => "drain",
-            Self::Maint => "maint",
+            Self::Up => ServiceState::Up,
+            Self::Starting | Self::Down => ServiceState::Down,
+            Self::Drain => ServiceState::Drain,
+            Self::Maint => ServiceState::Maint,
         }
     }
 }
@@ -47,7 +61,7 @@ mod tests {
 
     #[test]
     fn an_order_goes_before_what_the_checks_say() {
-        let word = |admin, is_up, is_starting| Availability::of(admin, is_up, is_starting).name();
+        let word = |admin, is_up, is_starting| Availability::of(admin, is_up, is_starting).shown().name();
         for is_up in [true, false] {
             assert_eq!(word(AdminState::Maint, is_up, false), "maint");
             assert_eq!(word(AdminState::Drain, is_up, false), "drain");

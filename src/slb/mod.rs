@@ -44,6 +44,29 @@ pub enum Scheduler {
     Hash(HashOn),
 }
 
+impl Scheduler {
+    /// Its name, without its parameters.
+    pub const fn name(self) -> SchedulerName {
+        match self {
+            Self::RoundRobin => SchedulerName::RoundRobin,
+            Self::LeastConnections => SchedulerName::LeastConnections,
+            Self::Hash(_) => SchedulerName::Hash,
+        }
+    }
+}
+
+named_enum! {
+    /// The name of a scheduler (key `scheduler`).
+    pub enum SchedulerName {
+        /// [`Scheduler::RoundRobin`].
+        RoundRobin = "round-robin",
+        /// [`Scheduler::LeastConnections`].
+        LeastConnections = "least-connections",
+        /// [`Scheduler::Hash`].
+        Hash = "hash",
+    }
+}
+
 /// Which parts of a flow choose the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct HashOn {
@@ -57,18 +80,20 @@ pub struct HashOn {
     pub destination_port: bool,
 }
 
-/// How packets are forwarded to the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum ForwardingMode {
-    /// Destination address and port are translated; replies return through the engine.
-    #[default]
-    Nat,
-    /// The source is translated too.
-    FullNat,
-    /// Direct server return on layer 2: only the destination MAC changes, and replies bypass the engine.
-    Direct,
-    /// Direct server return on layer 3: packets are sent to the server by IP in IP, and replies bypass the engine.
-    Tunnel,
+named_enum! {
+    /// How packets are forwarded to the server.
+    #[derive(Default)]
+    pub enum ForwardingMode {
+        /// Destination address and port are translated; replies return through the engine.
+        #[default]
+        Nat = "nat",
+        /// The source is translated too.
+        FullNat = "full-nat",
+        /// Direct server return on layer 2: only the destination MAC changes, and replies bypass the engine.
+        Direct = "direct",
+        /// Direct server return on layer 3: packets are sent to the server by IP in IP, and replies bypass the engine.
+        Tunnel = "tunnel",
+    }
 }
 
 /// Stickiness: the clients of one source prefix keep their server.

@@ -78,13 +78,14 @@ impl std::str::FromStr for MacAddr {
     }
 }
 
-/// An address family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
+named_enum! {
+    /// An address family.
+    pub enum Family {
+        /// IPv4.
+        V4 = "ipv4",
+        /// IPv6.
+        V6 = "ipv6",
+    }
 }
 
 impl Family {

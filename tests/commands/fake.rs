@@ -7,13 +7,15 @@ use fwlb::api::{
     Answer, ApiError, Backend, CaptureRequest, Cursor, Done, Download, Request, SessionFilter, SessionPage,
     SessionRequest, SessionSort, TalkerRequest, TalkersBy,
 };
-use fwlb::config::{AdminState, Difference};
+use fwlb::config::{AdminState, Difference, ForwardingMode, SchedulerName};
 use fwlb::engine::view::{
     AlarmView, CheckResultView, CheckView, ConfigView, EventView, ExchangeStep, ExchangeView, FirewallView, HealthView,
     KeptConfigView, KillView, LastCheckView, OverrideView, PinView, PlanView, ProblemView, ReloadView, ServerCheckView,
     ServerView, ServiceView, SessionView, StatusView, TalkerView,
 };
-use fwlb::wire::{MacAddr, pcapng};
+use fwlb::engine::view::{CheckResult, FirewallState, FlowEnd, OperState, ServiceState, SessionState};
+use fwlb::path::pinning::{PinState, PinnedBy};
+use fwlb::wire::{Family, MacAddr, pcapng};
 
 /// A fake engine with the firewalls fw1, which has `sessions`, and fw2.
 pub struct Fake {
@@ -243,7 +245,7 @@ impl Fake {
             group: "perimeter".to_owned(),
             link: "firewalls".to_owned(),
             addresses: vec!["10.1.0.11".to_owned()],
-            state: "up".to_owned(),
+            state: FirewallState::Up.into(),
             admin: AdminState::Ready,
             override_: (name == "fw1").then_some(AdminState::Drain),
             weight: 1,
@@ -260,8 +262,8 @@ impl Fake {
             orders: vec![],
             checks: vec![CheckView {
                 peer: "inner".to_owned(),
-                family: "ipv4".to_owned(),
-                state: "up".to_owned(),
+                family: Family::V4.into(),
+                state: OperState::Up.into(),
                 rtt_us: Some(312),
                 since_ms: 61_000,
                 reason: None,
@@ -271,12 +273,12 @@ impl Fake {
 
     /// Only the inner engine has the service `web`.
     fn services(&self) -> Vec<ServiceView> {
-        let server = |name: &str, state: &str, sessions| ServerView {
+        let server = |name: &str, state: ServiceState, sessions| ServerView {
             name: name.to_owned(),
             addresses: vec!["10.10.20.11".to_owned(), "fd00:20::11".to_owned()],
             port: Some(8080),
             backup: name == "s2",
-            state: state.to_owned(),
+            state: state.into(),
             admin: AdminState::Ready,
             override_: (name == "s2").then_some(AdminState::Drain),
             weight: 3,
@@ -295,12 +297,12 @@ impl Fake {
             reason: (name == "s2").then(|| "HTTP 503, expected 200".to_owned()),
             orders: vec![],
             checks: vec![ServerCheckView {
-                family: "ipv4".to_owned(),
-                state: state.to_owned(),
+                family: Family::V4.into(),
+                state: OperState::from(state == ServiceState::Up).into(),
                 since_ms: 61_000,
                 reason: None,
                 last: (name == "s2").then(|| LastCheckView {
-                    result: "failed".to_owned(),
+                    result: CheckResult::Failed.into(),
                     detail: Some("HTTP 503, expected 200".to_owned()),
                     duration_us: Some(1_250),
                     age_ms: 300,
@@ -316,9 +318,9 @@ impl Fake {
             addresses: vec!["203.0.113.80".to_owned(), "2001:db8:113::80".to_owned()],
             protocols: vec!["tcp".to_owned()],
             ports: vec!["80".to_owned(), "8000-8099".to_owned()],
-            scheduler: "hash".to_owned(),
-            mode: "nat".to_owned(),
-            state: "up".to_owned(),
+            scheduler: SchedulerName::Hash.into(),
+            mode: ForwardingMode::Nat.into(),
+            state: ServiceState::Up.into(),
             admin: AdminState::Ready,
             override_: None,
             sessions: self.sessions,
@@ -328,7 +330,7 @@ impl Fake {
             downtime_ms: 90_000,
             reason: None,
             orders: vec![],
-            servers: vec![server("s1", "up", self.sessions), server("s2", "down", 0)],
+            servers: vec![server("s1", ServiceState::Up, self.sessions), server("s2", ServiceState::Down, 0)],
         };
         if self.name == "inner" { vec![web] } else { vec![] }
     }
@@ -336,22 +338,25 @@ impl Fake {
     /// One engine has the results of a server, the other those of a firewall.
     fn checks(&self) -> Vec<CheckResultView> {
         let is_inner = self.name == "inner";
-        let result = |at: &str, result: &str| CheckResultView {
+        let result = |at: &str, result: CheckResult| CheckResultView {
             engine: self.name.to_owned(),
             at: at.to_owned(),
             kind: if is_inner { "server" } else { "firewall" }.to_owned(),
             subject: if is_inner { "web/s1" } else { "perimeter/fw1" }.to_owned(),
             peer: (!is_inner).then(|| "inner".to_owned()),
-            family: "ipv4".to_owned(),
-            result: result.to_owned(),
+            family: Family::V4.into(),
+            result: result.into(),
             times: if is_inner { 1 } else { 812 },
             duration_us: Some(312),
-            state: "up".to_owned(),
+            state: OperState::Up.into(),
             detail: is_inner.then(|| "HTTP 200".to_owned()),
         };
         match is_inner {
-            true => vec![result("2026-01-02T03:04:01.000Z", "passed"), result("2026-01-02T03:04:03.000Z", "failed")],
-            false => vec![result("2026-01-02T03:04:02.000Z", "passed")],
+            true => vec![
+                result("2026-01-02T03:04:01.000Z", CheckResult::Passed),
+                result("2026-01-02T03:04:03.000Z", CheckResult::Failed),
+            ],
+            false => vec![result("2026-01-02T03:04:02.000Z", CheckResult::Passed)],
         }
     }
 
@@ -394,16 +399,16 @@ impl Fake {
             pins: vec![PinView {
                 group: "perimeter".to_owned(),
                 firewall: "fw1".to_owned(),
-                pinned_by: "hash".to_owned(),
-                state: "confirmed".to_owned(),
-                toward: "destination".to_owned(),
+                pinned_by: PinnedBy::Hash.into(),
+                state: PinState::Confirmed.into(),
+                toward: FlowEnd::Destination.into(),
             }],
             service: None,
             server: None,
             translated_source: None,
             translated_destination: None,
             tunnel: None,
-            state: "established".to_owned(),
+            state: SessionState::Established.into(),
             age_ms: 5000,
             idle_ms: 10,
             expires_ms: 7_440_000,

@@ -224,7 +224,7 @@ fn what_is_set_is_shown_survives_a_restart_and_ends_with_default() {
             rig.lab.stop_engine(Side::Outer, fwlb::lab::Stop::Kill).unwrap();
             rig.lab.start_engine(Side::Outer).unwrap();
             rig.within(Duration::from_secs(5), "maint after the restart", |rig| {
-                rig.lab.firewalls(Side::Outer).is_ok_and(|views| views.iter().any(|view| view.state == "maint"))
+                rig.lab.firewalls(Side::Outer).is_ok_and(|views| views.iter().any(|view| view.state.name() == "maint"))
             });
 
             assert!(set(rig, "default").status.success());

@@ -51,7 +51,8 @@ fn out_on_both_sides(rig: &Rig, name: &str) -> [Duration; 2] {
             let firewalls = rig.lab.firewalls(side).expect("the engine answers");
             let asked = start.elapsed();
             let firewall = firewalls.iter().find(|firewall| firewall.name == name).expect("configured");
-            out = (firewall.state == "down").then(|| asked.saturating_sub(Duration::from_millis(firewall.since_ms)));
+            out = (firewall.state.name() == "down")
+                .then(|| asked.saturating_sub(Duration::from_millis(firewall.since_ms)));
             out.is_some()
         });
         out.expect("waited for")

@@ -178,7 +178,7 @@ impl Rig {
     pub fn state(&self, side: Side, firewall: &str) -> String {
         let firewalls = self.lab.firewalls(side).expect("the engine answers");
         let found = firewalls.into_iter().find(|view| view.name == firewall);
-        found.unwrap_or_else(|| panic!("no {firewall} in {}", side.engine())).state
+        found.unwrap_or_else(|| panic!("no {firewall} in {}", side.engine())).state.to_string()
     }
 
     /// One counter of an engine.

@@ -105,7 +105,7 @@ fn clients_are_served_through_a_tunnel_of_either_family_and_learn_its_mtu() {
         farm(plan(carriers, PATIENT), |farm| {
             let _server = Server::up(farm);
             let engine = farm.engine();
-            let both = |engine: &Engine| engine.server("web/s1").checks.iter().all(|check| check.state == "up");
+            let both = |engine: &Engine| engine.server("web/s1").checks.iter().all(|check| check.state.name() == "up");
             engine.wait_until(Duration::from_secs(20), "both families are served", both);
             for (net, mtu) in NETS.into_iter().zip(mtus) {
                 fetch(farm, net, 10);

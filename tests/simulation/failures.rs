@@ -1,6 +1,7 @@
 //! What happens to sessions when something fails, drains, restarts or recovers (`docs/design.md`, section 6).
 
 use fwlb::config::{AdminState, BelowMin, OnFailure};
+use fwlb::engine::view::FirewallState;
 use fwlb::sim::firewall::FirewallLeg;
 
 use super::*;
@@ -196,7 +197,7 @@ fn a_lost_peer_takes_no_firewall_down() {
 
     let outer = lab.engine(Side::Outer);
     let states: Vec<_> = outer.firewalls(lab.world.now()).into_iter().map(|view| view.state).collect();
-    assert!(states.iter().all(|state| state != "down"), "{states:?}");
+    assert!(states.iter().all(|state| *state != FirewallState::Down), "{states:?}");
     let kinds: Vec<_> = outer.alarms(lab.world.now()).into_iter().map(|alarm| alarm.kind).collect();
     assert!(kinds.contains(&"peer_lost".to_owned()), "{kinds:?}");
     lab.run_for(ms(1500));
@@ -217,7 +218,7 @@ fn an_engine_that_stood_still_blames_nobody() {
             lab.run_for(ms(10));
             let states: Vec<_> =
                 lab.engine(Side::Outer).firewalls(lab.world.now()).into_iter().map(|view| view.state).collect();
-            assert_eq!(states, ["up", "up"], "after {pause} ms at {:?}", since_start(&lab));
+            assert_eq!(states, [FirewallState::Up; 2], "after {pause} ms at {:?}", since_start(&lab));
         }
     }
     assert_unbroken(&lab);
@@ -234,7 +235,13 @@ fn an_engine_whose_workers_stand_still_blames_nobody() {
             for side in Side::BOTH {
                 let views = lab.engine(side).firewalls(lab.world.now());
                 let states: Vec<_> = views.into_iter().map(|view| view.state).collect();
-                assert_eq!(states, ["up", "up"], "{} after {stall} ms at {:?}", side.name(), since_start(&lab));
+                assert_eq!(
+                    states,
+                    [FirewallState::Up; 2],
+                    "{} after {stall} ms at {:?}",
+                    side.name(),
+                    since_start(&lab)
+                );
             }
         }
     }
@@ -251,7 +258,7 @@ fn a_firewall_that_dies_while_workers_stand_still_is_found() {
     for side in Side::BOTH {
         let views = lab.engine(side).firewalls(lab.world.now());
         let states: Vec<_> = views.into_iter().map(|view| view.state).collect();
-        assert_eq!(states, ["down", "up"], "{}", side.name());
+        assert_eq!(states, [FirewallState::Down, FirewallState::Up], "{}", side.name());
     }
 }
 
@@ -264,7 +271,7 @@ fn a_moment_without_punts_takes_nobody_down_and_hides_nobody_who_is_dead() {
             lab.run_for(ms(400));
             let states: Vec<_> =
                 lab.engine(side).firewalls(lab.world.now()).into_iter().map(|view| view.state).collect();
-            assert_eq!(states, ["up", "up"]);
+            assert_eq!(states, [FirewallState::Up; 2]);
         }
         lab.crash_firewall(1);
         for _ in 0..7 {
@@ -272,7 +279,7 @@ fn a_moment_without_punts_takes_nobody_down_and_hides_nobody_who_is_dead() {
             lab.run_for(ms(100));
         }
         let states: Vec<_> = lab.engine(side).firewalls(lab.world.now()).into_iter().map(|view| view.state).collect();
-        assert_eq!(states, ["up", "down"]);
+        assert_eq!(states, [FirewallState::Up, FirewallState::Down]);
     }
 }
 
@@ -283,7 +290,7 @@ fn a_lost_peer_stays_lost_over_a_cut_of_both_cables() {
     lab.run_for(ms(500));
     lab.crash_engine(Side::Inner);
     lab.run_for(ms(1000));
-    let peer = |lab: &Scenario| lab.engine(Side::Outer).peers(lab.world.now())[0].state.clone();
+    let peer = |lab: &Scenario| lab.engine(Side::Outer).peers(lab.world.now())[0].state.to_string();
     assert_eq!(peer(&lab), "lost");
 
     (0..2).for_each(|firewall| lab.cut_leg(firewall, FirewallLeg::Outside, true));
@@ -366,7 +373,7 @@ fn a_firewall_with_another_hardware_address_keeps_its_sessions() {
             assert_eq!(lab.firewalls_of(flow), [0]);
         }
         for side in Side::BOTH {
-            assert_eq!(lab.engine(side).firewalls(lab.world.now())[0].state, "up");
+            assert_eq!(lab.engine(side).firewalls(lab.world.now())[0].state.name(), "up");
         }
         assert_unbroken(&lab);
     }
@@ -416,7 +423,7 @@ fn a_short_silence_of_an_engine_takes_no_firewall_down_at_its_peer() {
         }
         let states: Vec<_> =
             lab.engine(Side::Inner).firewalls(lab.world.now()).into_iter().map(|view| view.state).collect();
-        assert_eq!(states, ["up", "up", "up"], "{silence} ms, {is_restart}");
+        assert_eq!(states, [FirewallState::Up; 3], "{silence} ms, {is_restart}");
         assert_eq!(lab.oracle(), 0, "{silence} ms, {is_restart}");
         assert_unbroken(&lab);
     }

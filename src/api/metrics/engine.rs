@@ -6,7 +6,7 @@ use std::fmt;
 use super::Process;
 use super::family::{Labels, Page, bytes, of, seconds};
 use super::help;
-use crate::engine::view::{LinkView, MeasuresView};
+use crate::engine::view::{LinkView, MeasuresView, OperState};
 
 /// Kinds of alarms that have a series of their own even while they are not raised.
 const ALARMS: [&str; 11] = [
@@ -119,7 +119,7 @@ fn links(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     };
     page.gauges(
         of("link_up", "Whether the link carries frames."),
-        each().map(|(labels, link)| (labels, u64::from(link.state == "up"))),
+        each().map(|(labels, link)| (labels, u64::from(link.state == OperState::Up))),
     )?;
     let counted: [(_, OfLink); 7] = [
         (of("link_receive_packets", "Frames received on the link."), |link| link.rx_packets),

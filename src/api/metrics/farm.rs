@@ -4,7 +4,9 @@ use std::fmt;
 
 use super::family::{Labels, Page, bytes, of, ratio, seconds};
 use super::members::{of_engine, with_labels};
-use crate::engine::view::{MeasuresView, ServerCheckView, ServerView, ServiceView};
+use crate::engine::view::{
+    CheckResult, MeasuresView, OperState, ServerCheckView, ServerView, ServiceState, ServiceView,
+};
 
 pub(super) fn encode(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     services(page, engines)?;
@@ -12,9 +14,6 @@ pub(super) fn encode(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Resu
     traffic(page, engines)?;
     checks(page, engines)
 }
-
-/// The words for states of services and servers.
-const STATES: &[&str] = &["up", "down", "drain", "maint"];
 
 fn in_seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
@@ -35,7 +34,7 @@ fn each_server(engines: &[MeasuresView]) -> impl Iterator<Item = (Labels<'_>, &S
 /// The checks that each server has, one per address family.
 fn each_check(engines: &[MeasuresView]) -> impl Iterator<Item = (Labels<'_>, &ServerCheckView)> {
     each_server(engines).flat_map(|(labels, server)| {
-        server.checks.iter().map(move |one| (with_labels(labels.clone(), [("family", &one.family)]), one))
+        server.checks.iter().map(move |one| (with_labels(labels.clone(), [("family", one.family.name())]), one))
     })
 }
 
@@ -43,13 +42,13 @@ fn services(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     let each = || each_service(engines);
     page.gauges(
         of("service_up", "Whether the virtual service takes new sessions."),
-        each().map(|(labels, one)| (labels, u64::from(one.state == "up"))),
+        each().map(|(labels, one)| (labels, u64::from(one.state == ServiceState::Up))),
     )?;
     page.states(
         of("service_state", "The state of the virtual service: 1 for the one that it is in."),
         "state",
-        STATES,
-        each().map(|(labels, one)| (labels, one.state.as_str())),
+        &ServiceState::NAMES,
+        each().map(|(labels, one)| (labels, one.state.name())),
     )?;
     page.fractional_gauges(
         seconds("service_state_age", "How long the virtual service has been in its state."),
@@ -81,13 +80,13 @@ fn servers(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     let each = || each_server(engines);
     page.gauges(
         of("server_up", "Whether the real server takes new sessions."),
-        each().map(|(labels, one)| (labels, u64::from(one.state == "up"))),
+        each().map(|(labels, one)| (labels, u64::from(one.state == ServiceState::Up))),
     )?;
     page.states(
         of("server_state", "The state of the real server: 1 for the one that it is in."),
         "state",
-        STATES,
-        each().map(|(labels, one)| (labels, one.state.as_str())),
+        &ServiceState::NAMES,
+        each().map(|(labels, one)| (labels, one.state.name())),
     )?;
     page.fractional_gauges(
         seconds("server_state_age", "How long the real server has been in its state."),
@@ -147,7 +146,7 @@ fn checks(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     let each = || each_check(engines);
     page.gauges(
         of("server_check_up", "Whether the real server is up by its checks in this family."),
-        each().map(|(labels, one)| (labels, u64::from(one.state == "up"))),
+        each().map(|(labels, one)| (labels, u64::from(one.state == OperState::Up))),
     )?;
     page.counters(
         of("server_check_failures", "Checks of the real server that failed."),
@@ -163,7 +162,7 @@ fn checks(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     )?;
     page.gauges(
         of("server_check_last_passed", "Whether the last check of the real server passed."),
-        each().filter_map(|(labels, one)| Some((labels, u64::from(one.last.as_ref()?.result == "passed")))),
+        each().filter_map(|(labels, one)| Some((labels, u64::from(one.last.as_ref()?.result == CheckResult::Passed)))),
     )?;
     page.fractional_gauges(
         seconds(

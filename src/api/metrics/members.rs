@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::family::{Labels, Page, bytes, of, ratio, seconds};
-use crate::engine::view::{FirewallView, MeasuresView};
+use crate::engine::view::{DigestState, FirewallState, FirewallView, MeasuresView, OperState, PeerState};
 
 pub(super) fn encode(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     firewalls(page, engines)?;
@@ -38,16 +38,15 @@ fn member_of(firewall: &FirewallView) -> [(&'static str, &str); 2] {
 
 fn firewalls(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     let each = || each_firewall(engines);
-    let carries = |state: &str| u64::from(matches!(state, "up" | "degraded"));
     page.gauges(
         of("firewall_up", "Whether the firewall takes new sessions: it is up or degraded."),
-        each().map(|(labels, one)| (labels, carries(&one.state))),
+        each().map(|(labels, one)| (labels, u64::from(one.is_live()))),
     )?;
     page.states(
         of("firewall_state", "The state of the firewall: 1 for the one that it is in."),
         "state",
-        &["up", "degraded", "down", "drain", "maint"],
-        each().map(|(labels, one)| (labels, one.state.as_str())),
+        &FirewallState::NAMES,
+        each().map(|(labels, one)| (labels, one.state.name())),
     )?;
     page.fractional_gauges(
         seconds("firewall_state_age", "How long the firewall has been in its state."),
@@ -88,7 +87,7 @@ fn shares(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
             }
             groups.push(&firewall.group);
             let members: Vec<_> = engine.firewalls.iter().filter(|one| one.group == firewall.group).collect();
-            let takes = |one: &FirewallView| matches!(one.state.as_str(), "up" | "degraded") && !one.spare;
+            let takes = |one: &FirewallView| one.is_live() && !one.spare;
             let sessions: u64 = members.iter().map(|one| one.sessions).sum();
             let weights: u64 = members.iter().filter(|one| takes(one)).map(|one| u64::from(one.weight)).sum();
             let mut worst: Option<f64> = None;
@@ -115,8 +114,8 @@ fn shares(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
 fn paths(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     let up = each_firewall(engines).flat_map(|(labels, firewall)| {
         firewall.checks.iter().map(move |check| {
-            let labels = with_labels(labels.clone(), [("peer", &check.peer), ("family", &check.family)]);
-            (labels, u64::from(check.state == "up"))
+            let labels = with_labels(labels.clone(), [("peer", check.peer.as_str()), ("family", check.family.name())]);
+            (labels, u64::from(check.state == OperState::Up))
         })
     });
     page.gauges(of("path_up", "Whether probes through the firewall to the peer are answered."), up)?;
@@ -126,7 +125,7 @@ fn paths(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
                 ("group", probe.group.as_str()),
                 ("firewall", &probe.firewall),
                 ("peer", &probe.peer),
-                ("family", &probe.family),
+                ("family", probe.family.name()),
             ];
             (with_labels(of_engine(engine), path), &probe.rtt)
         })
@@ -144,13 +143,13 @@ fn peers(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
     page.states(
         of("peer_state", "The state of the engine on the far side: 1 for the one that it is in."),
         "state",
-        &["up", "lost", "down"],
-        each().map(|(labels, one)| (labels, one.state.as_str())),
+        &PeerState::NAMES,
+        each().map(|(labels, one)| (labels, one.state.name())),
     )?;
     page.states(
         of("peer_digest", "Whether the peer has the same group configuration: 1 for what is the case."),
         "digest",
-        &["same", "differs", "unknown"],
-        each().map(|(labels, one)| (labels, one.digest.as_str())),
+        &DigestState::NAMES,
+        each().map(|(labels, one)| (labels, one.digest.name())),
     )
 }

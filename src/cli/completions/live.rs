@@ -97,7 +97,7 @@ async fn ask_each(engines: &[Engine], request: &Request, names: fn(&Answer) -> N
 fn of_groups(answer: &Answer) -> Names {
     let Answer::Firewalls(firewalls) = answer else { return Names::new() };
     let words = |state: &str, sessions: u64| format!("{state}, {sessions} sessions");
-    firewalls.iter().map(|one| (format!("{}/{}", one.group, one.name), words(&one.state, one.sessions))).collect()
+    firewalls.iter().map(|one| (format!("{}/{}", one.group, one.name), words(one.state.name(), one.sessions))).collect()
 }
 
 /// Leaves out the group where the name alone is unambiguous.
@@ -116,7 +116,7 @@ fn server_names(answer: &Answer) -> Names {
     let Answer::Services(services) = answer else { return Names::new() };
     let servers = services.iter().flat_map(|of| of.servers.iter().map(move |server| (of, server)));
     let words = |state: &str, sessions: u64| format!("{state}, {sessions} sessions");
-    servers.map(|(of, one)| (format!("{}/{}", of.name, one.name), words(&one.state, one.sessions))).collect()
+    servers.map(|(of, one)| (format!("{}/{}", of.name, one.name), words(one.state.name(), one.sessions))).collect()
 }
 
 fn link_names(answer: &Answer) -> Names {

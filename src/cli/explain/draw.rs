@@ -136,7 +136,7 @@ impl Page {
         if !explained.candidates.is_empty() {
             let row = |one: &crate::engine::view::CandidateView| {
                 let mark = taken(&one.name, &explained.firewall);
-                let state = if one.spare { format!("{} (spare)", one.state) } else { one.state.clone() };
+                let state = if one.spare { format!("{} (spare)", one.state) } else { one.state.to_string() };
                 vec![mark, one.name.clone(), state, one.weight.to_string(), one.score.to_string()]
             };
             let rows: Vec<_> = explained.candidates.iter().map(row).collect();
@@ -145,7 +145,7 @@ impl Page {
         if !explained.servers.is_empty() {
             let row = |one: &crate::engine::view::ServerCandidateView| {
                 let mark = taken(&one.name, &explained.server);
-                let state = if one.backup { format!("{} (backup)", one.state) } else { one.state.clone() };
+                let state = if one.backup { format!("{} (backup)", one.state) } else { one.state.to_string() };
                 vec![mark, one.name.clone(), state, one.weight.to_string(), one.sessions.to_string()]
             };
             let rows: Vec<_> = explained.servers.iter().map(row).collect();

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::api::{Answer, Request, flow_text};
 use crate::cli::engines::{Engine, EngineSelection, ask, block_on};
-use crate::engine::view::ExplainView;
+use crate::engine::view::{CandidateState, ExplainView};
 use crate::flow::FlowKey;
 
 /// The other engine's answer, to be compared with the first one's.
@@ -77,7 +77,7 @@ fn as_seen_there(explained: &ExplainView, flow: &FlowKey) -> FlowKey {
 
 /// The choice of a peer that cannot be asked, if it knows no more than the hash.
 fn by_hash(explained: &ExplainView, own: &str, name: Option<String>) -> Peer {
-    let best = explained.candidates.iter().find(|one| one.state == "up").map(|one| one.name.clone());
+    let best = explained.candidates.iter().find(|one| one.state == CandidateState::Up).map(|one| one.name.clone());
     let who = name.clone().unwrap_or_else(|| "the peer".to_owned());
     let agrees = best.as_ref().map(|best| best == own);
     let summary = match &best {

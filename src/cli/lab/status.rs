@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::cli::output::table;
-use crate::engine::view::{ServerView, ServiceView};
+use crate::engine::view::{OperState, ServerView, ServiceState, ServiceView};
 use crate::lab::{Lab, ServerFault, Side, Station};
 
 /// The status of a lab.
@@ -113,7 +113,7 @@ fn firewalls(lab: &Lab, problems: &mut Vec<String>) -> anyhow::Result<Vec<Firewa
             view.as_ref().ok().and_then(|firewalls| firewalls.iter().find(|firewall| firewall.name == name))
         });
         let sessions = seen[0].map(|firewall| firewall.sessions);
-        let [outer, inner] = seen.map(|seen| seen.map(|firewall| firewall.state.clone()));
+        let [outer, inner] = seen.map(|seen| seen.map(|firewall| firewall.state.to_string()));
         let drops = lab.firewall_totals(number)?;
         let done_to_it = match lab.cut(number)?.as_slice() {
             [] => vec![],
@@ -156,10 +156,10 @@ fn servers(lab: &Lab, problems: &mut Vec<String>) -> anyhow::Result<Vec<ServerRo
 /// Why a server is not up. A server may be up in one address family only.
 fn server_problems(service: &ServiceView, server: &ServerView) -> Vec<String> {
     let who = format!("{}/{}", service.name, server.name);
-    if server.state != "up" {
+    if server.state != ServiceState::Up {
         return vec![format!("{who} is {}: {}", server.state, server.reason.as_deref().unwrap_or("no reason"))];
     }
-    let down = server.checks.iter().filter(|check| check.state != "up");
+    let down = server.checks.iter().filter(|check| check.state != OperState::Up);
     down.map(|check| {
         let reason = check.reason.as_deref().unwrap_or("no reason");
         format!("{who} is down for {}: {reason}", check.family)
@@ -180,7 +180,7 @@ fn program(lab: &Lab, node: Station) -> Option<String> {
 fn states(seen: &[(&ServiceView, &ServerView)]) -> Option<String> {
     let ((_, first), rest) = seen.split_first()?;
     if rest.iter().all(|(_, server)| server.state == first.state) {
-        return Some(first.state.clone());
+        return Some(first.state.to_string());
     }
     let each = seen.iter().map(|(service, server)| format!("{} {}", service.name, server.state));
     Some(each.collect::<Vec<_>>().join(", "))

@@ -245,7 +245,7 @@ fn session(one: &SessionView, has_rates: bool, served: bool) -> Vec<String> {
         one.source.clone(),
         // As `fwlb explain` takes it.
         format!("{}{identifier}", one.destination),
-        one.state.clone(),
+        one.state.to_string(),
         duration_ms(one.age_ms),
         duration_ms(one.idle_ms),
         duration_ms(one.expires_ms),

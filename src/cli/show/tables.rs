@@ -165,7 +165,7 @@ fn show_status(status: &StatusView) -> String {
         let at = one.at.as_ref().map(|at| format!(" {at}")).unwrap_or_default();
         let by = one.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
         let reason = one.reason.as_ref().map(|reason| format!(": {reason:?}")).unwrap_or_default();
-        let admin = one.admin.map(|admin| admin_word(admin).to_owned());
+        let admin = one.admin.map(|admin| admin.name().to_owned());
         let weight = one.weight.map(|weight| format!("weight {weight}"));
         for set in admin.into_iter().chain(weight) {
             let set = paint(&format!("{set}*"), Tone::Warn);
@@ -184,7 +184,7 @@ fn show_link(link: &LinkView, several: bool) -> String {
     // The default is not shown.
     let io = link.io_mode.as_ref().map(|mode| format!(" {} {mode}", link.io)).unwrap_or_default();
     let why = link.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-    let (device, state) = (&link.device, paint(&link.state, Tone::of_state(&link.state)));
+    let (device, state) = (&link.device, paint(link.state.name(), Tone::of_state(link.state.name())));
     let mut text = format!("{name}: {device}{vlan} {state}{why} mtu {} mac {}{io}\n", link.mtu, link.mac);
     for address in &link.addresses {
         let _ = writeln!(text, "    {address}");
@@ -208,7 +208,13 @@ const NEIGHBORS: &[&str] = &["ADDRESS", "LINK", "MAC", "STATE", "AGE"];
 
 fn neighbor(one: &NeighborView) -> Vec<String> {
     let age = one.age_ms.map(duration_ms);
-    vec![one.address.clone(), one.link.clone(), or_dash(one.mac.as_deref()), one.state.clone(), or_dash(age.as_deref())]
+    vec![
+        one.address.clone(),
+        one.link.clone(),
+        or_dash(one.mac.as_deref()),
+        one.state.to_string(),
+        or_dash(age.as_deref()),
+    ]
 }
 
 const FIREWALLS: &[&str] =
@@ -218,7 +224,7 @@ fn firewall(one: &FirewallView) -> Vec<String> {
     vec![
         format!("{}/{}", one.group, one.name),
         one.link.clone(),
-        one.state.clone(),
+        one.state.to_string(),
         admin_text(one.admin, one.override_),
         if one.spare { format!("{} spare", one.weight) } else { one.weight.to_string() },
         one.sessions.to_string(),
@@ -236,8 +242,8 @@ fn check(firewall: &FirewallView, path: &CheckView) -> Vec<String> {
     vec![
         format!("{}/{}", firewall.group, firewall.name),
         path.peer.clone(),
-        path.family.clone(),
-        path.state.clone(),
+        path.family.to_string(),
+        path.state.to_string(),
         round_trip(path.rtt_us),
         duration_ms(path.since_ms),
         path.reason.clone().unwrap_or_default(),
@@ -250,8 +256,8 @@ fn peer(one: &PeerView) -> Vec<String> {
     vec![
         format!("{}/{}", one.group, one.name),
         or_dash(one.peer_engine.as_deref()),
-        one.state.clone(),
-        one.digest.clone(),
+        one.state.to_string(),
+        one.digest.to_string(),
         or_dash(one.version.as_deref()),
         duration_ms(one.since_ms),
         one.reason.clone().unwrap_or_default(),
@@ -282,7 +288,7 @@ fn service(one: &ServiceView) -> Vec<String> {
     vec![
         one.name.clone(),
         format!("{} {}", one.protocols.join("+"), addresses.collect::<Vec<_>>().join(" ")),
-        one.state.clone(),
+        one.state.to_string(),
         admin_text(one.admin, one.override_),
         "-".to_owned(),
         one.sessions.to_string(),
@@ -303,7 +309,7 @@ fn server_row(one: &ServerView) -> Vec<String> {
     vec![
         format!("  {}", one.name),
         addresses.collect::<Vec<_>>().join(" "),
-        one.state.clone(),
+        one.state.to_string(),
         admin_text(one.admin, one.override_),
         format!("{}{overridden}{backup}", one.weight),
         one.sessions.to_string(),
@@ -332,8 +338,8 @@ fn server_check(service: &ServiceView, server: &ServerView, one: &ServerCheckVie
     let unchecked = || one.reason.clone().unwrap_or_default();
     vec![
         format!("{}/{}", service.name, server.name),
-        one.family.clone(),
-        one.state.clone(),
+        one.family.to_string(),
+        one.state.to_string(),
         duration_ms(one.since_ms),
         one.failures.to_string(),
         falls(one.falls, one.downtime_ms),
@@ -351,11 +357,11 @@ fn check_result(one: &CheckResultView) -> Vec<String> {
         one.at.clone(),
         one.subject.clone(),
         or_dash(one.peer.as_deref()),
-        one.family.clone(),
-        one.result.clone(),
+        one.family.to_string(),
+        one.result.to_string(),
         one.times.to_string(),
         round_trip(one.duration_us),
-        one.state.clone(),
+        one.state.to_string(),
         one.detail.clone().unwrap_or_default(),
     ]
 }
@@ -372,8 +378,8 @@ fn with_port(address: &str, port: &str) -> String {
 /// The state in force; a star marks one that differs from the file's.
 pub fn admin_text(admin: AdminState, set: Option<AdminState>) -> String {
     match set {
-        Some(set) => format!("{}*", admin_word(set)),
-        None => admin_word(admin).to_owned(),
+        Some(set) => format!("{}*", set.name()),
+        None => admin.name().to_owned(),
     }
 }
 
@@ -399,13 +405,4 @@ pub fn event_line(engine: Option<&String>, event: &EventView) -> String {
     let reason = event.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     let by = event.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
     format!("{} {engine}{} {}{change}{reason}{by}", event.at, event.kind, event.subject)
-}
-
-/// The word of the file and of `fwlb set`.
-pub fn admin_word(admin: AdminState) -> &'static str {
-    match admin {
-        AdminState::Ready => "ready",
-        AdminState::Drain => "drain",
-        AdminState::Maint => "maint",
-    }
 }

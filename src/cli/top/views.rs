@@ -146,7 +146,7 @@ fn firewalls(watched: &Watched) -> Vec<Row> {
             },
             cells: vec![
                 Cell::text(format!("{}/{}", one.group, one.name)),
-                Cell::text(&one.state).tone(Tone::of_state(&one.state)),
+                Cell::text(one.state.name()).tone(Tone::of_state(one.state.name())),
                 Cell::text(admin_text(one.admin, one.override_)),
                 Cell::count(u64::from(one.weight)),
                 Cell::count(one.sessions),
@@ -192,7 +192,7 @@ fn services(watched: &Watched) -> Vec<Row> {
             subject: Subject::Service { name: service.name.clone(), engine: watched.last.engine.clone() },
             cells: vec![
                 Cell::text(&service.name),
-                Cell::text(&service.state).tone(Tone::of_state(&service.state)),
+                Cell::text(service.state.name()).tone(Tone::of_state(service.state.name())),
                 Cell::text(admin_text(service.admin, service.override_)),
                 Cell::number(-1.0, "-"),
                 Cell::count(service.sessions),
@@ -214,7 +214,7 @@ fn services(watched: &Watched) -> Vec<Row> {
                 },
                 cells: vec![
                     Cell::text(format!("  {}/{}", service.name, server.name)),
-                    Cell::text(&server.state).tone(Tone::of_state(&server.state)),
+                    Cell::text(server.state.name()).tone(Tone::of_state(server.state.name())),
                     Cell::text(admin_text(server.admin, server.override_)),
                     Cell::number(f64::from(server.weight), format!("{}{backup}", server.weight)),
                     Cell::count(server.sessions),
@@ -258,7 +258,7 @@ fn sessions(watched: &Watched) -> Vec<Row> {
                 Cell::text(&one.destination),
                 Cell::text(or_dash(Some(firewalls.join("+").as_str()).filter(|names| !names.is_empty()))),
                 Cell::text(or_dash(one.server.as_deref())),
-                Cell::text(&one.state).tone(Tone::of_state(&one.state)),
+                Cell::text(one.state.name()).tone(Tone::of_state(one.state.name())),
                 Cell::rate(rates.map(|(packets, _)| packets)),
                 Cell::rate(rates.map(|(_, bits)| bits)),
                 time(one.age_ms),
@@ -320,7 +320,7 @@ fn links(watched: &Watched) -> Vec<Row> {
             cells: vec![
                 Cell::text(&one.name),
                 Cell::text(format!("{}{vlan}", one.device)),
-                Cell::text(&one.state).tone(Tone::of_state(&one.state)),
+                Cell::text(one.state.name()).tone(Tone::of_state(one.state.name())),
                 Cell::rate(rate(|one| one.rx_packets)),
                 bits(rate(|one| one.rx_bytes)),
                 Cell::rate(rate(|one| one.tx_packets)),

@@ -1,14 +1,14 @@
 //! Lists the choices of every key that takes one of a few strings, each with its meaning.
 
-use super::{CheckKindName, HashPart, SchedulerName, ServiceCheckKindName};
-use crate::config::{AdminState, BelowMin, ForwardingMode, Io, LearnBy, Observe, OnFailure, Role};
+use super::{CheckKindName, HashPart, ServiceCheckKindName};
+use crate::config::{AdminState, BelowMin, ForwardingMode, Io, LearnBy, Observe, OnFailure, Role, SchedulerName};
 use crate::flow::HashMode;
 
 /// `io` of `[engine]`.
-pub const IO: [(&str, Io); 2] = [(Io::AfPacket.name(), Io::AfPacket), (Io::AfXdp.name(), Io::AfXdp)];
+pub const IO: [(&str, Io); 2] = Io::CHOICES;
 
 /// `role` of `[[api.token]]`.
-pub const ROLE: [(&str, Role); 2] = [("viewer", Role::Viewer), ("operator", Role::Operator)];
+pub const ROLE: [(&str, Role); 2] = Role::CHOICES;
 
 /// `level` of `[log]`.
 pub const LEVEL: [(&str, &str); 5] =
@@ -43,77 +43,40 @@ pub const FACILITY: [(&str, u8); 20] = [
 ];
 
 /// `hash` of `[[group]]`.
-pub const HASH: [(&str, HashMode); 5] = [
-    ("5-tuple", HashMode::FiveTuple),
-    ("3-tuple", HashMode::ThreeTuple),
-    ("addresses", HashMode::Addresses),
-    ("source", HashMode::Source),
-    ("destination", HashMode::Destination),
-];
+pub const HASH: [(&str, HashMode); 5] = HashMode::CHOICES;
 
 /// `on-failure` of `[[group]]` and `[[service]]`.
-pub const ON_FAILURE: [(&str, OnFailure); 4] = [
-    ("reselect", OnFailure::Reselect),
-    ("reset", OnFailure::Reset),
-    ("keep", OnFailure::Keep),
-    ("drop", OnFailure::Drop),
-];
+pub const ON_FAILURE: [(&str, OnFailure); 4] = OnFailure::CHOICES;
 
 /// `below-min` of `[[group]]`.
-pub const BELOW_MIN: [(&str, BelowMin); 2] = [("drop", BelowMin::Drop), ("bypass", BelowMin::Bypass)];
+pub const BELOW_MIN: [(&str, BelowMin); 2] = BelowMin::CHOICES;
 
 /// `observe` of `[[service]]`.
-pub const OBSERVE: [(&str, Observe); 2] = [("off", Observe::Off), ("layer4", Observe::Layer4)];
+pub const OBSERVE: [(&str, Observe); 2] = Observe::CHOICES;
 
 /// `learn-by` of `[[group.firewall]]`.
-pub const LEARN_BY: [(&str, LearnBy); 2] = [("mac", LearnBy::Mac), ("link", LearnBy::Link)];
+pub const LEARN_BY: [(&str, LearnBy); 2] = LearnBy::CHOICES;
 
 /// `admin` of firewalls, services and servers.
-pub const ADMIN: [(&str, AdminState); 3] =
-    [("ready", AdminState::Ready), ("drain", AdminState::Drain), ("maint", AdminState::Maint)];
+pub const ADMIN: [(&str, AdminState); 3] = AdminState::CHOICES;
 
 /// `kind` of `[group.check]`.
-pub const KIND: [(&str, CheckKindName); 4] = [
-    ("icmp", CheckKindName::Icmp),
-    ("tcp", CheckKindName::Tcp),
-    ("udp", CheckKindName::Udp),
-    ("none", CheckKindName::None),
-];
+pub const KIND: [(&str, CheckKindName); 4] = CheckKindName::CHOICES;
 
 /// `protocol` of `[[service]]`: IP protocol numbers.
 pub const PROTOCOL: [(&str, u8); 2] = [("tcp", 6), ("udp", 17)];
 
 /// `scheduler` of `[[service]]`.
-pub const SCHEDULER: [(&str, SchedulerName); 3] = [
-    ("round-robin", SchedulerName::RoundRobin),
-    ("least-connections", SchedulerName::LeastConnections),
-    ("hash", SchedulerName::Hash),
-];
+pub const SCHEDULER: [(&str, SchedulerName); 3] = SchedulerName::CHOICES;
 
 /// `hash-on` of `[[service]]`.
-pub const HASH_ON: [(&str, HashPart); 4] = [
-    ("source-address", HashPart::SourceAddress),
-    ("source-port", HashPart::SourcePort),
-    ("destination-address", HashPart::DestinationAddress),
-    ("destination-port", HashPart::DestinationPort),
-];
+pub const HASH_ON: [(&str, HashPart); 4] = HashPart::CHOICES;
 
 /// `mode` of `[[service]]`.
-pub const MODE: [(&str, ForwardingMode); 4] = [
-    ("nat", ForwardingMode::Nat),
-    ("full-nat", ForwardingMode::FullNat),
-    ("direct", ForwardingMode::Direct),
-    ("tunnel", ForwardingMode::Tunnel),
-];
+pub const MODE: [(&str, ForwardingMode); 4] = ForwardingMode::CHOICES;
 
 /// `by` of `sticky`.
 pub const STICKY_BY: [(&str, ()); 1] = [("source", ())];
 
 /// `kind` of `[service.check]`.
-pub const SERVICE_KIND: [(&str, ServiceCheckKindName); 5] = [
-    ("icmp", ServiceCheckKindName::Icmp),
-    ("tcp", ServiceCheckKindName::Tcp),
-    ("half-open", ServiceCheckKindName::HalfOpen),
-    ("http", ServiceCheckKindName::Http),
-    ("none", ServiceCheckKindName::None),
-];
+pub const SERVICE_KIND: [(&str, ServiceCheckKindName); 5] = ServiceCheckKindName::CHOICES;

@@ -54,13 +54,14 @@ section! {
         "The peer's addresses on the firewalls' link." => list(&peer.addresses, text);
 }
 
-/// `kind` of `[group.check]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CheckKindName {
-    Icmp,
-    Tcp,
-    Udp,
-    None,
+named_enum! {
+    /// `kind` of `[group.check]`.
+    pub enum CheckKindName {
+        Icmp = "icmp",
+        Tcp = "tcp",
+        Udp = "udp",
+        None = "none",
+    }
 }
 
 section! {

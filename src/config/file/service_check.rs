@@ -15,14 +15,15 @@ use crate::time::Duration;
 const HOUR: Duration = Duration::from_secs(3600);
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(50)..=HOUR;
 
-/// `kind` of `[service.check]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServiceCheckKindName {
-    Icmp,
-    Tcp,
-    HalfOpen,
-    Http,
-    None,
+named_enum! {
+    /// `kind` of `[service.check]`.
+    pub enum ServiceCheckKindName {
+        Icmp = "icmp",
+        Tcp = "tcp",
+        HalfOpen = "half-open",
+        Http = "http",
+        None = "none",
+    }
 }
 
 section! {

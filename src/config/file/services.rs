@@ -10,7 +10,9 @@ use super::{NAME, TIME_MAX};
 use crate::config::fact::{Value, bare, list, or_never, or_none, ports, text, time, word};
 use crate::config::schema::choice_names;
 use crate::config::value::{self, InvalidValue};
-use crate::config::{self, AdminState, ForwardingMode, HashOn, Observe, OnFailure, Scheduler, StickyBy, synonyms};
+use crate::config::{
+    self, AdminState, ForwardingMode, HashOn, Observe, OnFailure, Scheduler, SchedulerName, StickyBy, synonyms,
+};
 use crate::time::Duration;
 
 /// The largest number of addresses in one range of `snat`. Each address gives 64,512 source ports per server.
@@ -32,10 +34,10 @@ section! {
     ports: RangeInclusive<u16> = ranges("port", 1..=65_535, Some("any")), required("80"),
         "The ports; of services with the same VIP the most specific port wins." => list(&service.ports, ports);
     scheduler: SchedulerName = choice("scheduler", &SCHEDULER), optional(SchedulerName::RoundRobin),
-        "How a new session gets its server; weights always count." => word(&SCHEDULER, &scheduler(service.scheduler).0);
+        "How a new session gets its server; weights always count." => word(&SCHEDULER, &service.scheduler.name());
     hash_on: HashPart = choices_by("hash-on", &HASH_ON, hash_part),
         unset("the source address, with scheduler = \"hash\""),
-        "The fields of a packet that the scheduler `hash` uses." => scheduler(service.scheduler).1;
+        "The fields of a packet that the scheduler `hash` uses." => hash_on(service.scheduler);
     mode: ForwardingMode = choice_by("mode", &MODE, mode), optional(ForwardingMode::default()),
         "How packets reach the server: NAT, NAT of the source too, by MAC (DSR), or in an IP-in-IP tunnel (DSR)."
         => word(&MODE, &service.mode);
@@ -61,21 +63,14 @@ section! {
     servers: Server = tables("server"), unset("none"), "Its servers.";
 }
 
-/// `scheduler` of `[[service]]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SchedulerName {
-    RoundRobin,
-    LeastConnections,
-    Hash,
-}
-
-/// A word of `hash-on`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HashPart {
-    SourceAddress,
-    SourcePort,
-    DestinationAddress,
-    DestinationPort,
+named_enum! {
+    /// A word of `hash-on`.
+    pub enum HashPart {
+        SourceAddress = "source-address",
+        SourcePort = "source-port",
+        DestinationAddress = "destination-address",
+        DestinationPort = "destination-port",
+    }
 }
 
 fn protocol(text: &str) -> Result<u8, InvalidValue> {
@@ -156,10 +151,10 @@ pub fn addresses_of((first, last): (IpAddr, IpAddr)) -> Vec<IpAddr> {
     }
 }
 
-fn scheduler(scheduler: Scheduler) -> (SchedulerName, Value) {
+/// The value of `hash-on`; none for a scheduler that takes none.
+fn hash_on(scheduler: Scheduler) -> Value {
     match scheduler {
-        Scheduler::RoundRobin => (SchedulerName::RoundRobin, Value::None),
-        Scheduler::LeastConnections => (SchedulerName::LeastConnections, Value::None),
+        Scheduler::RoundRobin | Scheduler::LeastConnections => Value::None,
         Scheduler::Hash(HashOn { source_address, source_port, destination_address, destination_port }) => {
             let parts = [
                 (source_address, HashPart::SourceAddress),
@@ -168,7 +163,7 @@ fn scheduler(scheduler: Scheduler) -> (SchedulerName, Value) {
                 (destination_port, HashPart::DestinationPort),
             ];
             let named: Vec<HashPart> = parts.into_iter().filter(|(has, _)| *has).map(|(_, part)| part).collect();
-            (SchedulerName::Hash, list(&named, |part| word(&HASH_ON, part)))
+            list(&named, |part| word(&HASH_ON, part))
         }
     }
 }

@@ -9,13 +9,13 @@ use std::net::IpAddr;
 use std::ops::{Range, RangeInclusive};
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
-use crate::config::file::{self, File, HashPart, SchedulerName};
+use crate::config::file::{self, File, HashPart};
 use crate::config::reader::{Field, Located};
 use crate::config::validate::links::is_link_local;
 use crate::config::validate::names::{Names, duplicate_error};
 use crate::config::value::format_ports;
 use crate::config::{
-    ForwardingMode, HashOn, Link, Observe, OnFailure, Route, Scheduler, Server, Service, ServiceCheck,
+    ForwardingMode, HashOn, Link, Observe, OnFailure, Route, Scheduler, SchedulerName, Server, Service, ServiceCheck,
     ServiceCheckKind, StickyBy,
 };
 use crate::id::{ServerId, ServiceId};

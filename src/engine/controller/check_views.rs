@@ -2,10 +2,10 @@
 
 use super::farm::ServerCheck;
 use super::journal::micros;
-use super::paths::{Path, family_name, path_state};
+use super::paths::Path;
 use super::{Controller, UnknownName};
 use crate::config::is_removed;
-use crate::engine::view::CheckResultView;
+use crate::engine::view::{CheckResultView, OperState};
 use crate::health::history::CheckRecord;
 use crate::time::Instant;
 
@@ -61,11 +61,11 @@ impl Controller {
             kind: kind.to_owned(),
             subject: self.subject_name(checked),
             peer,
-            family: family_name(family).to_owned(),
-            result: record.result.name().to_owned(),
+            family: family.into(),
+            result: record.result.into(),
             times: record.count,
             duration_us: record.took.map(micros),
-            state: path_state(record.state).to_owned(),
+            state: OperState::from(record.state).into(),
             detail: Some(record.detail.clone()).filter(|words| !words.is_empty()),
         }
     }

@@ -35,11 +35,10 @@ use peers::PeerRecord;
 use probes::NeighborWatch;
 use returns::Returns;
 
-pub(super) use admin::{Override, admin_name};
+pub(super) use admin::Override;
 pub(super) use adopt::firewall_key;
-pub(super) use evaluation::family_name;
 pub(super) use exchanges::exchange_view;
-pub(super) use probes::{Path, path_state};
+pub(super) use probes::Path;
 
 /// The paths of an engine; see the module documentation.
 #[derive(Debug, Clone)]

@@ -87,7 +87,7 @@ impl Controller {
             address: address.to_string(),
             link: self.config.links[link.index()].name.clone(),
             mac: neighbor.mac.map(|mac| mac.to_string()),
-            state: neighbor.state.name().to_owned(),
+            state: neighbor.state.into(),
             age_ms: neighbor.answered.map(|answered| millis(now.since(answered))),
         }
     }

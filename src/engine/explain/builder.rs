@@ -9,10 +9,13 @@ use crate::engine::forwarder::{
     view_toward_destination,
 };
 use crate::engine::route::{FibEntry, NextHop};
-use crate::engine::view::{CandidateView, EgressView, ExplainView, ExplainedSessionView, PinView, ServerCandidateView};
+use crate::engine::view::{
+    CandidateState, CandidateView, EgressView, ExplainView, ExplainedSessionView, PinView, ServerCandidateView,
+};
 use crate::engine::{DropReason, Snapshot};
 use crate::flow::{Endpoint, FlowKey, SourcePrefix, text};
 use crate::id::{FirewallId, PathSetId};
+use crate::neighbor::NeighborState;
 use crate::path::pinning::{PacketKind, PinChange};
 use crate::path::{AdminState, OnFailure, rendezvous};
 use crate::session::{OverLimit, Placement, Session, SessionTable, Timeouts};
@@ -285,7 +288,7 @@ impl<'a> ExplanationBuilder<'a> {
             age.as_secs()
         ));
         self.view.session = Some(ExplainedSessionView {
-            state: session.state.name().to_owned(),
+            state: session.state.shown().into(),
             age_ms: millis(age),
             idle_ms: millis(now.since(session.last_seen)),
             expires_ms: millis(session.expires(timeouts).since(now)),
@@ -358,15 +361,15 @@ impl<'a> ExplanationBuilder<'a> {
             let firewall = &self.snapshot.firewalls[member.id.index()];
             let bit = 1 << scored.slot;
             let state = match firewall.admin {
-                AdminState::Maint => "maint",
-                AdminState::Drain => "drain",
-                AdminState::Ready if view.set.up & bit != 0 => "up",
-                AdminState::Ready if view.set.starting & bit != 0 => "starting",
-                AdminState::Ready => "down",
+                AdminState::Maint => CandidateState::Maint,
+                AdminState::Drain => CandidateState::Drain,
+                AdminState::Ready if view.set.up & bit != 0 => CandidateState::Up,
+                AdminState::Ready if view.set.starting & bit != 0 => CandidateState::Starting,
+                AdminState::Ready => CandidateState::Down,
             };
             CandidateView {
                 name: member.name.clone(),
-                state: state.to_owned(),
+                state: state.into(),
                 weight: member.weight,
                 spare: member.spare,
                 score: scored.score,
@@ -453,7 +456,7 @@ impl<'a> ExplanationBuilder<'a> {
             link: name.clone(),
             next_hop: Some(hop.address.to_string()),
             mac: mac.map(|mac| mac.to_string()),
-            neighbor: mac.map(|_| "reachable".to_owned()),
+            neighbor: mac.map(|_| NeighborState::Reachable.into()),
         });
         self.add_sentence(format!("It leaves by link {name} to {to} ({station})."));
         if !is_up {
@@ -471,7 +474,7 @@ impl<'a> ExplanationBuilder<'a> {
 fn server_view(server: &Server) -> ServerCandidateView {
     ServerCandidateView {
         name: server.name.clone(),
-        state: server.availability().name().to_owned(),
+        state: server.availability().shown().into(),
         weight: server.weight,
         backup: server.backup,
         sessions: server.state.active(),

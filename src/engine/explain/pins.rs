@@ -1,12 +1,13 @@
 //! Puts pins into words.
 
 use crate::engine::forwarder::Pins;
+use crate::engine::view::FlowEnd;
 use crate::path::pinning::{Pin, PinChange};
 
 /// The pins of a flow, each with the end that it is toward.
-pub(super) fn labelled_pins(pins: &Pins) -> impl Iterator<Item = (&Pin, &'static str)> {
-    let source = pins.toward_source.iter().map(|pin| (pin, "source"));
-    source.chain(pins.toward_destination.iter().map(|pin| (pin, "destination")))
+pub(super) fn labelled_pins(pins: &Pins) -> impl Iterator<Item = (&Pin, FlowEnd)> {
+    let source = pins.toward_source.iter().map(|pin| (pin, FlowEnd::Source));
+    source.chain(pins.toward_destination.iter().map(|pin| (pin, FlowEnd::Destination)))
 }
 
 /// Why a pin changed, as a sentence.

@@ -97,7 +97,7 @@ fn what_is_explained_is_what_happens_and_explaining_stores_nothing() {
         assert_eq!(told.firewall, lab.forward(flow, None));
         assert_eq!(Some(&told.candidates[0].name), told.firewall.as_ref(), "best first");
         assert!(told.candidates.is_sorted_by(|a, b| a.score >= b.score));
-        assert_eq!(told.pins[0].toward, "destination");
+        assert_eq!(told.pins[0].toward.name(), "destination");
         assert_eq!(told.egress.as_ref().map(|egress| egress.link.as_str()), Some("firewalls"));
 
         let again = lab.explain(flow, None);
@@ -116,7 +116,7 @@ fn the_first_packet_from_a_firewall_is_learned() {
         let told = lab.explain(flow, Some(ArrivalPoint::Firewall(FirewallId(2))));
 
         assert_eq!((told.decided_by.as_str(), told.firewall.as_deref()), ("learned", Some("fw3")));
-        assert_eq!((told.pins[0].toward.as_str(), told.pins[0].pinned_by.as_str()), ("source", "learned"));
+        assert_eq!((told.pins[0].toward.name(), told.pins[0].pinned_by.name()), ("source", "learned"));
         lab.forward(flow, Some(2));
         let reply = lab.explain(back, None);
         assert_eq!((reply.decided_by.as_str(), reply.firewall.as_deref()), ("session", Some("fw3")));

@@ -71,7 +71,7 @@ impl WhatIf<'_> {
         WhatIfView {
             kind: kind.to_owned(),
             name,
-            on_failure: on_failure.name().to_owned(),
+            on_failure: on_failure.into(),
             session: session.map(str::to_owned),
             firewall: shown.firewall,
             server: shown.server,

@@ -2,13 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::OperState;
+use crate::health::history::CheckResult;
+use crate::named_enum::EnumOrUnknown;
+use crate::wire::Family;
+
 /// The health checks of a server in one address family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ServerCheckView {
     /// Address family: `ipv4` or `ipv6`.
-    pub family: String,
+    #[schema(value_type = Family)]
+    pub family: EnumOrUnknown<Family>,
     /// State by the checks: `up` or `down`.
-    pub state: String,
+    #[schema(value_type = OperState)]
+    pub state: EnumOrUnknown<OperState>,
     /// Time since it entered this state, in milliseconds.
     pub since_ms: u64,
     /// Why the last failed check failed, in words: "HTTP 503, expected 200".
@@ -32,7 +39,8 @@ pub struct ServerCheckView {
 pub struct LastCheckView {
     /// `passed`, `failed`, `excused` if there was no answer while the engine itself was late, or `skipped` if the check
     /// was not sent because the engine's own link was down.
-    pub result: String,
+    #[schema(value_type = CheckResult)]
+    pub result: EnumOrUnknown<CheckResult>,
     /// What the server answered (`HTTP 200`, `connected`), or why the check failed.
     pub detail: Option<String>,
     /// Time from the first packet of the check to its end, in microseconds; null if nothing was sent.
@@ -45,10 +53,9 @@ impl LastCheckView {
     /// The result in words: `HTTP 200`, `failed: connection refused`.
     pub fn describe(&self) -> String {
         let detail = self.detail.as_deref().unwrap_or_default();
-        match (self.result.as_str(), detail) {
-            ("passed", "") => "passed".to_owned(),
-            ("passed", detail) => detail.to_owned(),
-            (result, "") => result.to_owned(),
+        match (&self.result, detail) {
+            (EnumOrUnknown::Known(CheckResult::Passed), detail) if !detail.is_empty() => detail.to_owned(),
+            (result, "") => result.to_string(),
             (result, detail) => format!("{result}: {detail}"),
         }
     }
@@ -68,16 +75,19 @@ pub struct CheckResultView {
     /// Name of the peer to which the firewall was checked; null for a server.
     pub peer: Option<String>,
     /// Address family: `ipv4` or `ipv6`.
-    pub family: String,
+    #[schema(value_type = Family)]
+    pub family: EnumOrUnknown<Family>,
     /// `passed`, `failed`, `excused` or `skipped`, as for the last check of `show services`.
-    pub result: String,
+    #[schema(value_type = CheckResult)]
+    pub result: EnumOrUnknown<CheckResult>,
     /// Number of checks in a row; always 1 for a server.
     pub times: u64,
     /// Time from the first packet of the last of them to its end, in microseconds; null if nothing was sent or it is
     /// not known.
     pub duration_us: Option<u64>,
     /// State after it: `up` or `down`.
-    pub state: String,
+    #[schema(value_type = OperState)]
+    pub state: EnumOrUnknown<OperState>,
     /// What was answered (`HTTP 200`, `connected`), or why it failed.
     pub detail: Option<String>,
 }
@@ -88,9 +98,9 @@ pub struct CheckLogView {
     /// What was checked: `web/s1 ipv4`, `perimeter/fw1 to inner ipv4`.
     pub subject: String,
     /// `passed`, `failed`, or `excused` if it failed while the engine itself was late.
-    pub result: &'static str,
+    pub result: CheckResult,
     /// The state after it: `up` or `down`.
-    pub state: &'static str,
+    pub state: OperState,
     /// Why it failed.
     pub reason: Option<String>,
     /// Time until the answer, in microseconds.

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::view::PinView;
+use super::{CandidateState, PinView, ServiceState, SessionState};
+use crate::named_enum::EnumOrUnknown;
+use crate::neighbor::NeighborState;
+use crate::path::OnFailure;
 
 /// A firewall that the flow could take.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -10,7 +13,8 @@ pub struct CandidateView {
     /// Name of the firewall.
     pub name: String,
     /// Its state: `up`, `starting`, `down`, `drain` or `maint`.
-    pub state: String,
+    #[schema(value_type = CandidateState)]
+    pub state: EnumOrUnknown<CandidateState>,
     /// Its weight.
     pub weight: u16,
     /// Used only for another firewall that is down.
@@ -33,7 +37,8 @@ pub struct EgressView {
     /// Neighbour state as in `show neighbors`: `incomplete`, `reachable`, `stale`, `probe` or `failed`; null if there
     /// is no entry.
     #[serde(default)]
-    pub neighbor: Option<String>,
+    #[schema(value_type = Option<NeighborState>)]
+    pub neighbor: Option<EnumOrUnknown<NeighborState>>,
 }
 
 /// A real server that the service could choose for the flow.
@@ -42,7 +47,8 @@ pub struct ServerCandidateView {
     /// Name of the server.
     pub name: String,
     /// Its state: `up`, `down`, `drain` or `maint`.
-    pub state: String,
+    #[schema(value_type = ServiceState)]
+    pub state: EnumOrUnknown<ServiceState>,
     /// Its weight.
     pub weight: u16,
     /// True if it is used only while every other server is down.
@@ -55,7 +61,8 @@ pub struct ServerCandidateView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExplainedSessionView {
     /// Its state: `opening`, `established`, `closing`, `one-way` or `two-way`.
-    pub state: String,
+    #[schema(value_type = SessionState)]
+    pub state: EnumOrUnknown<SessionState>,
     /// Time since it was opened, in milliseconds.
     pub age_ms: u64,
     /// Time since its last packet, in milliseconds.
@@ -74,7 +81,8 @@ pub struct WhatIfView {
     /// Its name: `group/firewall` or `service/server`.
     pub name: String,
     /// The `on-failure` that applies: `reselect`, `reset`, `keep` or `drop`.
-    pub on_failure: String,
+    #[schema(value_type = OnFailure)]
+    pub on_failure: EnumOrUnknown<OnFailure>,
     /// What would happen to the live session: `stays`, `moves`, `reset` or `dropped`; null if there is none.
     pub session: Option<String>,
     /// The firewall that the flow would take then, in a new session if this one ends.

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CountersView, FirewallView, LinkView, PeerView, ServiceView, StatusView};
+use crate::named_enum::EnumOrUnknown;
+use crate::wire::Family;
 
 /// The metrics of an engine, read at about one instant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -40,7 +42,8 @@ pub struct ProbeView {
     /// Name of the peer.
     pub peer: String,
     /// Address family: `ipv4` or `ipv6`.
-    pub family: String,
+    #[schema(value_type = Family)]
+    pub family: EnumOrUnknown<Family>,
     /// Round-trip times in seconds.
     pub rtt: HistogramView,
 }

@@ -52,11 +52,7 @@ impl OrderView {
     /// The order in words with what was ordered: `weight 7 set by root (uid 0)`. The engine is left out if it is the
     /// engine `own`.
     pub fn describe_for(&self, own: &str) -> String {
-        let admin = self.admin.map(|admin| match admin {
-            AdminState::Ready => "ready ".to_owned(),
-            AdminState::Drain => "drain ".to_owned(),
-            AdminState::Maint => "maint ".to_owned(),
-        });
+        let admin = self.admin.map(|admin| format!("{admin} "));
         let what = admin.or(self.weight.map(|weight| format!("weight {weight} "))).unwrap_or_default();
         let place = Some(self.engine.as_str()).filter(|engine| *engine != own);
         what + &describe_order(place, self.at.as_deref(), self.by.as_deref(), self.reason.as_deref())

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{FlowEnd, SessionState};
 use crate::engine::Snapshot;
-use crate::path::pinning::Pin;
+use crate::named_enum::EnumOrUnknown;
+use crate::path::pinning::{Pin, PinState, PinnedBy};
 
 /// A pin: the firewall that a session's packets go through on the way to one end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -13,23 +15,26 @@ pub struct PinView {
     /// Name of the firewall.
     pub firewall: String,
     /// How it was chosen: `hash` or `learned`.
-    pub pinned_by: String,
+    #[schema(value_type = PinnedBy)]
+    pub pinned_by: EnumOrUnknown<PinnedBy>,
     /// State of the pin: `opening`, `tentative` or `confirmed`.
-    pub state: String,
+    #[schema(value_type = PinState)]
+    pub state: EnumOrUnknown<PinState>,
     /// The end of the flow that packets through this firewall go to: `source` or `destination`.
-    pub toward: String,
+    #[schema(value_type = FlowEnd)]
+    pub toward: EnumOrUnknown<FlowEnd>,
 }
 
 impl PinView {
-    /// Shows a pin on the way to the `toward` (`source` or `destination`) of a flow.
-    pub fn new(pin: &Pin, toward: &str, snapshot: &Snapshot) -> Self {
+    /// Shows a pin on the way to the end `toward` of a flow.
+    pub fn new(pin: &Pin, toward: FlowEnd, snapshot: &Snapshot) -> Self {
         let firewall = &snapshot.firewalls[pin.firewall.index()];
         Self {
             group: snapshot.groups[firewall.group.index()].name.clone(),
             firewall: firewall.name.clone(),
-            pinned_by: pin.pinned_by.name().to_owned(),
-            state: pin.state.name().to_owned(),
-            toward: toward.to_owned(),
+            pinned_by: pin.pinned_by.into(),
+            state: pin.state.into(),
+            toward: toward.into(),
         }
     }
 }
@@ -61,7 +66,8 @@ pub struct SessionView {
     #[serde(default)]
     pub tunnel: Option<String>,
     /// Its state: `opening`, `established`, `closing`, `one-way` or `two-way`.
-    pub state: String,
+    #[schema(value_type = SessionState)]
+    pub state: EnumOrUnknown<SessionState>,
     /// Time since it was opened, in milliseconds.
     pub age_ms: u64,
     /// Time since its last packet, in milliseconds.
@@ -113,7 +119,7 @@ pub struct SessionEndView {
     /// Destination after translation.
     pub translated_destination: Option<String>,
     /// Its last state, as in `show sessions`.
-    pub state: String,
+    pub state: EnumOrUnknown<SessionState>,
     /// Packets in both directions.
     pub packets: u64,
     /// Bytes of IP packets in both directions.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::report::{FirewallEvidence, TourFirewallReport};
 use super::tour::{Tour, millis};
 use super::{BySession, named, screen};
+use crate::engine::view::FirewallState;
 use crate::lab::{FirewallCable, Lab, LabError, Side, Station, Topology, pause};
 
 /// Time of traffic before the firewall fails.
@@ -109,7 +110,7 @@ fn wait_until_down(tour: &Tour<'_>, victim: &str, since: Instant) -> Result<[Opt
         for (side, seen) in Side::BOTH.into_iter().zip(&mut seen) {
             let firewalls = tour.lab.firewalls(side)?;
             let firewall = firewalls.iter().find(|firewall| firewall.name == victim);
-            if let Some(down) = firewall.filter(|firewall| seen.is_none() && firewall.state == "down") {
+            if let Some(down) = firewall.filter(|firewall| seen.is_none() && firewall.state == FirewallState::Down) {
                 *seen = Some(millis(since.elapsed().saturating_sub(Duration::from_millis(down.since_ms))));
             }
         }

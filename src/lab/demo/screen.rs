@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use super::promise::wrap;
-use crate::engine::view::ServerView;
+use crate::engine::view::{OperState, ServerView};
 use crate::lab::farm::WEB;
 use crate::lab::traffic::Progress;
 use crate::lab::{FirewallTotals, Lab, LabError, Side};
@@ -86,7 +86,7 @@ pub fn show_servers(lab: &Lab, screen: &mut Screen, caption: &str, progress: Pro
 /// Why a server's checks fail, each reason once.
 pub fn reasons(server: &ServerView) -> String {
     let mut reasons: Vec<&str> = Vec::new();
-    for check in server.checks.iter().filter(|check| check.state != "up") {
+    for check in server.checks.iter().filter(|check| check.state != OperState::Up) {
         let reason = check.reason.as_deref().unwrap_or_default();
         if !reasons.contains(&reason) {
             reasons.push(reason);
@@ -139,7 +139,7 @@ fn firewalls(lab: &Lab) -> Result<Vec<Firewall>, LabError> {
     let rows = lab.all_firewall_totals()?.into_iter().map(|(name, drops)| {
         let [near, far] = [&outer, &inner].map(|seen| seen.iter().find(|firewall| firewall.name == name));
         Firewall {
-            states: [near, far].map(|seen| seen.map_or_else(|| "?".to_owned(), |firewall| firewall.state.clone())),
+            states: [near, far].map(|seen| seen.map_or_else(|| "?".to_owned(), |firewall| firewall.state.to_string())),
             sessions: near.map_or(0, |firewall| firewall.sessions),
             new_sessions: near.map_or(0, |firewall| firewall.new_sessions),
             drops,
@@ -164,8 +164,8 @@ fn servers(lab: &Lab, since: &mut Vec<(String, u64)>) -> Result<Vec<Server>, Lab
             weight: server.weight,
             backup: server.backup,
             states: [
-                server.state.clone(),
-                elsewhere.clone().next().map_or_else(|| "-".to_owned(), |other| other.state.clone()),
+                server.state.to_string(),
+                elsewhere.clone().next().map_or_else(|| "-".to_owned(), |other| other.state.to_string()),
             ],
             sessions: server.sessions + elsewhere.map(|other| other.sessions).sum::<u64>(),
             pages: server.new_sessions.saturating_sub(before),

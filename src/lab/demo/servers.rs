@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::server_report::{ServerEvidence, ServerOutage, ServerReport};
 use super::tour::{Tour, millis};
 use super::{BySession, named, screen};
-use crate::engine::view::ServerView;
+use crate::engine::view::{OperState, ServerView, ServiceState, SessionState};
 use crate::lab::farm::{ECHO, WEB, WEB_PORT};
 use crate::lab::traffic::ECHO_PORT;
 use crate::lab::{Lab, LabError, ServerFault, Side, Station, Topology, pause};
@@ -126,7 +126,7 @@ fn fail_server(
     tell(tour)?;
     while out.after_ms.is_none() && since.elapsed() < OUT_TIMEOUT {
         tour.watch(Duration::from_millis(100), &format!("{name}: {}", harm.words()))?;
-        if let Some(down) = page_server(tour.lab, &name)?.filter(|server| server.state == "down") {
+        if let Some(down) = page_server(tour.lab, &name)?.filter(|server| server.state == ServiceState::Down) {
             out.after_ms = Some(millis(since.elapsed().saturating_sub(Duration::from_millis(down.since_ms))));
             out.reason = screen::reasons(&down);
         }
@@ -140,7 +140,7 @@ fn fail_server(
 fn all_up(lab: &Lab) -> Result<bool, LabError> {
     let services = lab.services()?;
     let mut checks = services.iter().flat_map(|service| &service.servers).flat_map(|server| &server.checks);
-    Ok(checks.all(|check| check.state == "up"))
+    Ok(checks.all(|check| check.state == OperState::Up))
 }
 
 fn page_server(lab: &Lab, name: &str) -> Result<Option<ServerView>, LabError> {
@@ -159,7 +159,9 @@ fn sessions(lab: &Lab) -> Result<BySession, LabError> {
 fn explain(lab: &Lab) -> Result<Option<(String, String)>, LabError> {
     let sessions = lab.sessions(Side::Inner)?;
     let living = sessions.iter().find(|session| {
-        session.protocol == "tcp" && session.service.as_deref() == Some(ECHO) && session.state == "established"
+        session.protocol == "tcp"
+            && session.service.as_deref() == Some(ECHO)
+            && session.state == SessionState::Established
     });
     let Some(session) = living else { return Ok(None) };
     let words = ["explain", &session.protocol, &session.source, &session.destination];

@@ -96,19 +96,20 @@ pub struct FirewallAdvertisement {
     pub admin: AdminState,
 }
 
-/// The state of a firewall over all its paths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FirewallState {
-    /// All paths are up.
-    Up,
-    /// Some paths are up, but not all.
-    Degraded,
-    /// No path is up, or the firewall is starting.
-    Down,
-    /// It is draining, or its drain deadline has passed.
-    Drain,
-    /// It is in maintenance.
-    Maint,
+named_enum! {
+    /// The state of a firewall over all its paths.
+    pub enum FirewallState {
+        /// All paths are up.
+        Up = "up",
+        /// Some paths are up, but not all.
+        Degraded = "degraded",
+        /// No path is up, or the firewall is starting.
+        Down = "down",
+        /// It is draining, or its drain deadline has passed.
+        Drain = "drain",
+        /// It is in maintenance.
+        Maint = "maint",
+    }
 }
 
 /// Why a firewall or peer is in its state.
@@ -132,16 +133,17 @@ pub enum StateReason {
     Deadline(Option<PeerId>),
 }
 
-/// The state of a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PeerState {
-    /// At least one path to it is up, and in no family have all failed together.
-    Up,
-    /// All paths of a family failed together while a firewall still answered, or because the engine's own links are
-    /// down. The last live set is kept.
-    Lost,
-    /// No path to it is up, and no firewall of the last live set answers.
-    Down,
+named_enum! {
+    /// The state of a peer.
+    pub enum PeerState {
+        /// At least one path to it is up, and in no family have all failed together.
+        Up = "up",
+        /// All paths of a family failed together while a firewall still answered, or because the engine's own links are
+        /// down. The last live set is kept.
+        Lost = "lost",
+        /// No path to it is up, and no firewall of the last live set answers.
+        Down = "down",
+    }
 }
 
 /// A state with its reason and its age.

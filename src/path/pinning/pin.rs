@@ -7,44 +7,25 @@ use crate::id::{FirewallId, PathSetId};
 use crate::path::{FirewallGroup, PathSet};
 use crate::time::{Duration, Instant};
 
-/// How certain a pin is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PinState {
-    /// A SYN was sent to the firewall, and no packet has returned.
-    Opening,
-    /// The flow was hashed in mid-stream, or learned, and is not confirmed yet.
-    Tentative,
-    /// A packet of the flow has returned from the firewall.
-    Confirmed,
-}
-
-impl PinState {
-    /// The name of the state in output for operators.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Opening => "opening",
-            Self::Tentative => "tentative",
-            Self::Confirmed => "confirmed",
-        }
+named_enum! {
+    /// How certain a pin is.
+    pub enum PinState {
+        /// A SYN was sent to the firewall, and no packet has returned.
+        Opening = "opening",
+        /// The flow was hashed in mid-stream, or learned, and is not confirmed yet.
+        Tentative = "tentative",
+        /// A packet of the flow has returned from the firewall.
+        Confirmed = "confirmed",
     }
 }
 
-/// How the firewall of a pin was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PinnedBy {
-    /// By the rendezvous hash.
-    Hash,
-    /// By a packet that arrived from it.
-    Learned,
-}
-
-impl PinnedBy {
-    /// The name of the origin in output for operators.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Hash => "hash",
-            Self::Learned => "learned",
-        }
+named_enum! {
+    /// How the firewall of a pin was found.
+    pub enum PinnedBy {
+        /// By the rendezvous hash.
+        Hash = "hash",
+        /// By a packet that arrived from it.
+        Learned = "learned",
     }
 }
 

@@ -49,7 +49,7 @@ fn a_session_that_ends_is_one_line() {
     assert_eq!(accounts.counters().map(|(_, count)| count), [500, 0, 0]);
     let line = &lines[7];
     assert_eq!((line.source.as_str(), line.destination.as_str()), ("198.51.100.7:7", "203.0.113.9:53"));
-    assert_eq!((line.protocol.as_str(), line.state.as_str(), line.reason.as_str()), ("udp", "two-way", "idle"));
+    assert_eq!((line.protocol.as_str(), line.state.name(), line.reason.as_str()), ("udp", "two-way", "idle"));
     assert_eq!((line.packets, line.bytes, line.duration_ms, line.engine.as_str()), (2, 160, 25, "outer"));
     assert!(line.start <= line.at, "{} {}", line.start, line.at);
 }

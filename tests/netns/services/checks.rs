@@ -193,7 +193,7 @@ fn a_family_that_is_ill_is_out_by_itself() {
             "table ip6 gone { chain in { type filter hook input priority 0; tcp dport 80 reject with tcp reset; }; }",
         );
         engine.wait_until(std::time::Duration::from_secs(3), "IPv6 of s1 is down", |engine| {
-            engine.server("web/s1").checks[1].state == "down"
+            engine.server("web/s1").checks[1].state.name() == "down"
         });
         assert_eq!(engine.state("web/s1"), "up", "it serves the other family");
         assert_eq!(farm.answers(Net::V6.client(7), (Net::V6.vip(80), 80), 4), ["s2"; 4]);

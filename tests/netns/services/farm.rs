@@ -239,7 +239,7 @@ impl Farm {
         self.engine.wait_until(Duration::from_secs(5), "every server is up", |engine| {
             let services = engine.services();
             let mut checks = services.iter().flat_map(|service| &service.servers).flat_map(|server| &server.checks);
-            checks.all(|check| check.state == "up")
+            checks.all(|check| check.state.name() == "up")
         });
     }
 

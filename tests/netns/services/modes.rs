@@ -259,7 +259,7 @@ fn direct_servers_answer_past_the_engine_from_the_vip() {
                         let local = connection.local.to_string();
                         let found = sessions.iter().find(|session| session.source == local).expect("is known");
                         assert_eq!(found.translated_destination, None, "nothing of it is translated");
-                        found.state == state && found.server.as_ref() == Some(&connection.server)
+                        found.state.name() == state && found.server.as_ref() == Some(&connection.server)
                     });
                 };
                 session("established");
@@ -267,7 +267,9 @@ fn direct_servers_answer_past_the_engine_from_the_vip() {
                 drop(connection);
                 engine.wait_until(std::time::Duration::from_secs(2), "half of a farewell is one", |engine| {
                     let sessions = engine.sessions();
-                    sessions.iter().any(|session| session.source == local.to_string() && session.state == "closing")
+                    sessions
+                        .iter()
+                        .any(|session| session.source == local.to_string() && session.state.name() == "closing")
                 });
 
                 // A host in the servers' subnet.

@@ -141,7 +141,7 @@ fn a_server_that_refuses_clients_is_out_within_a_second_and_the_last_one_never()
 
         let view = engine.server("web/s1");
         let reason = view.reason.unwrap_or_default();
-        assert_eq!((view.state.as_str(), reason.matches(REASON).count()), ("down", 2), "in both families: {reason}");
+        assert_eq!((view.state.name(), reason.matches(REASON).count()), ("down", 2), "in both families: {reason}");
         assert!(shown(&engine).contains(REASON), "{}", shown(&engine));
         assert_eq!((engine.state("web/s2"), engine.counter("observe_taken_out")), ("up".to_owned(), 2));
 

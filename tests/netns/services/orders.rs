@@ -32,7 +32,7 @@ fn the_sorry_server_serves_while_every_other_is_down_and_no_longer() {
         health[1] = None;
         engine.wait("web/s2", "down");
         assert_eq!(answers(2), ["s3"; 4], "all others are down");
-        assert_eq!(engine.service("web").state, "up");
+        assert_eq!(engine.service("web").state.name(), "up");
         let mut sorry = NETS.map(|net| open(farm, net));
 
         health[0] = Some(Program::silent(&farm.namespace("s1"), 8090));
@@ -47,7 +47,7 @@ fn the_sorry_server_serves_while_every_other_is_down_and_no_longer() {
         health[2] = None;
         engine.wait("web/s1", "down");
         engine.wait("web/s3", "down");
-        assert_eq!(engine.service("web").state, "down");
+        assert_eq!(engine.service("web").state.name(), "down");
         for net in NETS {
             let refused = farm.connect(net.client(7), (net.vip(80), 80)).expect_err("nobody is left");
             assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{net:?}: told at once: {refused}");
@@ -75,7 +75,7 @@ fn a_drain_keeps_what_is_there_shows_it_and_ends_it_when_its_time_is_over() {
 
         engine.set("server web/s1 drain --reason upgrade");
         let view = engine.server("web/s1");
-        assert_eq!((view.state.as_str(), view.sessions), ("drain", 2));
+        assert_eq!((view.state.name(), view.sessions), ("drain", 2));
         let reason = view.reason.expect("it says why");
         assert!(reason.starts_with("set 20") && reason.ends_with(": \"upgrade\""), "{reason}");
         for net in NETS {

@@ -3,7 +3,7 @@
 use super::super::UnknownName;
 use super::super::order::Order;
 use super::super::outbox::Outbox;
-use super::super::paths::{Override, admin_name};
+use super::super::paths::Override;
 use super::Farm;
 use super::services::{Drain, WeightOverride};
 use crate::config::AdminState;
@@ -39,7 +39,7 @@ impl Farm {
         }
         self.needs_evaluation = true;
         let subject = format!("service {name}");
-        self.record_order(&subject, admin_name(before), admin_name(after), order, out);
+        self.record_order(&subject, before.name(), after.name(), order, out);
         Ok(())
     }
 
@@ -84,7 +84,7 @@ impl Farm {
             self.servers[id.index()].drain = Drain::of(after, timeout, now);
         }
         let subject = format!("server {}", self.config.server_name(id));
-        self.record_order(&subject, admin_name(before), admin_name(after), order, out);
+        self.record_order(&subject, before.name(), after.name(), order, out);
     }
 
     fn command_server_weight(&mut self, id: ServerId, weight: Option<u16>, order: &Order, out: &mut Outbox) {

@@ -2,7 +2,6 @@
 
 use super::super::UnknownName;
 use super::super::order::Consequence;
-use super::super::paths::family_name;
 use super::Farm;
 use super::admin::ServerChange;
 use crate::config::AdminState;
@@ -29,7 +28,7 @@ impl Farm {
         let lost = [Family::V4, Family::V6]
             .into_iter()
             .filter(|family| takes_sessions(before, *family) && !takes_sessions(&after, *family));
-        let lost: Vec<&str> = lost.map(family_name).collect();
+        let lost: Vec<&str> = lost.map(Family::name).collect();
         let in_all = ![Family::V4, Family::V6].into_iter().any(|family| takes_sessions(&after, family));
         let consequence = match (lost.as_slice(), in_all) {
             ([], _) => None,

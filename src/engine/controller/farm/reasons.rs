@@ -1,6 +1,6 @@
 //! Describes why a service or a server is in its state.
 
-use super::super::paths::{Override, family_name};
+use super::super::paths::Override;
 use super::Farm;
 use super::checks::ServerCheck;
 use crate::config::AdminState;
@@ -35,7 +35,7 @@ impl Farm {
                     let failure = avoided.or(check.monitor.last_failure()).unwrap_or("no verdict yet");
                     match checks.len() {
                         1 => failure.to_owned(),
-                        _ => format!("{}: {failure}", family_name(check.family)),
+                        _ => format!("{}: {failure}", check.family),
                     }
                 });
                 Some(failures.collect::<Vec<_>>().join("; "))

@@ -231,10 +231,10 @@ impl Farm {
         record.state = availability;
         count_outage(availability, &mut record.outages, now);
         record.reason.clone_from(&reason);
-        if was.name() != availability.name() {
+        if was.shown() != availability.shown() {
             let since = std::mem::replace(&mut record.since, now);
             let (subject, reason) = (&self.config.server_name(id), reason.as_deref());
-            let (from, to) = (was.name(), availability.name());
+            let (from, to) = (was.shown().name(), availability.shown().name());
             out.report_change_since(since, now, StateChange { kind: "server", subject, from, to, reason });
         }
     }
@@ -261,9 +261,9 @@ impl Farm {
         let record = &mut self.services[id.index()];
         let was = std::mem::replace(&mut record.state, availability);
         count_outage(availability, &mut record.outages, now);
-        if was.name() != availability.name() {
+        if was.shown() != availability.shown() {
             let since = std::mem::replace(&mut record.since, now);
-            let (subject, from, to) = (&name, was.name(), availability.name());
+            let (subject, from, to) = (&name, was.shown().name(), availability.shown().name());
             out.report_change_since(
                 since,
                 now,

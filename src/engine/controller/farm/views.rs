@@ -1,10 +1,9 @@
 //! `show services`, in the shape that is served.
 
 use super::super::journal::{micros, millis};
-use super::super::paths::family_name;
 use super::super::views::joined;
 use super::Farm;
-use crate::config::{AdminState, ForwardingMode, Scheduler, ServiceCheckKind};
+use crate::config::{AdminState, ServiceCheckKind};
 use crate::engine::{Counters, view};
 use crate::health::history::CheckRecord;
 use crate::health::monitor::HealthState;
@@ -25,20 +24,9 @@ impl Farm {
             addresses: service.addresses.iter().map(ToString::to_string).collect(),
             protocols: service.protocols.iter().map(|protocol| protocol_name(*protocol)).collect(),
             ports: service.ports.iter().map(port_range).collect(),
-            scheduler: match service.scheduler {
-                Scheduler::RoundRobin => "round-robin",
-                Scheduler::LeastConnections => "least-connections",
-                Scheduler::Hash(_) => "hash",
-            }
-            .to_owned(),
-            mode: match service.mode {
-                ForwardingMode::Nat => "nat",
-                ForwardingMode::FullNat => "full-nat",
-                ForwardingMode::Direct => "direct",
-                ForwardingMode::Tunnel => "tunnel",
-            }
-            .to_owned(),
-            state: record.state.name().to_owned(),
+            scheduler: service.scheduler.name().into(),
+            mode: service.mode.into(),
+            state: record.state.shown().into(),
             admin: service.admin,
             override_: record.admin_override.as_ref().map(|set| set.admin),
             sessions: servers.iter().map(|server| server.sessions).sum(),
@@ -62,7 +50,7 @@ impl Farm {
             addresses: server.addresses.iter().map(ToString::to_string).collect(),
             port: server.port,
             backup: server.backup,
-            state: record.state.name().to_owned(),
+            state: record.state.shown().into(),
             admin: server.admin,
             override_: record.admin_override.as_ref().map(|set| set.admin),
             weight: self.server_weight(id),
@@ -118,12 +106,8 @@ impl Farm {
     fn server_check_views(&self, id: ServerId, now: Instant) -> Vec<view::ServerCheckView> {
         let service = &self.config.services[self.config.servers[id.index()].service.index()];
         let views = self.checks_of(id).map(|check| view::ServerCheckView {
-            family: family_name(check.family).to_owned(),
-            state: match check.monitor.state() {
-                HealthState::Up => "up",
-                HealthState::Starting | HealthState::Down => "down",
-            }
-            .to_owned(),
+            family: check.family.into(),
+            state: view::OperState::from(check.monitor.state()).into(),
             since_ms: millis(now.since(check.monitor.since())),
             last: check.history.last().map(|last| last_check(last, now)),
             failures: check.history.failures(),
@@ -142,7 +126,7 @@ impl Farm {
 
 fn last_check(last: &CheckRecord, now: Instant) -> view::LastCheckView {
     view::LastCheckView {
-        result: last.result.name().to_owned(),
+        result: last.result.into(),
         detail: Some(last.detail.clone()).filter(|words| !words.is_empty()),
         duration_us: last.took.map(micros),
         age_ms: millis(now.since(last.at)),

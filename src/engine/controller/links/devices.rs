@@ -11,6 +11,7 @@ use super::super::outbox::{Notice, Outbox};
 use super::Links;
 use super::duplicates::Duplicates;
 use crate::config;
+use crate::engine::view::OperState;
 use crate::id::{DeviceId, LinkId};
 use crate::time::{Duration, Instant};
 use crate::wire::mld::{self, ReportReason};
@@ -235,7 +236,7 @@ impl Links {
         // This cannot wait: by the earlier snapshot, answers to the frames that follow are not for this engine.
         out.publish_at_once();
         if was.0 != is.0 {
-            let state = |up| Some(if up { "up" } else { "down" });
+            let state = |up| Some(OperState::from(up).name());
             out.report_change("link", &name, state(was.0), state(is.0), Some(reason), None);
         }
         if !is.0 {

@@ -32,7 +32,7 @@ impl Paths {
             self.advertise_first(firewall);
             self.needs_evaluation = true;
             let subject = self.config.firewall_name(firewall);
-            let (from, to) = (Some(admin_name(before)), Some(admin_name(after)));
+            let (from, to) = (Some(before.name()), Some(after.name()));
             out.report_change("admin", &subject, from, to, order.reason.as_deref(), order.by.as_deref());
         }
         Ok(())
@@ -99,13 +99,5 @@ fn is_stricter(one: AdminState, other: AdminState) -> bool {
         (AdminState::Maint, AdminState::Maint)
         | (AdminState::Drain, AdminState::Drain | AdminState::Maint)
         | (AdminState::Ready, _) => false,
-    }
-}
-
-pub(in super::super) const fn admin_name(admin: AdminState) -> &'static str {
-    match admin {
-        AdminState::Ready => "ready",
-        AdminState::Drain => "drain",
-        AdminState::Maint => "maint",
     }
 }

@@ -10,8 +10,8 @@ use crate::health::monitor::HealthState;
 use crate::id::{GroupId, PathSetId, PeerId};
 use crate::neighbor;
 use crate::path::liveness::{
-    FirewallState, LivenessChange, LivenessConfig, LivenessGroup, PathHealth, PathKey, PathState, PathTiming,
-    PeerState, SetKey, StateReason,
+    LivenessChange, LivenessConfig, LivenessGroup, PathHealth, PathKey, PathState, PathTiming, PeerState, SetKey,
+    StateReason,
 };
 use crate::time::Instant;
 use crate::wire::Family;
@@ -127,14 +127,7 @@ impl Paths {
         match change {
             LivenessChange::Firewall { firewall, from, to, reason } => {
                 let (subject, reason) = (self.config.firewall_name(firewall), self.firewall_reason(firewall, reason));
-                out.report_change(
-                    "firewall",
-                    &subject,
-                    Some(firewall_state(from)),
-                    Some(firewall_state(to)),
-                    reason.as_deref(),
-                    None,
-                );
+                out.report_change("firewall", &subject, Some(from.name()), Some(to.name()), reason.as_deref(), None);
             }
             LivenessChange::Peer { peer, from, to } => self.peer_changed(peer, from, to, out),
             // A failed firewall does not wait for the pause between publications of servers.
@@ -154,7 +147,7 @@ impl Paths {
             PeerState::Lost => PEER_LOST_REASON,
             PeerState::Down => "no path is up",
         };
-        out.report_change("peer", &subject, Some(peer_state(from)), Some(peer_state(to)), Some(reason), None);
+        out.report_change("peer", &subject, Some(from.name()), Some(to.name()), Some(reason), None);
     }
 
     /// Raises or clears the alarm that a peer is lost, as far as the engine can tell: without links of its own it
@@ -180,7 +173,7 @@ impl Paths {
         }
         let toward =
             key.peer.map_or_else(String::new, |peer| format!(" toward {}", self.config.peers[peer.index()].name));
-        let subject = format!("{}{toward} {}", group.name, family_name(key.family));
+        let subject = format!("{}{toward} {}", group.name, key.family.name());
         let alarm = Alarm { kind: "below_min", subject };
         if below {
             let up = self.liveness.sets()[set.index()].up.count_ones();
@@ -199,10 +192,10 @@ impl Paths {
             StateReason::Starting => Some("no verdict yet".to_owned()),
             StateReason::Link => Some("the engine's own link to it is down".to_owned()),
             StateReason::Probes(id, family) => {
-                Some(format!("probes to {} are not answered ({})", peer(id), family_name(family)))
+                Some(format!("probes to {} are not answered ({})", peer(id), family.name()))
             }
             StateReason::Objection(id, family) => {
-                Some(format!("{} says that its probes are not answered ({})", peer(id), family_name(family)))
+                Some(format!("{} says that its probes are not answered ({})", peer(id), family.name()))
             }
             StateReason::Commanded => Some("set".to_owned()),
             StateReason::CommandedAt(id) => Some(format!("set at {}", peer(id))),
@@ -213,34 +206,6 @@ impl Paths {
     /// The subject of a path in events: `perimeter/fw1 to inner ipv4`.
     pub(super) fn path_subject(&self, key: PathKey) -> String {
         let peer = &self.config.peers[key.peer.index()].name;
-        format!("{} to {peer} {}", self.config.firewall_name(key.firewall), family_name(key.family))
-    }
-}
-
-/// The word for a state in `show firewalls`.
-pub(super) const fn firewall_state(state: FirewallState) -> &'static str {
-    match state {
-        FirewallState::Up => "up",
-        FirewallState::Degraded => "degraded",
-        FirewallState::Down => "down",
-        FirewallState::Drain => "drain",
-        FirewallState::Maint => "maint",
-    }
-}
-
-/// The word for a state in `show peers`.
-pub(super) const fn peer_state(state: PeerState) -> &'static str {
-    match state {
-        PeerState::Up => "up",
-        PeerState::Lost => "lost",
-        PeerState::Down => "down",
-    }
-}
-
-/// The word for a family: `ipv4` or `ipv6`.
-pub(in super::super) const fn family_name(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "ipv4",
-        Family::V6 => "ipv6",
+        format!("{} to {peer} {}", self.config.firewall_name(key.firewall), key.family.name())
     }
 }

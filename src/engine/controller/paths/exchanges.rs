@@ -86,7 +86,7 @@ impl Paths {
         let (link, next_hop, through) = self.next_hop_to(address, link, firewall, ident, links)?;
         let Some(source) = links.source_address(link, address) else {
             let name = &self.config.links[link.index()].name;
-            let family = super::evaluation::family_name(Family::of(address));
+            let family = Family::of(address).name();
             return Err(UnknownName(format!("link {name} has no {family} address to ping from")));
         };
         let check = ping_check();
@@ -317,7 +317,7 @@ impl Paths {
         let firewall = &self.config.firewalls[id.index()];
         let next_hop = firewall.addresses.iter().copied().find(|address| Family::of(*address) == family);
         let missing = || {
-            let family = super::evaluation::family_name(family);
+            let family = family.name();
             UnknownName(format!("firewall {} has no {family} address", self.config.firewall_name(id)))
         };
         Ok((firewall.link, next_hop.ok_or_else(missing)?, Some(id)))

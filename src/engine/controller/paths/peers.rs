@@ -9,6 +9,7 @@ use super::super::tally::Tally;
 use super::Paths;
 use super::notes::Notes;
 use crate::config::{AdminState, Config, Group};
+use crate::engine::view::DigestState;
 use crate::flow::HashMode;
 use crate::id::{FirewallId, GroupId, PeerId};
 use crate::path::liveness::{FirewallAdvertisement, PathKey, PathState};
@@ -36,18 +37,6 @@ pub(super) struct PeerRecord {
     highest_sequences: [u64; 2],
     /// Why firewalls have their administrative states there, and what was sent to it of those here.
     pub(super) notes: Notes,
-}
-
-/// Whether the peer has the same group in its configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum DigestState {
-    /// No probe of it was received.
-    #[default]
-    Unknown,
-    /// Firewalls, weights, spares, hash and seed are the same.
-    Same,
-    /// At least one of them is not.
-    Differs,
 }
 
 impl PeerRecord {

@@ -11,7 +11,7 @@ use super::Paths;
 use super::responder::ProbeAnswer;
 use crate::config::{Config, PathCheckKind};
 use crate::engine::histogram::DurationHistogram;
-use crate::engine::view::CheckLogView;
+use crate::engine::view::{CheckLogView, OperState};
 use crate::health::history::{CheckHistory, CheckRecord, CheckResult};
 use crate::health::monitor::{HealthMonitor, HealthState, ProbeOutcome};
 use crate::health::prober::{PathProber, ProbeResult};
@@ -306,8 +306,8 @@ impl Paths {
         }
         out.report_check(CheckLogView {
             subject: self.path_subject(self.paths[index].key),
-            result: result.name(),
-            state: path_state(state),
+            result,
+            state: state.into(),
             reason: (!passed).then(|| "no answer".to_owned()),
             rtt_us: took.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
         });
@@ -334,7 +334,14 @@ impl Paths {
         let subject = self.path_subject(path.key);
         let reason = self.path_reason(path, links);
         self.paths[index].reason = (after != HealthState::Up).then(|| reason.clone());
-        out.report_change("path", &subject, Some(path_state(before)), Some(path_state(after)), Some(&reason), None);
+        out.report_change(
+            "path",
+            &subject,
+            Some(OperState::from(before).name()),
+            Some(OperState::from(after).name()),
+            Some(&reason),
+            None,
+        );
     }
 
     fn path_reason(&self, path: &Path, links: &Links) -> String {
@@ -356,13 +363,5 @@ impl Paths {
             }
             (HealthState::Down, _) => format!("{} probes in a row missed", check.fall),
         }
-    }
-}
-
-/// The word for a state in `show firewalls`: a path that is starting is shown as down.
-pub(in super::super) const fn path_state(state: HealthState) -> &'static str {
-    match state {
-        HealthState::Up => "up",
-        HealthState::Starting | HealthState::Down => "down",
     }
 }

@@ -4,9 +4,6 @@ use super::super::journal::millis;
 use super::super::links::Links;
 use super::super::views::joined;
 use super::Paths;
-use super::evaluation::{family_name, firewall_state, peer_state};
-use super::peers::DigestState;
-use super::probes::path_state;
 use crate::engine::{Counters, view};
 use crate::health::monitor::HealthState;
 use crate::id::{FirewallId, LinkId, PeerId};
@@ -42,7 +39,7 @@ impl Paths {
             group: self.config.groups[firewall.group.index()].name.clone(),
             link: self.config.links[firewall.link.index()].name.clone(),
             addresses: firewall.addresses.iter().map(ToString::to_string).collect(),
-            state: firewall_state(state).to_owned(),
+            state: state.into(),
             admin: firewall.admin,
             override_: self.overrides[id.index()].as_ref().map(|set| set.admin),
             weight: firewall.weight,
@@ -100,8 +97,8 @@ impl Paths {
         let paths = self.paths.iter().filter(|path| path.key.firewall == id);
         let views = paths.map(|path| view::CheckView {
             peer: self.config.peers[path.key.peer.index()].name.clone(),
-            family: family_name(path.key.family).to_owned(),
-            state: path_state(path.monitor.state()).to_owned(),
+            family: path.key.family.into(),
+            state: view::OperState::from(path.monitor.state()).into(),
             rtt_us: path.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
             since_ms: millis(now.since(path.monitor.since())),
             reason: match path.monitor.state() {
@@ -121,13 +118,8 @@ impl Paths {
             name: peer.name.clone(),
             group: self.config.groups[peer.group.index()].name.clone(),
             peer_engine: record.engine.clone(),
-            state: peer_state(status.map_or(PeerState::Down, |status| status.state)).to_owned(),
-            digest: match record.digest {
-                DigestState::Unknown => "unknown",
-                DigestState::Same => "same",
-                DigestState::Differs => "differs",
-            }
-            .to_owned(),
+            state: status.map_or(PeerState::Down, |status| status.state).into(),
+            digest: record.digest.into(),
             version: record.version.clone(),
             since_ms: status.map_or(0, |status| millis(now.since(status.since))),
             reason: status.and_then(|status| self.reason_text(status.reason)),
@@ -142,7 +134,7 @@ impl Paths {
                 group: self.config.groups[firewall.group.index()].name.clone(),
                 firewall: firewall.name.clone(),
                 peer: self.config.peers[path.key.peer.index()].name.clone(),
-                family: family_name(path.key.family).to_owned(),
+                family: path.key.family.into(),
                 rtt: path.rtts.view(),
             }
         });

@@ -242,7 +242,7 @@ fn servers_keep_health_turn_stickiness_and_overrides_from_a_to_b_to_a() {
     assert_eq!(since(&farm)[1].weight, 4, "what was set holds");
     assert_eq!(ahead(&farm), next, "the turn goes on where it was");
     farm.wait(Duration::from_secs(5));
-    assert_eq!(since(&farm).iter().map(|one| one.state.as_str()).collect::<Vec<_>>(), ["up", "up", "down"]);
+    assert_eq!(since(&farm).iter().map(|one| one.state.name()).collect::<Vec<_>>(), ["up", "up", "down"]);
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn the_last_twenty_checks_of_a_server_are_kept_with_what_they_said_and_how_long_
 
     assert_eq!(of_s1.len(), 20);
     let [.., well, refused, silent, silent_too] = of_s1.as_slice() else { panic!("{of_s1:?}") };
-    let told = |one: &CheckResultView| (one.result.clone(), one.detail.clone().unwrap(), one.state.clone());
+    let told = |one: &CheckResultView| (one.result.to_string(), one.detail.clone().unwrap(), one.state.to_string());
     let expected = |result: &str, detail: &str, state: &str| (result.to_owned(), detail.to_owned(), state.to_owned());
     assert_eq!(told(well), expected("passed", "HTTP 200", "up"));
     assert_eq!(told(refused), expected("failed", "connection refused", "up"));
@@ -34,7 +34,7 @@ fn the_last_twenty_checks_of_a_server_are_kept_with_what_they_said_and_how_long_
     assert_eq!(told(silent_too), expected("failed", "no SYN-ACK in 500ms", "down"));
     assert_eq!(silent.duration_us, Some(500_000));
     assert!(well.duration_us.is_some_and(|took| took < 1_000), "{well:?}");
-    assert!(of_s1.iter().all(|one| one.subject == "web/s1" && one.family == "ipv4" && one.times == 1));
+    assert!(of_s1.iter().all(|one| one.subject == "web/s1" && one.family.name() == "ipv4" && one.times == 1));
 
     assert_eq!(results(&farm, None, 1000).len(), 40);
     assert_eq!(results(&farm, Some("web"), 7).len(), 7);
@@ -55,7 +55,7 @@ fn falls_failures_and_time_down_are_counted_of_server_check_and_service() {
     farm.wait_ms(4_000);
     let view = farm.view();
     let (server, check) = (&view.servers[0], &view.servers[0].checks[0]);
-    assert_eq!((view.state.as_str(), view.falls, server.falls, check.falls, check.failures), ("down", 1, 1, 1, 4));
+    assert_eq!((view.state.name(), view.falls, server.falls, check.falls, check.failures), ("down", 1, 1, 1, 4));
     assert_eq!((view.since_ms, view.downtime_ms), (server.since_ms, server.downtime_ms));
     assert!((2_000..3_000).contains(&view.downtime_ms), "{view:?}");
     assert_eq!(check.last.as_ref().map(|last| last.describe()).as_deref(), Some("failed: connection refused"));
@@ -63,7 +63,7 @@ fn falls_failures_and_time_down_are_counted_of_server_check_and_service() {
     farm.behave(0, Behaviour::Answers(Vec::new()));
     farm.wait_ms(5_000);
     let again = farm.view();
-    assert_eq!((again.state.as_str(), again.falls), ("up", 1));
+    assert_eq!((again.state.name(), again.falls), ("up", 1));
     assert!((3_000..4_001).contains(&again.downtime_ms), "{again:?}");
     farm.wait_ms(5_000);
     assert_eq!(farm.view().downtime_ms, again.downtime_ms, "up it does not grow");
@@ -82,7 +82,7 @@ fn a_service_that_lives_on_its_backup_says_so_and_does_not_count_it_among_its_se
     farm.wait_ms(3_000);
 
     let view = farm.view();
-    assert_eq!((view.state.as_str(), view.servers_up().as_str()), ("up", "0 of 1 up, 1 of 1 backups up"));
+    assert_eq!((view.state.name(), view.servers_up().as_str()), ("up", "0 of 1 up, 1 of 1 backups up"));
     assert_eq!(view.reason.as_deref(), Some("only backup servers are up"));
 }
 
@@ -94,10 +94,10 @@ fn probes_that_end_alike_are_one_result_and_a_failure_stands_between_them() {
     sandwich.run(Duration::from_secs(2));
 
     let results = sandwich.engines[OUTER].check_results(Some("perimeter/fw1"), 1000).unwrap();
-    let ipv4: Vec<_> = results.iter().map(|(_, result)| result).filter(|result| result.family == "ipv4").collect();
+    let ipv4: Vec<_> =
+        results.iter().map(|(_, result)| result).filter(|result| result.family.name() == "ipv4").collect();
 
-    let told: Vec<_> =
-        ipv4.iter().map(|one| (one.result.as_str(), one.state.as_str(), one.detail.as_deref())).collect();
+    let told: Vec<_> = ipv4.iter().map(|one| (one.result.name(), one.state.name(), one.detail.as_deref())).collect();
     let no_answer = Some("no answer");
     assert_eq!(
         told[told.len() - 3..],

@@ -33,7 +33,7 @@ fn an_engine_that_stops_for_five_seconds_blames_nobody_and_sends_no_burst() {
     sandwich.run(3 * SECOND);
     assert_eq!(every_peer(&sandwich, OUTER).failure_counts, [0, 0]);
     assert!(sandwich.changes(OUTER, "path", "perimeter/fw1 to inner ipv4").len() <= 1, "only its start");
-    assert_eq!(sandwich.peer(OUTER).state, "up");
+    assert_eq!(sandwich.peer(OUTER).state.name(), "up");
 }
 
 /// Runs for a while in which punts are refused all the time.

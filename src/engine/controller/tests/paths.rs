@@ -36,13 +36,13 @@ fn members_start_down_and_are_up_after_rise_without_hold() {
         assert_eq!(sandwich.states(engine), ["up", "up", "up"]);
         let set = every_peer(&sandwich, engine);
         assert_eq!((set.up, set.selectable, set.starting), (0b111, 0b111, 0));
-        assert_eq!(sandwich.peer(engine).state, "up");
-        assert_eq!(sandwich.peer(engine).digest, "same");
+        assert_eq!(sandwich.peer(engine).state.name(), "up");
+        assert_eq!(sandwich.peer(engine).digest.name(), "same");
         assert!(sandwich.alarms(engine).is_empty(), "{:?}", sandwich.alarms(engine));
     }
     assert_eq!(sandwich.peer(OUTER).peer_engine.as_deref(), Some("inner"));
     let check = &sandwich.firewall(OUTER, 0).checks[0];
-    assert_eq!((check.peer.as_str(), check.family.as_str(), check.rtt_us), ("inner", "ipv4", Some(600)));
+    assert_eq!((check.peer.as_str(), check.family.name(), check.rtt_us), ("inner", "ipv4", Some(600)));
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn an_engine_that_loses_its_only_link_keeps_every_session_where_it_was() {
     sandwich.set_device(OUTER, false);
     let set = every_peer(&sandwich, OUTER);
     assert_eq!((set.up, set.failure_counts.as_slice()), (0, &[0, 0][..]));
-    assert_eq!(sandwich.peer(OUTER).state, "lost");
+    assert_eq!(sandwich.peer(OUTER).state.name(), "lost");
     assert_eq!(sandwich.peer(OUTER).reason.as_deref(), Some("the engine's own link to it is down"));
     sandwich.run(2 * SECOND);
 
@@ -158,7 +158,7 @@ fn an_engine_that_loses_its_only_link_keeps_every_session_where_it_was() {
     for engine in [OUTER, INNER] {
         let set = every_peer(&sandwich, engine);
         assert_eq!((set.up, set.failure_counts.as_slice()), (0b11, &[0, 0][..]));
-        assert_eq!(sandwich.peer(engine).state, "up");
+        assert_eq!(sandwich.peer(engine).state.name(), "up");
         assert!(sandwich.alarms(engine).is_empty(), "{:?}", sandwich.alarms(engine));
     }
 }
@@ -180,7 +180,7 @@ fn a_firewall_in_its_hold_says_so_and_for_how_long() {
 
     sandwich.run(4 * SECOND);
     let free = sandwich.firewall(OUTER, 0);
-    assert_eq!((free.reason, free.hold_ms, free.state.as_str()), (None, None, "up"));
+    assert_eq!((free.reason, free.hold_ms, free.state.name()), (None, None, "up"));
     assert_eq!((every_peer(&sandwich, OUTER).selectable, every_peer(&sandwich, INNER).selectable), (0b11, 0b11));
 }
 

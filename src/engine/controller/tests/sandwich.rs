@@ -169,7 +169,7 @@ impl Sandwich {
     /// Runs until an engine shows the firewall in this state, and returns how long that took.
     pub(super) fn run_until(&mut self, engine: usize, firewall: usize, state: &str, at_most: Duration) -> Duration {
         let start = self.now;
-        while self.firewall(engine, firewall).state != state {
+        while self.firewall(engine, firewall).state.name() != state {
             assert!(self.now.since(start) < at_most, "fw{} is {}", firewall + 1, self.firewall(engine, firewall).state);
             self.run(Duration::from_millis(1));
         }
@@ -182,7 +182,7 @@ impl Sandwich {
 
     pub(super) fn states(&self, engine: usize) -> Vec<String> {
         let views = self.engines[engine].firewalls(&Counters::default(), self.now);
-        views.into_iter().map(|view| view.state).collect()
+        views.into_iter().map(|view| view.state.to_string()).collect()
     }
 
     pub(super) fn peer(&self, engine: usize) -> view::PeerView {

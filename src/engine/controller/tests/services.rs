@@ -35,16 +35,16 @@ fn set(farm: &mut Farm, name: &str, change: ServerChange) {
 #[test]
 fn a_server_that_dies_falls_once_and_the_service_goes_with_the_last() {
     let mut farm = live(2);
-    assert_eq!((farm.up(), farm.view().state.as_str()), (vec![true, true], "up"));
+    assert_eq!((farm.up(), farm.view().state.name()), (vec![true, true], "up"));
 
     farm.behave(0, Behaviour::Refuses);
     farm.wait_ms(3_000);
     assert_eq!((farm.up(), falls(&farm, 0), falls(&farm, 1)), (vec![false, true], 1, 0));
-    assert_eq!(farm.view().state, "up");
+    assert_eq!(farm.view().state.name(), "up");
 
     farm.behave(1, Behaviour::Refuses);
     farm.wait_ms(3_000);
-    assert_eq!((farm.up(), falls(&farm, 0), farm.view().state.as_str()), (vec![false, false], 1, "down"));
+    assert_eq!((farm.up(), falls(&farm, 0), farm.view().state.name()), (vec![false, false], 1, "down"));
     let alarms = farm.controller.alarms(farm.now);
     assert_eq!((alarms[0].kind.as_str(), alarms[0].subject.as_str()), ("service_down", "web"));
 }
@@ -56,7 +56,7 @@ fn maint_ends_a_server_at_once_and_default_brings_it_back() {
     set(&mut farm, "s1", ServerChange::Admin(Some(AdminState::Maint)));
     assert_eq!((farm.up(), falls(&farm, 0)), (vec![false, true], 1));
     let view = farm.view();
-    assert_eq!((view.servers[0].state.as_str(), view.servers[0].override_), ("maint", Some(AdminState::Maint)));
+    assert_eq!((view.servers[0].state.name(), view.servers[0].override_), ("maint", Some(AdminState::Maint)));
     assert_eq!(view.servers[0].reason.as_deref(), Some("set by anna: \"test\""));
 
     set(&mut farm, "s1", ServerChange::Admin(None));
@@ -91,7 +91,7 @@ fn a_service_in_maintenance_ends_all_its_servers() {
     assert_eq!((farm.up(), falls(&farm, 0), falls(&farm, 1)), (vec![false, false], 1, 1));
     let view = farm.view();
     assert_eq!(
-        (view.state.as_str(), view.servers[0].reason.as_deref()),
+        (view.state.name(), view.servers[0].reason.as_deref()),
         ("maint", Some("service web set by anna: \"test\""))
     );
     assert!(!farm.snapshot().services.all()[0].accepts_new_sessions);

@@ -87,7 +87,7 @@ fn servers_that_were_up_a_moment_ago_are_up_at_once() {
     before.behave(1, Behaviour::Refuses);
     before.wait_ms(1_000);
     let known = before.controller.persisted_servers();
-    let names: Vec<_> = known.iter().map(|known| (known.server.as_str(), known.family.as_str(), known.port)).collect();
+    let names: Vec<_> = known.iter().map(|known| (known.server.as_str(), known.family.name(), known.port)).collect();
     assert_eq!(names, [("web/s1", "ipv4", 8080), ("web/s3", "ipv4", 8080)]);
 
     let mut moved = patient(4);

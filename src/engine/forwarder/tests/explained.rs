@@ -168,7 +168,7 @@ fn what_would_happen_if_the_firewall_died_is_what_happens_when_it_dies() {
         let next = lab.send(request.clone());
 
         let next = Some(format!("fw{}", next + 1));
-        assert_eq!((live.session.as_deref(), live.on_failure.as_str()), (Some("moves"), "reselect"));
+        assert_eq!((live.session.as_deref(), live.on_failure.name()), (Some("moves"), "reselect"));
         assert_eq!((&live.firewall, &foreseen.firewall), (&next, &next));
     }
     let mut lab = ForwarderBench::outer(1);
@@ -199,7 +199,7 @@ fn what_on_failure_does_to_a_session_is_foreseen() {
         lab.set_up(firewall, false);
         let did = lab.deliver(ArrivesAt::Near, ack(client, server));
 
-        assert_eq!((foreseen.session.as_deref(), foreseen.on_failure.as_str()), (Some(session), on_failure.name()));
+        assert_eq!((foreseen.session.as_deref(), foreseen.on_failure.name()), (Some(session), on_failure.name()));
         let taken = lab.firewall_of(&did).map(|number| format!("fw{}", number + 1));
         match on_failure {
             OnFailure::Reselect | OnFailure::Keep => assert_eq!(foreseen.firewall, taken),

@@ -43,7 +43,7 @@ impl Engine {
     }
 
     pub fn state(&self, server: &str) -> String {
-        self.server(server).state
+        self.server(server).state.to_string()
     }
 
     pub fn sessions(&self) -> Vec<SessionView> {
@@ -83,7 +83,8 @@ impl Engine {
     pub fn wait(&self, server: &str, state: &str) -> Duration {
         self.wait_until(Duration::from_secs(5), &format!("{server} is {state}"), |engine| {
             let server = engine.server(server);
-            server.state == state && (state != "up" || server.checks.iter().all(|check| check.state == "up"))
+            server.state.name() == state
+                && (state != "up" || server.checks.iter().all(|check| check.state.name() == "up"))
         })
     }
 

@@ -7,7 +7,6 @@ use super::exchange::check_port;
 use crate::config::ServiceCheckKind;
 use crate::engine::controller::farm::Farm;
 use crate::engine::controller::outbox::Outbox;
-use crate::engine::controller::paths;
 use crate::engine::view::PersistedServer;
 use crate::health::monitor::HealthState;
 use crate::time::Instant;
@@ -55,7 +54,7 @@ impl Farm {
         }
         Some(PersistedServer {
             server: self.config.server_name(check.server),
-            family: paths::family_name(check.family).to_owned(),
+            family: check.family,
             address: self.config.address_for(check.server, check.family)?,
             port: check_port(service, self.config.servers[check.server.index()].port),
         })

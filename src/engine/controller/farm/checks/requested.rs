@@ -51,7 +51,7 @@ impl Farm {
         out: &mut Outbox,
     ) -> u64 {
         let number = out.new_request();
-        let subject = format!("{} {}", self.config.server_name(server), paths::family_name(family));
+        let subject = format!("{} {}", self.config.server_name(server), family);
         let request = Request { number, subject: subject.clone(), started: now, steps: Vec::new(), verdict: None };
         let asked =
             self.checks.running.values().filter(|running| matches!(running.requester, Requester::Request(_))).count();

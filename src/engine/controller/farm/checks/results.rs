@@ -2,9 +2,8 @@
 
 use crate::engine::controller::farm::Farm;
 use crate::engine::controller::outbox::Outbox;
-use crate::engine::controller::paths;
 use crate::engine::controller::tally::Tally;
-use crate::engine::view::CheckLogView;
+use crate::engine::view::{CheckLogView, OperState};
 use crate::health::history::{CheckRecord, CheckResult};
 use crate::health::monitor::HealthState;
 use crate::time::{Duration, Instant};
@@ -80,16 +79,16 @@ impl Farm {
             return;
         }
         let (result, rtt, reason) = match end {
-            CheckEnd::Passed(rtt, _) => ("passed", Some(*rtt), None),
-            CheckEnd::Failed(why) | CheckEnd::NotSent(why) => ("failed", None, Some(why)),
-            CheckEnd::Excused(why) => ("excused", None, Some(why)),
+            CheckEnd::Passed(rtt, _) => (CheckResult::Passed, Some(*rtt), None),
+            CheckEnd::Failed(why) | CheckEnd::NotSent(why) => (CheckResult::Failed, None, Some(why)),
+            CheckEnd::Excused(why) => (CheckResult::Excused, None, Some(why)),
         };
         let check = &self.server_checks[index];
-        let family = paths::family_name(check.family);
+        let family = check.family;
         out.report_check(CheckLogView {
             subject: format!("{} {family}", self.config.server_name(check.server)),
             result,
-            state: paths::path_state(check.monitor.state()),
+            state: check.monitor.state().into(),
             reason: reason.cloned(),
             rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
         });
@@ -117,14 +116,14 @@ impl Farm {
     /// Reports the change of one family of a server that has two, because the server itself may stay up.
     fn report_family_change(&mut self, index: usize, out: &mut Outbox) {
         let check = &self.server_checks[index];
-        let (state, family) = (check.monitor.state(), paths::family_name(check.family));
+        let (state, family) = (check.monitor.state(), check.family);
         let reason = match state {
             HealthState::Down => check.monitor.last_failure().map(str::to_owned),
             HealthState::Up | HealthState::Starting => None,
         };
         if self.checks_of(check.server).count() > 1 {
             let subject = format!("{} {family}", self.config.server_name(check.server));
-            out.report_change("check", &subject, None, Some(paths::path_state(state)), reason.as_deref(), None);
+            out.report_change("check", &subject, None, Some(OperState::from(state).name()), reason.as_deref(), None);
         }
     }
 }
