@@ -3,7 +3,6 @@
 
 mod capture;
 mod error;
-mod paging;
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-use crate::api::{Answer, ApiError, HttpCall, Request, SESSION_WALK_TIMEOUT};
+use crate::api::{ApiError, Call, HttpCall, Request, SESSION_WALK_TIMEOUT};
 use crate::time::Duration;
 
 pub use capture::CaptureStream;
@@ -53,32 +52,30 @@ impl Client {
     }
 
     /// Sends a request and returns the parsed answer.
-    pub async fn ask(&self, request: &Request) -> Result<Answer, ClientError> {
-        self.ask_with_json(request).await.map(|(_, answer)| answer)
+    pub async fn ask<C: Call>(&self, call: &C) -> Result<C::Answer, ClientError> {
+        self.ask_with_json(call).await.map(|(_, answer)| answer)
     }
 
-    /// Sends a request and returns the answer as the engine wrote it, unparsed.
+    /// Sends a request of any kind and returns the answer as the engine wrote it, unparsed.
     pub async fn ask_json(&self, request: &Request) -> Result<Value, ClientError> {
-        self.send(request).await.map(|(value, _)| value)
+        self.send(request.http(), request.walks_over_sessions()).await.map(|(value, _)| value)
     }
 
     /// Sends a request; returns the answer as the engine wrote it, with keys that this version may not know, and
     /// parsed.
-    pub async fn ask_with_json(&self, request: &Request) -> Result<(Value, Answer), ClientError> {
-        let (value, head) = self.send(request).await?;
-        match Answer::from_json(request, value.clone()) {
-            Ok(Answer::Sessions(page)) => Ok((value, Answer::Sessions(paging::with_cursor(page, &head.headers)))),
-            Ok(answer) => Ok((value, answer)),
+    pub async fn ask_with_json<C: Call>(&self, call: &C) -> Result<(Value, C::Answer), ClientError> {
+        let (value, head) = self.send(call.http(), C::WALKS_OVER_SESSIONS).await?;
+        match serde_json::from_value(value.clone()) {
+            Ok(answer) => Ok((value, C::with_head(answer, &head.headers))),
             Err(error) => Err(ClientError::misunderstood(&self.path, version(&head).as_deref(), error)),
         }
     }
 
-    async fn send(&self, request: &Request) -> Result<(Value, Parts), ClientError> {
-        if request.walks_over_sessions() {
-            let patient = self.clone().timeout(self.timeout + SESSION_WALK_TIMEOUT);
-            return patient.call(request.call()).await;
+    async fn send(&self, call: HttpCall, walks_over_sessions: bool) -> Result<(Value, Parts), ClientError> {
+        if walks_over_sessions {
+            return self.clone().timeout(self.timeout + SESSION_WALK_TIMEOUT).call(call).await;
         }
-        self.call(request.call()).await
+        self.call(call).await
     }
 
     async fn call(&self, call: HttpCall) -> Result<(Value, Parts), ClientError> {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use fwlb::api::listen::{Limits, serve_socket};
 use fwlb::api::{
     Answer, ApiError, Backend, CaptureRequest, Done, Download, EventFilter, EventTime, LinkOrFirewall, Request,
-    ServerChange, SessionFilter, SessionPage, SessionRequest, SessionSort, TalkerRequest, TalkersBy, flow_text, router,
+    ServerChange, SessionFilter, SessionPage, SessionRequest, SessionSort, TalkerRequest, TalkersBy, calls, flow_text,
+    router,
 };
 use fwlb::client::{Client, ClientError};
 use fwlb::config::AdminState;
@@ -101,7 +102,7 @@ async fn get(served: &Served, uri: &str) -> (u16, serde_json::Value) {
 }
 
 fn done() -> Result<Answer, ApiError> {
-    Ok(Answer::Done(Done::from("done".to_owned())))
+    Ok(Answer::Confirm(Done::from("done".to_owned())))
 }
 
 /// A filter with every criterion set.
@@ -144,33 +145,32 @@ fn every_request() -> Vec<Request> {
         Request::Sessions(SessionRequest { filter: filter.clone(), sort, limit, after })
     };
     let talkers = |by, sort, limit| Request::Talkers(TalkerRequest { filter: filter.clone(), by, sort, limit });
-    let kill = |filter: SessionFilter, reset| Request::Kill { filter, reset, reason: None, by: "tester".to_owned() };
-    let firewall = || Some(LinkOrFirewall::Firewall("perimeter/fw1".to_owned()));
-    let set = |group, admin, reason| Request::SetFirewall {
-        group,
-        name: "fw1".to_owned(),
-        admin,
-        reason,
-        by: "tester & co".to_owned(),
-        force: true,
+    let kill = |filter: SessionFilter, reset| {
+        Request::from(calls::Kill { filter, reset, reason: None, by: Some("tester".to_owned()) })
     };
-    let set_server = |change| Request::SetServer {
-        service: "web".to_owned(),
-        name: "s1".to_owned(),
-        change,
-        reason: Some("a reason".to_owned()),
-        by: "tester".to_owned(),
-        force: false,
+    let by = || Some("tester".to_owned());
+    let (link, firewall) = (|| Some("clients".to_owned()), || Some("perimeter/fw1".to_owned()));
+    let set = |group, admin, reason| {
+        let (name, by) = ("fw1".to_owned(), Some("tester & co".to_owned()));
+        Request::from(calls::SetFirewall { group, name, admin, reason, by, force: true })
+    };
+    let set_server = |change| {
+        let reason = Some("a reason".to_owned());
+        Request::from(calls::SetServer { reason, by: by(), ..calls::SetServer::new("web", "s1", change) })
+    };
+    let explain = |from| Request::from(calls::Explain { flow, from });
+    let ping = |address: &str, link, firewall| {
+        Request::from(calls::Ping { address: address.parse().unwrap(), link, firewall })
     };
     vec![
-        Request::Status,
-        Request::Health,
-        Request::Links,
-        Request::Neighbors,
-        Request::Firewalls,
-        Request::Peers,
-        Request::Checks { subject: None, limit: None },
-        Request::Checks { subject: Some("web/s1".to_owned()), limit: Some(20) },
+        Request::Status(calls::Status {}),
+        Request::Health(calls::Health {}),
+        Request::Links(calls::Links {}),
+        Request::Neighbors(calls::Neighbors {}),
+        Request::Firewalls(calls::Firewalls {}),
+        Request::Peers(calls::Peers {}),
+        calls::Checks::default().into(),
+        calls::Checks { subject: Some("web/s1".to_owned()), limit: Some(20) }.into(),
         Request::Sessions(SessionRequest::default()),
         sessions(None, Some(5), None),
         sessions(Some(SessionSort::PacketRate), Some(10), None),
@@ -179,41 +179,36 @@ fn every_request() -> Vec<Request> {
         talkers(TalkersBy::Firewall, SessionSort::Rate, Some(3)),
         kill(filter.clone(), true),
         kill(SessionFilter::default(), false),
-        Request::Counters,
-        Request::Metrics,
+        Request::Counters(calls::Counters {}),
+        Request::Metrics(calls::Metrics {}),
         Request::Events(EventFilter::after(u64::MAX)),
         Request::Events(every_part()),
-        Request::Config { all: false },
-        Request::Config { all: true },
-        Request::Explain { flow, from: None },
-        Request::Explain { flow, from: Some(LinkOrFirewall::Link("clients".to_owned())) },
-        Request::Explain { flow, from: firewall() },
+        calls::Config { all: false }.into(),
+        calls::Config { all: true }.into(),
+        explain(None),
+        explain(Some(LinkOrFirewall::Link("clients".to_owned()))),
+        explain(firewall().map(LinkOrFirewall::Firewall)),
         set(None, None, None),
         set(Some("perimeter".to_owned()), Some(AdminState::Drain), Some("maintenance window №5".to_owned())),
-        Request::Services,
+        Request::Services(calls::Services {}),
         set_server(ServerChange::Admin(None)),
         set_server(ServerChange::Admin(Some(AdminState::Maint))),
         set_server(ServerChange::Weight(None)),
         set_server(ServerChange::Weight(Some(0))),
-        Request::SetService {
-            name: "web".to_owned(),
-            admin: Some(AdminState::Drain),
-            reason: None,
-            by: "tester".to_owned(),
-        },
-        Request::Reload { config: None, confirm: None, by: "tester".to_owned() },
-        Request::Reload { config: Some("/etc/fwlb/a b.toml".into()), confirm: None, by: "tester".to_owned() },
-        Request::Reload { config: None, confirm: Some(Duration::from_secs(120)), by: "tester".to_owned() },
-        Request::Rollback { back: 3, by: "tester".to_owned() },
-        Request::Confirm { by: "tester".to_owned() },
-        Request::Configs,
-        Request::Plan { config: None, back: Some(2) },
-        Request::Plan { config: None, back: None },
-        Request::Plan { config: Some("/etc/fwlb/a b.toml".into()), back: None },
-        Request::Probe { subject: "perimeter/fw1".to_owned() },
-        Request::Ping { address: "2001:db8::1".parse().unwrap(), via: None },
-        Request::Ping { address: "192.0.2.1".parse().unwrap(), via: Some(LinkOrFirewall::Link("clients".to_owned())) },
-        Request::Ping { address: "192.0.2.1".parse().unwrap(), via: firewall() },
+        calls::SetService { name: "web".to_owned(), admin: Some(AdminState::Drain), reason: None, by: by() }.into(),
+        calls::Reload { config: None, confirm_ms: None, by: by() }.into(),
+        calls::Reload { config: Some("/etc/fwlb/a b.toml".into()), confirm_ms: None, by: by() }.into(),
+        calls::Reload { config: None, confirm_ms: Some(120_000), by: by() }.into(),
+        calls::Rollback { back: Some(3), by: by() }.into(),
+        calls::Confirm { by: by() }.into(),
+        Request::Configs(calls::Configs {}),
+        calls::Plan { config: None, back: Some(2) }.into(),
+        calls::Plan { config: None, back: None }.into(),
+        calls::Plan { config: Some("/etc/fwlb/a b.toml".into()), back: None }.into(),
+        calls::Probe { subject: "perimeter/fw1".to_owned() }.into(),
+        ping("2001:db8::1", None, None),
+        ping("192.0.2.1", link(), None),
+        ping("192.0.2.1", None, firewall()),
     ]
 }
 
@@ -232,16 +227,19 @@ async fn every_request_arrives_as_it_was_asked() {
     }
 
     // A client cannot choose the name under which it appears: this one is ignored.
-    let claims = |text: &str| format!("unknown user, claimed name {text:?}");
+    let claim = |by: &mut Option<String>| {
+        let name = by.take().expect("the command line names its user");
+        *by = Some(format!("unknown user, claimed name {name:?}"));
+    };
     for request in &mut requests {
         match request {
-            Request::SetFirewall { by, .. }
-            | Request::SetServer { by, .. }
-            | Request::SetService { by, .. }
-            | Request::Reload { by, .. }
-            | Request::Rollback { by, .. }
-            | Request::Confirm { by, .. }
-            | Request::Kill { by, .. } => *by = claims(by),
+            Request::SetFirewall(call) => claim(&mut call.by),
+            Request::SetServer(call) => claim(&mut call.by),
+            Request::SetService(call) => claim(&mut call.by),
+            Request::Reload(call) => claim(&mut call.by),
+            Request::Rollback(call) => claim(&mut call.by),
+            Request::Confirm(call) => claim(&mut call.by),
+            Request::Kill(call) => claim(&mut call.by),
             _ => {}
         }
     }
@@ -270,8 +268,8 @@ async fn answers_come_back_in_the_shape_of_the_contract() {
     let expected = json!([{ "seq": 7, "at": "2026-01-02T03:04:05Z", "kind": "firewall", "subject": "perimeter/fw1",
         "from": "up", "to": "down", "lasted_ms": null, "reason": null, "by": null }]);
     assert_eq!(body, expected);
-    assert_eq!(served.client.ask(&Request::Events(EventFilter::default())).await.unwrap(), Answer::Events(events));
-    assert_eq!(served.client.ask(&Request::Peers).await.unwrap(), Answer::Peers(vec![]));
+    assert_eq!(served.client.ask(&EventFilter::default()).await.unwrap(), events);
+    assert_eq!(served.client.ask(&calls::Peers {}).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -285,7 +283,7 @@ async fn errors_of_the_engine_keep_their_kind_and_words_over_the_socket() {
         let served = serve(vec![Err(error.clone()), Err(error.clone())]);
 
         let (status, body) = get(&served, "/api/v1/status").await;
-        let asked = served.client.ask(&Request::Status).await.unwrap_err();
+        let asked = served.client.ask(&calls::Status {}).await.unwrap_err();
 
         assert_eq!(status, code);
         assert_eq!(body["message"], error.to_string());
@@ -304,7 +302,11 @@ async fn a_bad_request_is_answered_in_json_and_never_reaches_the_engine() {
     let cases = [
         ("/api/v1/nothing", 404, "no such resource"),
         ("/api/v1/status?engine=inner", 404, "this is \"outer\""),
-        ("/api/v1/sessions?frewall=fw1", 400, "unknown field"),
+        ("/api/v1/sessions?frewall=fw1", 400, "unknown field `frewall`, expected one of `source`, "),
+        ("/api/v1/config?al=1", 400, "unknown field `al`, expected `all` or `engine`"),
+        ("/api/v1/links?x=1", 400, "Failed to deserialize query string: x: unknown field `x`, expected `engine`"),
+        ("/api/v1/links?engine=outer&engine=outer", 400, "duplicate field `engine`"),
+        ("/api/v1/sessions?engine=inner", 404, "this is \"outer\""),
         ("/api/v1/sessions?source=300.1.1.1", 400, "not an address or prefix"),
         ("/api/v1/sessions?host=10.0.0.1,nobody", 400, "not an address or prefix: \"nobody\""),
         ("/api/v1/sessions?port=80,http", 400, "a port is 0..=65535, found \"http\""),
@@ -383,14 +385,12 @@ async fn a_change_through_the_api_needs_only_a_name_and_a_state() {
     let (status, answer) = raw(&served, &request).await;
 
     assert_eq!((status, answer), (200, json!({ "done": "done", "held": [], "warnings": [] })));
-    let expected = Request::SetFirewall {
-        group: None,
+    let expected = Request::from(calls::SetFirewall {
         name: "fw1".to_owned(),
         admin: Some(AdminState::Maint),
-        reason: None,
-        by: "unknown user".to_owned(),
-        force: false,
-    };
+        by: Some("unknown user".to_owned()),
+        ..calls::SetFirewall::default()
+    });
     assert_eq!(*served.fake.asked.lock().unwrap(), [expected]);
 }
 
@@ -399,7 +399,7 @@ async fn an_engine_that_stays_silent_is_left_after_a_while() {
     let served = serve(vec![]);
     let client = served.client.clone().timeout(Duration::from_millis(50));
 
-    let error = client.ask(&Request::Status).await.unwrap_err();
+    let error = client.ask(&calls::Status {}).await.unwrap_err();
 
     assert!(matches!(error, ClientError::Timeout { .. }), "{error:?}");
 }
@@ -412,7 +412,7 @@ async fn silent_connections_to_a_control_socket_delay_nobody() {
         held.push(UnixStream::connect(&served.socket).await.unwrap());
     }
 
-    let answer = served.client.clone().timeout(Duration::from_secs(3)).ask_json(&Request::Status).await;
+    let answer = served.client.clone().timeout(Duration::from_secs(3)).ask_json(&calls::Status {}.into()).await;
 
     assert_eq!(answer.unwrap()["done"], "done");
 }
@@ -433,12 +433,12 @@ async fn half_a_body_on_a_control_socket_is_not_waited_for_for_ever() {
 async fn a_socket_that_is_missing_dead_or_foreign_is_told_apart() {
     let directory = tempfile::tempdir().unwrap();
     let missing = Client::new(directory.path().join("missing.sock"));
-    let error = missing.ask(&Request::Status).await.unwrap_err();
+    let error = missing.ask(&calls::Status {}).await.unwrap_err();
     assert!(matches!(error, ClientError::NoSocket { .. }), "{error:?}");
 
     let path = directory.path().join("dead.sock");
     drop(UnixListener::bind(&path).unwrap());
-    let error = Client::new(path).ask(&Request::Status).await.unwrap_err();
+    let error = Client::new(path).ask(&calls::Status {}).await.unwrap_err();
     assert!(matches!(error, ClientError::Refused { .. }), "{error:?}");
 
     let path = directory.path().join("foreign.sock");
@@ -447,7 +447,7 @@ async fn a_socket_that_is_missing_dead_or_foreign_is_told_apart() {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(b"220 mail.example.com ESMTP\r\n").await.unwrap();
     });
-    let error = Client::new(path).ask(&Request::Status).await.unwrap_err();
+    let error = Client::new(path).ask(&calls::Status {}).await.unwrap_err();
     // It is a race whether its text or its end arrives first.
     assert!(matches!(error, ClientError::Garbled { .. } | ClientError::BrokenOff { .. }), "{error:?}");
 }

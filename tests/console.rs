@@ -18,30 +18,30 @@ impl Frozen {
     fn told(&self, request: &Request) -> Value {
         let outer = self.0 == "outer";
         match request {
-            Request::Status => json!({
+            Request::Status(_) => json!({
                 "name": self.0, "version": "0.1.0", "uptime_ms": 7_440_000, "epoch": 3, "config_digest": "abc",
                 "workers": 1, "sessions": 42, "capacity": 1000, "role": "active", "overrides": [],
                 "alarms": if outer { json!([]) } else { json!([{
                     "kind": "digest_differs", "subject": "perimeter/outer", "reason": "weights differ", "since_ms": 900,
                 }]) },
             }),
-            Request::Firewalls => {
+            Request::Firewalls(_) => {
                 json!([self.firewall("fw1", "up", Value::Null), self.firewall("fw2", "down", json!("<b>dead</b> leg"))])
             }
-            Request::Services if outer => json!([]),
-            Request::Services => json!([{
+            Request::Services(_) if outer => json!([]),
+            Request::Services(_) => json!([{
                 "engine": self.0, "name": "web", "addresses": ["203.0.113.80", "2001:db8:113::80"], "protocols": ["tcp"],
                 "ports": ["80"], "scheduler": "round-robin", "mode": "nat", "state": "up", "admin": "ready",
                 "override": null, "sessions": 3, "imbalance": null,
                 "servers": [self.server("s1", "up", Value::Null), self.server("s2", "down", json!("HTTP 503, expected 200"))],
             }]),
-            Request::Links => json!([{
+            Request::Links(_) => json!([{
                 "engine": self.0, "name": "clients", "device": "eth0", "vlan": 100, "state": "up",
                 "mac": "02:00:00:00:00:01", "mtu": 1500, "addresses": [], "rx_packets": 5, "rx_bytes": 500,
                 "rx_dropped": 0, "ring_dropped": 17, "tx_packets": 0, "tx_bytes": 0, "tx_errors": 0,
             }]),
-            Request::Peers => json!([]),
-            Request::Counters => json!({"received": 10, "dropped": 7, "drop_ttl_expired": 7, "drop_no_route": 0}),
+            Request::Peers(_) => json!([]),
+            Request::Counters(_) => json!({"received": 10, "dropped": 7, "drop_ttl_expired": 7, "drop_no_route": 0}),
             Request::Events(filter) if filter.after > 0 => json!([]),
             Request::Events(_) => json!([{
                 "seq": 1, "at": "2026-01-02T03:04:05Z", "kind": "firewall", "subject": "perimeter/fw2", "from": "up",

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::api::metrics::Process;
-use crate::api::{Answer, ApiError, Backend, CHECKS_LIMIT, Done, Request, SESSION_WALK_TIMEOUT};
+use crate::api::{Answer, ApiError, Backend, Call, Done, Request, Routing, SESSION_WALK_TIMEOUT, calls};
 use crate::engine::view::{HealthView, MeasuresView};
 use crate::time::Duration;
 
@@ -15,16 +16,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The engines behind one listener: one for a control socket, all of the process for a network address.
 #[derive(Debug)]
 pub struct Engines<B>(Vec<Arc<B>>);
-
-/// Where a request goes that names no engine, if there are several.
-enum Routing {
-    /// To every engine: their rows are put into one list, and each row names its engine.
-    Each,
-    /// To every engine that knows the name in the request.
-    Knowing,
-    /// To none: the request has to name one.
-    One,
-}
 
 impl<B: Backend> Engines<B> {
     /// These engines, which have different names.
@@ -65,19 +56,15 @@ impl<B: Backend> Engines<B> {
 
     /// The JSON answer of the engine called `name` to `request`. Without a name, the rows of several engines name their
     /// engine.
-    pub async fn ask(&self, name: Option<&str>, request: Request) -> Result<Value, ApiError> {
+    pub async fn ask<C: Call + Into<Request>>(&self, name: Option<&str>, call: C) -> Result<Value, ApiError> {
         let several = self.0.len() > 1 && name.is_none();
-        match scope(&request) {
-            Routing::Each if several => {
+        match C::ROUTING {
+            Routing::Each | Routing::EachByTime if several => {
                 let (mut rows, mut known) = (Vec::new(), 0);
-                let (is_story, limit) = match &request {
-                    Request::Events(filter) => (true, filter.limit),
-                    Request::Checks { limit, .. } => (true, Some(limit.unwrap_or(CHECKS_LIMIT))),
-                    _ => (false, None),
-                };
+                let newest = call.newest();
                 let mut unknown = None;
                 for engine in &self.0 {
-                    let answer = match ask(engine, request.clone()).await {
+                    let answer = match ask(engine, call.clone()).await {
                         // One of them knows the name, or none.
                         Err(error @ ApiError::NotFound(_)) => {
                             unknown = Some(error);
@@ -96,16 +83,18 @@ impl<B: Backend> Engines<B> {
                 if let (Some(unknown), 0) = (unknown, known) {
                     return Err(unknown);
                 }
-                if is_story {
+                if C::ROUTING == Routing::EachByTime {
                     // One list over all engines in order of time: times in RFC 3339 and UTC sort as text.
                     rows.sort_by_key(|row| row["at"].as_str().unwrap_or_default().to_owned());
-                    let excess = limit.map_or(0, |limit| rows.len().saturating_sub(limit));
+                    let excess = newest.map_or(0, |newest| rows.len().saturating_sub(newest));
                     rows.drain(..excess);
                 }
                 Ok(Value::Array(rows))
             }
-            Routing::Knowing if several => self.ask_knowing(request).await,
-            Routing::Each | Routing::Knowing | Routing::One => value(&ask(self.one(name)?, request).await?),
+            Routing::Knowing if several => self.ask_knowing(call).await,
+            Routing::Each | Routing::EachByTime | Routing::Knowing | Routing::One => {
+                value(&ask(self.one(name)?, call).await?)
+            }
         }
     }
 
@@ -113,7 +102,7 @@ impl<B: Backend> Engines<B> {
     pub async fn metrics(&self, name: Option<&str>) -> Result<Vec<MeasuresView>, ApiError> {
         let mut measures = Vec::new();
         for engine in &self.selected(name)? {
-            let Answer::Metrics(view) = ask(engine, Request::Metrics).await? else {
+            let Answer::Metrics(view) = ask(engine, calls::Metrics {}).await? else {
                 return Err(ApiError::Unavailable(format!("engine {} measures nothing", engine.engine())));
             };
             measures.push(*view);
@@ -129,7 +118,7 @@ impl<B: Backend> Engines<B> {
         };
         let mut found = Vec::new();
         for engine in asked {
-            let Answer::Health(view) = ask(engine, Request::Health).await? else {
+            let Answer::Health(view) = ask(engine, calls::Health {}).await? else {
                 return Err(ApiError::Unavailable(format!("engine {} does not say how it is", engine.engine())));
             };
             found.push(view);
@@ -142,25 +131,25 @@ impl<B: Backend> Engines<B> {
         self.0.first().and_then(|engine| engine.process())
     }
 
-    async fn ask_knowing(&self, request: Request) -> Result<Value, ApiError> {
+    async fn ask_knowing(&self, call: impl Call + Into<Request>) -> Result<Value, ApiError> {
         let mut done: Vec<(&str, Done)> = Vec::new();
         let mut killed = Vec::new();
         let mut unknown = None;
         for engine in &self.0 {
-            match ask(engine, request.clone()).await {
-                Ok(Answer::Done(what)) => done.push((engine.engine(), what)),
-                Ok(Answer::Killed(of_engine)) => killed.extend(of_engine),
+            match ask(engine, call.clone()).await {
+                Ok(Answer::SetFirewall(what)) => done.push((engine.engine(), what)),
+                Ok(Answer::Kill(of_engine)) => killed.extend(of_engine),
                 Ok(answer) => return value(&answer),
                 Err(error @ ApiError::NotFound(_)) => unknown = unknown.or(Some(error)),
                 Err(error) => return Err(error),
             }
         }
         if !killed.is_empty() {
-            return value(&Answer::Killed(killed));
+            return value(&killed);
         }
         match unknown {
             Some(error) if done.is_empty() => Err(error),
-            Some(_) | None => value(&Answer::Done(join_results(done))),
+            Some(_) | None => value(&join_results(done)),
         }
     }
 
@@ -188,45 +177,14 @@ fn join_results(done: Vec<(&str, Done)>) -> Done {
     Done { done: words.join("; "), ..all }
 }
 
-fn scope(request: &Request) -> Routing {
-    match request {
-        Request::Status
-        | Request::Health
-        | Request::Links
-        | Request::Neighbors
-        | Request::Firewalls
-        | Request::Peers
-        | Request::Services
-        | Request::Checks { .. }
-        | Request::Sessions(_)
-        | Request::Talkers(_)
-        | Request::Events(_)
-        | Request::Configs
-        | Request::Config { .. } => Routing::Each,
-        Request::SetFirewall { .. } | Request::Kill { .. } => Routing::Knowing,
-        // A sum over engines would count packets twice, and a flat object has no place for an engine's name.
-        Request::Counters
-        | Request::Metrics
-        | Request::Explain { .. }
-        | Request::SetServer { .. }
-        | Request::SetService { .. }
-        | Request::Reload { .. }
-        | Request::Rollback { .. }
-        | Request::Confirm { .. }
-        | Request::Plan { .. }
-        | Request::Probe { .. }
-        | Request::Ping { .. } => Routing::One,
-    }
-}
-
-/// Sends a request to one engine, and limits the time of its answer.
-pub(super) async fn ask<B: Backend>(engine: &Arc<B>, request: Request) -> Result<Answer, ApiError> {
-    let patience = if request.walks_over_sessions() { SESSION_WALK_TIMEOUT } else { ANSWER_TIMEOUT };
+/// Sends a call to one engine, and limits the time of its answer.
+pub(super) async fn ask<B: Backend, C: Call + Into<Request>>(engine: &Arc<B>, call: C) -> Result<Answer, ApiError> {
+    let patience = if C::WALKS_OVER_SESSIONS { SESSION_WALK_TIMEOUT } else { ANSWER_TIMEOUT };
     let late = |_| ApiError::Unavailable(format!("the engine did not answer within {} s", patience.as_secs()));
-    tokio::time::timeout(patience, Arc::clone(engine).ask(request)).await.map_err(late)?
+    tokio::time::timeout(patience, Arc::clone(engine).ask(call.into())).await.map_err(late)?
 }
 
-fn value(answer: &Answer) -> Result<Value, ApiError> {
+fn value(answer: &impl Serialize) -> Result<Value, ApiError> {
     serde_json::to_value(answer).map_err(|error| ApiError::Unavailable(format!("the answer is no JSON: {error}")))
 }
 

@@ -12,9 +12,8 @@ use hyper::body::Frame;
 use tokio::sync::mpsc;
 
 use crate::api::engines::ask;
-use crate::api::parameters::SessionsQuery;
 use crate::api::sessions::{Cursor, DEFAULT_LIMIT, PAGE_MAX, SessionPage, SessionRequest};
-use crate::api::{Answer, ApiError, Backend, Engines, Request};
+use crate::api::{Answer, ApiError, Backend, Call, Engines};
 use crate::engine::view::SessionView;
 
 /// The header with the number of all matching sessions.
@@ -24,22 +23,25 @@ const PIECE_ROWS: usize = 1000;
 
 type Piece = Result<Bytes, ApiError>;
 
-/// Answers `query`.
-pub(super) async fn list<B: Backend>(engines: &Engines<B>, query: SessionsQuery) -> Result<Response, ApiError> {
-    let (named, question) = query.clone().session_request()?;
-    let asked = engines.selected(named.as_deref())?;
+/// Answers `question` of the engine called `name`, or of all engines.
+pub(super) async fn list<B: Backend>(
+    engines: &Engines<B>,
+    name: Option<&str>,
+    question: SessionRequest,
+) -> Result<Response, ApiError> {
+    let asked = engines.selected(name)?;
     match question.limit.unwrap_or(DEFAULT_LIMIT) {
         0 => stream_all(asked, question, usize::MAX).await,
         limit if limit > PAGE_MAX => stream_all(asked, question, limit).await,
-        _ => page(&asked, question, query).await,
+        _ => page(&asked, name, question).await,
     }
 }
 
 /// Answers with one page of each engine.
 async fn page<B: Backend>(
     asked: &[Arc<B>],
+    name: Option<&str>,
     question: SessionRequest,
-    query: SessionsQuery,
 ) -> Result<Response, ApiError> {
     let mut text = JsonArray::default();
     let mut total = Some(0);
@@ -63,9 +65,12 @@ async fn page<B: Backend>(
         headers.insert(TOTAL_HEADER, total.into());
     }
     if let Some(next) = next {
-        let query = serde_urlencoded::to_string(query.after(next.to_string()));
-        let query = query.map_err(|error| ApiError::Unavailable(error.to_string()))?;
-        let link = HeaderValue::try_from(format!("</api/v1/sessions?{query}>; rel=\"next\""));
+        let mut uri = SessionRequest { after: Some(next), ..question }.http().uri;
+        if let Some(name) = name {
+            let engine = serde_urlencoded::to_string([("engine", name)]);
+            uri = format!("{uri}&{}", engine.map_err(|error| ApiError::Unavailable(error.to_string()))?);
+        }
+        let link = HeaderValue::try_from(format!("<{uri}>; rel=\"next\""));
         headers.insert(header::LINK, link.map_err(|error| ApiError::Unavailable(error.to_string()))?);
     }
     Ok(response)
@@ -132,7 +137,7 @@ async fn stream_pages<B: Backend>(
 }
 
 async fn session_page<B: Backend>(engine: &Arc<B>, question: SessionRequest) -> Result<SessionPage, ApiError> {
-    match ask(engine, Request::Sessions(question)).await? {
+    match ask(engine, question).await? {
         Answer::Sessions(page) => Ok(page),
         _ => Err(ApiError::Unavailable(format!("engine {} tells no sessions", engine.engine()))),
     }

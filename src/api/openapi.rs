@@ -16,7 +16,7 @@ use utoipa::openapi::{
 };
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use crate::api::ApiError;
+use crate::api::{ApiError, Verb};
 use crate::engine::view::CountersView;
 
 const JSON: &str = "application/json";
@@ -30,15 +30,6 @@ readers ignore what they do not know. `*_ms` are durations up to now in millisec
 integers since start.";
 
 type Schemas = Vec<(String, RefOr<Schema>)>;
-
-/// What a call does to a resource (HTTP method).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verb {
-    Get,
-    Post,
-    Put,
-    Delete,
-}
 
 impl Verb {
     /// The method as the router names it.
@@ -58,15 +49,6 @@ impl Verb {
             Self::Post => HttpMethod::Post,
             Self::Put => HttpMethod::Put,
             Self::Delete => HttpMethod::Delete,
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Get => "get",
-            Self::Post => "post",
-            Self::Put => "put",
-            Self::Delete => "delete",
         }
     }
 }
@@ -165,7 +147,7 @@ pub(super) fn call_spec(verb: Verb, path: &'static str, summary: &str, answered:
         answer.header(name, header.build())
     });
     let operation = OperationBuilder::new()
-        .operation_id(Some(format!("{}_{}", verb.word(), name.trim_matches('_'))))
+        .operation_id(Some(format!("{}_{}", verb.name().to_lowercase(), name.trim_matches('_'))))
         .summary(Some(summary))
         .response("200", answer);
     CallSpec { verb, path, operation, schemas: answered.schemas }.refused_with(&[

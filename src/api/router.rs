@@ -6,26 +6,24 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, State};
 use axum::handler::Handler;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{map_request, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, on};
 use axum::{Extension, Json, Router};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::api::capture::{CaptureBody, EndQuery, Streamed};
 use crate::api::console::console;
 use crate::api::guard::{Caller, CallerView, User};
-use crate::api::openapi::{CallSpec, ResponseSpec, Verb, call_spec};
-use crate::api::parameters::{
-    ChangeCall, ConfigQuery, EventsQuery, ExplainQuery, PingBody, PlainQuery, ProbeBody, ReadCall,
+use crate::api::openapi::{CallSpec, ResponseSpec, call_spec};
+use crate::api::{
+    ApiError, Backend, Call, Done, Engines, EventFilter, Request, Routing, SessionRequest, TalkerRequest, Verb, calls,
+    capture, listing, metrics, openapi, text,
 };
-use crate::api::parameters::{ChecksQuery, SetServiceBody, TalkersQuery};
-use crate::api::parameters::{
-    ConfirmBody, KillBody, PlanBody, ReloadBody, RollbackBody, SessionsQuery, SetFirewallBody, SetServerBody,
-};
-use crate::api::{Answer, ApiError, Backend, Done, Engines, Request, capture, listing, metrics, openapi};
 use crate::engine::view;
 
 /// Bytes of a request body, at most; most have a few words.
@@ -88,79 +86,36 @@ impl<B: Backend> Route<B> {
 
 /// Every call except those of the page.
 fn routes<B: Backend>() -> Vec<Route<B>> {
-    use Verb::{Delete, Get, Post, Put};
+    use Verb::{Delete, Get, Post};
     use openapi::{object, object_of_each, rows, rows_of_each};
-    use view::{
-        CheckResultView, ConfigView, EventView, ExchangeView, ExplainView, FirewallView, HealthView, KeptConfigView,
-        LinkView, MeasuresView, NeighborView, PeerView,
-    };
-    use view::{KillView, PlanView, ReloadView, ServiceView, SessionView, StatusView, TalkerView};
     const CAPTURE: &str = "/api/v1/capture";
     vec![
-        plain("/api/v1/status", Request::Status, "Alarms and overrides of the engine", object_of_each::<StatusView>()),
-        plain("/api/v1/health", Request::Health, "Whether the engine forwards", object_of_each::<HealthView>()),
-        plain("/api/v1/links", Request::Links, "Links, as `ip -s link`", rows::<LinkView>()),
-        plain("/api/v1/neighbors", Request::Neighbors, "Neighbours, as `ip neigh`", rows::<NeighborView>()),
-        plain("/api/v1/firewalls", Request::Firewalls, "Firewalls and their paths", rows::<FirewallView>()),
-        plain("/api/v1/peers", Request::Peers, "The engines on the far sides", rows::<PeerView>()),
-        plain("/api/v1/services", Request::Services, "Services and their servers", rows::<ServiceView>()),
-        reads::<B, ChecksQuery>(
-            "/api/v1/checks",
-            "The last results of checks, oldest first",
-            rows::<CheckResultView>(),
-        ),
-        plain("/api/v1/counters", Request::Counters, "Counters of one instant", openapi::counters()),
-        reads::<B, ConfigQuery>("/api/v1/config", "The configuration in force", object_of_each::<ConfigView>()),
-        plain("/api/v1/measures", Request::Metrics, "All measurements, as for `/metrics`", object::<MeasuresView>()),
-        Route::new(
-            call_spec(Get, "/api/v1/sessions", "Live sessions", openapi::paged(rows::<SessionView>()))
-                .query::<SessionsQuery>(),
-            sessions::<B>,
-        ),
-        reads::<B, TalkersQuery>("/api/v1/talkers", "Sums of live sessions, the largest first", rows::<TalkerView>()),
-        changes::<B, KillBody>(Post, "/api/v1/sessions/kill", "Ends sessions", rows::<KillView>()),
-        reads::<B, EventsQuery>("/api/v1/events", "State changes, oldest first", rows_of_each::<EventView>()),
-        reads::<B, ExplainQuery>("/api/v1/explain", "Where a flow goes, and why", object::<ExplainView>()),
-        may_need_force(changes::<B, SetFirewallBody>(
-            Put,
-            "/api/v1/firewalls/admin",
-            "Sets the state of a firewall",
-            object::<Done>(),
-        )),
-        may_need_force(changes::<B, SetServerBody>(
-            Put,
-            "/api/v1/servers/admin",
-            "Sets the state or weight of a server",
-            object::<Done>(),
-        )),
-        changes::<B, SetServiceBody>(Put, "/api/v1/services/admin", "Sets the state of a service", object::<Done>()),
-        may_be_invalid(changes::<B, ReloadBody>(
-            Post,
-            "/api/v1/reload",
-            "Applies a configuration",
-            object::<ReloadView>(),
-        )),
-        may_be_invalid(changes::<B, RollbackBody>(
-            Post,
-            "/api/v1/rollback",
-            "Returns to an earlier configuration",
-            object::<ReloadView>(),
-        )),
-        may_be_invalid(changes::<B, ConfirmBody>(
-            Post,
-            "/api/v1/confirm",
-            "Confirms the configuration in force",
-            object::<Done>(),
-        )),
-        plain(
-            "/api/v1/configs",
-            Request::Configs,
-            "The last configurations, newest first",
-            rows_of_each::<KeptConfigView>(),
-        ),
-        may_be_invalid(changes::<B, PlanBody>(Post, "/api/v1/plan", "What a reload would do", object::<PlanView>())),
-        changes::<B, ProbeBody>(Post, "/api/v1/probe", "Checks a member at once", rows::<ExchangeView>()),
-        changes::<B, PingBody>(Post, "/api/v1/ping", "Pings from the engine", rows::<ExchangeView>()),
+        read::<B, calls::Status>(object_of_each::<view::StatusView>()),
+        read::<B, calls::Health>(object_of_each::<view::HealthView>()),
+        read::<B, calls::Links>(rows::<view::LinkView>()),
+        read::<B, calls::Neighbors>(rows::<view::NeighborView>()),
+        read::<B, calls::Firewalls>(rows::<view::FirewallView>()),
+        read::<B, calls::Peers>(rows::<view::PeerView>()),
+        read::<B, calls::Services>(rows::<view::ServiceView>()),
+        read::<B, calls::Checks>(rows::<view::CheckResultView>()),
+        read::<B, calls::Counters>(openapi::counters()),
+        read::<B, calls::Config>(object_of_each::<view::ConfigView>()),
+        read::<B, calls::Metrics>(object::<view::MeasuresView>()),
+        Route::new(read_spec::<SessionRequest>(openapi::paged(rows::<view::SessionView>())), sessions::<B>),
+        read::<B, TalkerRequest>(rows::<view::TalkerView>()),
+        change::<B, calls::Kill>(rows::<view::KillView>()),
+        read::<B, EventFilter>(rows_of_each::<view::EventView>()),
+        read::<B, calls::Explain>(object::<view::ExplainView>()),
+        may_need_force(change::<B, calls::SetFirewall>(object::<Done>())),
+        may_need_force(change::<B, calls::SetServer>(object::<Done>())),
+        change::<B, calls::SetService>(object::<Done>()),
+        may_be_invalid(change::<B, calls::Reload>(object::<view::ReloadView>())),
+        may_be_invalid(change::<B, calls::Rollback>(object::<view::ReloadView>())),
+        may_be_invalid(change::<B, calls::Confirm>(object::<Done>())),
+        read::<B, calls::Configs>(rows_of_each::<view::KeptConfigView>()),
+        may_be_invalid(change::<B, calls::Plan>(object::<view::PlanView>())),
+        change::<B, calls::Probe>(rows::<view::ExchangeView>()),
+        change::<B, calls::Ping>(rows::<view::ExchangeView>()),
         Route::new(
             call_spec(Post, CAPTURE, "Captures packets, in pcapng", openapi::bytes(capture::CONTENT_TYPE))
                 .query::<PlainQuery>()
@@ -194,28 +149,36 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
 type Served<B> = State<Arc<Engines<B>>>;
 type Reply = Result<Json<Value>, ApiError>;
 
-/// A reading call without parameters.
-fn plain<B: Backend>(path: &'static str, request: Request, summary: &str, answered: ResponseSpec) -> Route<B> {
-    let ask = async move |State(engines): Served<B>, Query(query): Query<PlainQuery>| -> Reply {
-        engines.ask(query.engine.as_deref(), request).await.map(Json)
-    };
-    Route::new(call_spec(Verb::Get, path, summary, answered).query::<PlainQuery>(), ask)
+/// The description of a reading call.
+fn read_spec<C: Call + IntoParams>(answered: ResponseSpec) -> CallSpec {
+    let said = call_spec(C::METHOD, C::PATH, C::SUMMARY, answered).query::<C>();
+    match C::ROUTING {
+        _ if parameter_names::<C>().is_empty() => said.query::<PlainQuery>(),
+        Routing::Each | Routing::EachByTime => said.query::<EachQuery>(),
+        Routing::Knowing | Routing::One => said.query::<OneQuery>(),
+    }
 }
 
-/// A reading call with parameters.
-fn reads<B: Backend, Q: ReadCall + 'static>(path: &'static str, summary: &str, answered: ResponseSpec) -> Route<B> {
-    Route::new(call_spec(Verb::Get, path, summary, answered).query::<Q>(), read::<B, Q>)
+/// A reading call.
+fn read<B: Backend, C: Call + Into<Request> + IntoParams>(answered: ResponseSpec) -> Route<B> {
+    let ask = async move |State(engines): Served<B>, Asked { engine, call }: Asked<C>| -> Reply {
+        engines.ask(engine.as_deref(), call).await.map(Json)
+    };
+    Route::new(read_spec::<C>(answered), ask)
 }
 
 /// A changing call, which only operators may make.
-fn changes<B: Backend, O: ChangeCall + 'static>(
-    verb: Verb,
-    path: &'static str,
-    summary: &str,
-    answered: ResponseSpec,
-) -> Route<B> {
-    let said = call_spec(verb, path, summary, answered).query::<PlainQuery>().body::<O>().by_operators();
-    Route::new(said, change::<B, O>)
+fn change<B: Backend, C: Call + Into<Request> + ToSchema>(answered: ResponseSpec) -> Route<B> {
+    let ask = async move |State(engines): Served<B>,
+                          Extension(caller): Extension<Caller>,
+                          Query(query): Query<PlainQuery>,
+                          Body(call): Body<C>|
+                -> Reply {
+        only_operators(&caller)?;
+        engines.ask(query.engine.as_deref(), call.checked(&caller)?).await.map(Json)
+    };
+    let said = call_spec(C::METHOD, C::PATH, C::SUMMARY, answered).query::<PlainQuery>().body::<C>().by_operators();
+    Route::new(said, ask)
 }
 
 /// Marks a call that may be refused because its file is invalid.
@@ -267,24 +230,9 @@ async fn healthz<B: Backend>(State(engines): Served<B>, Query(query): Query<Plai
 
 async fn sessions<B: Backend>(
     State(engines): Served<B>,
-    Query(query): Query<SessionsQuery>,
+    Asked { engine, call }: Asked<SessionRequest>,
 ) -> Result<Response, ApiError> {
-    listing::list(&engines, query).await
-}
-
-async fn read<B: Backend, Q: ReadCall>(State(engines): Served<B>, Query(query): Query<Q>) -> Reply {
-    let (engine, request) = query.request()?;
-    engines.ask(engine.as_deref(), request).await.map(Json)
-}
-
-async fn change<B: Backend, O: ChangeCall>(
-    State(engines): Served<B>,
-    Extension(caller): Extension<Caller>,
-    Query(query): Query<PlainQuery>,
-    Body(body): Body<O>,
-) -> Reply {
-    only_operators(&caller)?;
-    engines.ask(query.engine.as_deref(), body.request(&caller)?).await.map(Json)
+    listing::list(&engines, engine.as_deref(), call).await
 }
 
 /// Starts a capture. Packets contain other people's data, so only callers who may change something may see them.
@@ -302,10 +250,10 @@ async fn end_capture<B: Backend>(
     State(engines): Served<B>,
     Extension(caller): Extension<Caller>,
     Query(query): Query<EndQuery>,
-) -> Result<Json<Answer>, ApiError> {
+) -> Result<Json<Done>, ApiError> {
     only_operators(&caller)?;
     engines.one(query.engine.as_deref())?.end_capture(&query.id)?;
-    Ok(Json(Answer::Done(Done::from(format!("capture {} ends", query.id)))))
+    Ok(Json(Done::from(format!("capture {} ends", query.id))))
 }
 
 fn only_operators(caller: &Caller) -> Result<(), ApiError> {
@@ -334,6 +282,79 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// Names the engine of several.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PlainQuery {
+    /// The engine; absent: the only one, or all of them where rows can be told apart.
+    pub(super) engine: Option<String>,
+}
+
+/// Names the engine of a call with parameters that goes to all.
+#[derive(IntoParams)]
+#[expect(dead_code, reason = "it is described, and read with the parameters of the call")]
+struct EachQuery {
+    /// The engine; absent: every one.
+    engine: Option<String>,
+}
+
+/// Names the engine of a call with parameters that goes to one.
+#[derive(IntoParams)]
+#[expect(dead_code, reason = "it is described, and read with the parameters of the call")]
+struct OneQuery {
+    /// The engine; absent: the only one.
+    engine: Option<String>,
+}
+
+fn parameter_names<C: IntoParams>() -> Vec<String> {
+    C::into_params(|| None).into_iter().map(|parameter| parameter.name).collect()
+}
+
+/// A reading call, and the engine that its query names.
+struct Asked<C> {
+    engine: Option<String>,
+    call: C,
+}
+
+impl<S: Send + Sync, C: Call + IntoParams> FromRequestParts<S> for Asked<C> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        const ENGINE: &str = "engine";
+        let bad =
+            |key: &str, what: &str| ApiError::BadRequest(format!("Failed to deserialize query string: {key}: {what}"));
+        let text = parts.uri.query().unwrap_or_default();
+        let mut pairs: Vec<(String, String)> =
+            serde_urlencoded::from_str(text).map_err(|error| ApiError::BadRequest(error.to_string()))?;
+        let mut known = parameter_names::<C>();
+        known.push(ENGINE.to_owned());
+        if let Some((key, _)) = pairs.iter().find(|(key, _)| !known.contains(key)) {
+            let known = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+            let expected = match known.as_slice() {
+                [one] => one.clone(),
+                [one, other] => format!("{one} or {other}"),
+                all => format!("one of {}", all.join(", ")),
+            };
+            return Err(bad(key, &format!("unknown field `{key}`, expected {expected}")));
+        }
+        let mut engines = pairs.extract_if(.., |(key, _)| key == ENGINE).map(|(_, engine)| engine);
+        let engine = engines.next();
+        if engines.next().is_some() {
+            return Err(bad(ENGINE, "duplicate field `engine`"));
+        }
+        drop(engines);
+        let query = serde_urlencoded::to_string(&pairs).map_err(|error| ApiError::BadRequest(error.to_string()))?;
+        let uri = Uri::try_from(format!("/?{query}")).map_err(|error| ApiError::BadRequest(error.to_string()))?;
+        let call = axum::extract::Query::try_from_uri(&uri).map_err(|rejection| unreadable(rejection.body_text()))?;
+        Ok(Self { engine, call: call.0 })
+    }
+}
+
+/// The error of a query or body that cannot be read.
+fn unreadable(why: String) -> ApiError {
+    ApiError::BadRequest(text::message(why))
+}
+
 /// A query whose errors are answered in JSON.
 struct Query<T>(T);
 
@@ -342,7 +363,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let query = axum::extract::Query::from_request_parts(parts, state).await;
-        query.map(|query| Self(query.0)).map_err(|rejection| ApiError::BadRequest(rejection.body_text()))
+        query.map(|query| Self(query.0)).map_err(|rejection| unreadable(rejection.body_text()))
     }
 }
 
@@ -354,6 +375,6 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, ApiError> {
         let body = Json::from_request(request, state).await;
-        body.map(|body: Json<T>| Self(body.0)).map_err(|rejection| ApiError::BadRequest(rejection.body_text()))
+        body.map(|body: Json<T>| Self(body.0)).map_err(|rejection| unreadable(rejection.body_text()))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::api::{Answer, Done, Request};
+use crate::api::calls;
 use crate::cli::engines::{EngineSelection, ask, block_on, whoami};
 use crate::cli::output;
 
@@ -14,12 +14,11 @@ pub struct Args {}
 
 pub fn run(_: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let engine = reach.engine()?;
-    let (value, answer) = block_on(ask(&engine, &Request::Confirm { by: whoami() }))??;
-    let Answer::Done(Done { done, .. }) = &answer else { anyhow::bail!("the engine answered something else") };
+    let (value, answer) = block_on(ask(&engine, &calls::Confirm { by: Some(whoami()) }))??;
     if reach.json {
         output::print_json(&value)?;
     } else {
-        output::print(&format!("{done}\n"))?;
+        output::print(&format!("{}\n", answer.done))?;
     }
     Ok(ExitCode::SUCCESS)
 }

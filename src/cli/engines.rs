@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::ValueHint;
 use serde_json::Value;
 
-use crate::api::{Answer, ApiError, Request};
+use crate::api::{ApiError, Call};
 use crate::cli::output::{self, When};
 use crate::client::{Client, ClientError, RUN_DIRECTORY};
 use crate::time::Duration;
@@ -231,16 +231,19 @@ fn names(engines: &[Engine]) -> String {
     engines.iter().map(|engine| engine.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// The answers of several engines, as JSON and parsed.
-pub type Answers = Vec<(Engine, Value, Answer)>;
+/// The answers of several engines: JSON as they wrote it, and understood.
+pub type Answers<A> = Vec<(Engine, Value, A)>;
 
-/// Asks all of `engines`. The errors of some are returned beside the answers of the others; it is an error if none
-/// answered.
-pub async fn ask_all(engines: &[Engine], request: &Request) -> Result<(Answers, Vec<ClientError>), ClientError> {
+/// Asks all of `engines`. What some of them could not answer comes back beside the answers of the others; it is an error
+/// if none answered.
+pub async fn ask_all<C: Call>(
+    engines: &[Engine],
+    call: &C,
+) -> Result<(Answers<C::Answer>, Vec<ClientError>), ClientError> {
     let mut answers = Vec::new();
     let mut failures = Vec::new();
     for engine in engines {
-        match ask(engine, request).await {
+        match ask(engine, call).await {
             Ok((value, answer)) => answers.push((engine.clone(), value, answer)),
             Err(error) => failures.push(error),
         }
@@ -251,9 +254,9 @@ pub async fn ask_all(engines: &[Engine], request: &Request) -> Result<(Answers, 
     }
 }
 
-/// Asks one engine, and returns its answer as JSON and parsed.
-pub async fn ask(engine: &Engine, request: &Request) -> Result<(Value, Answer), ClientError> {
-    engine.client.ask_with_json(request).await
+/// Asks one engine: JSON as it wrote it, and understood.
+pub async fn ask<C: Call>(engine: &Engine, call: &C) -> Result<(Value, C::Answer), ClientError> {
+    engine.client.ask_with_json(call).await
 }
 
 /// Whether the engine does not know the object in the request.

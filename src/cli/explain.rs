@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::api::{Answer, LinkOrFirewall, Request, flow_text};
+use crate::api::{LinkOrFirewall, calls, flow_text};
 use crate::cli::completions::live;
 use crate::cli::engines::{EngineSelection, ask, block_on};
 use crate::cli::output;
@@ -53,8 +53,7 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
         }
         None => {
             let engine = reach.engine()?;
-            let (value, answer) = block_on(ask(&engine, &Request::Explain { flow, from: args.from.clone() }))??;
-            let Answer::Explain(explained) = answer else { anyhow::bail!("the engine answered something else") };
+            let (value, explained) = block_on(ask(&engine, &calls::Explain { flow, from: args.from.clone() }))??;
             (value, *explained, Some(engine))
         }
     };

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use crate::api::{Answer, Request};
+use crate::api::calls;
 use crate::cli::engines::{EngineSelection, ask, block_on};
 use crate::cli::output::{self, Tone};
 use crate::engine::view::HealthView;
@@ -28,19 +28,18 @@ pub fn run(Args {}: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> 
     let asked = block_on(async {
         let mut asked = Vec::new();
         for engine in &engines {
-            asked.push((engine.name.clone(), ask(engine, &Request::Health).await));
+            asked.push((engine.name.clone(), ask(engine, &calls::Health {}).await));
         }
         asked
     })?;
     let (mut text, mut rows, mut healthy) = (String::new(), Vec::new(), true);
     for (name, answer) in asked {
         match answer {
-            Ok((value, Answer::Health(health))) => {
+            Ok((value, health)) => {
                 healthy &= health.healthy;
                 text.push_str(&show(&health));
                 rows.push(value);
             }
-            Ok(_) => anyhow::bail!("the engine answered something else"),
             Err(error) => {
                 healthy = false;
                 let reason = error.to_string();

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use serde_json::Value;
 
-use crate::api::{Answer, Request, SessionFilter, SessionRequest};
+use crate::api::{SessionFilter, SessionRequest, calls};
 use crate::cli::engines::{Engine, EngineSelection, ask, block_on, is_unknown, whoami};
 use crate::cli::filter::FilterArgs;
 use crate::cli::output;
@@ -68,12 +68,11 @@ async fn count(engines: Vec<Engine>, filter: &SessionFilter) -> anyhow::Result<V
     let mut unknown = None;
     for engine in engines {
         let first = SessionRequest { filter: filter.clone(), limit: Some(1), ..SessionRequest::default() };
-        match ask(&engine, &Request::Sessions(first)).await {
-            Ok((_, Answer::Sessions(page))) => {
+        match ask(&engine, &first).await {
+            Ok((_, page)) => {
                 let sessions = page.total.unwrap_or(page.rows.len() as u64);
                 meant.push(SelectedSessions { engine, sessions });
             }
-            Ok(_) => {}
             Err(error) if is_unknown(&error) => unknown = Some(error),
             Err(error) => return Err(error.into()),
         }
@@ -109,15 +108,14 @@ async fn kill(
     let mut ended = 0;
     let mut failures = Vec::new();
     for SelectedSessions { engine, sessions } in meant {
-        let request =
-            Request::Kill { filter: filter.clone(), reset: args.reset, reason: args.reason.clone(), by: whoami() };
+        let (reason, by) = (args.reason.clone(), Some(whoami()));
+        let call = calls::Kill { filter: filter.clone(), reset: args.reset, reason, by };
         let (value, killed) = if sessions == 0 {
             let none = KillView { engine: engine.name.clone(), killed: 0, resets: 0 };
             (serde_json::to_value([&none])?, vec![none])
         } else {
-            match ask(&engine, &request).await {
-                Ok((value, Answer::Killed(killed))) => (value, killed),
-                Ok(_) => continue,
+            match ask(&engine, &call).await {
+                Ok(answer) => answer,
                 Err(error) => {
                     failures.push(error);
                     continue;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::api::{Answer, LinkOrFirewall, Request};
+use crate::api::calls;
 use crate::cli::completions::live;
 use crate::cli::engines::{Engine, EngineSelection, ask, block_on};
 use crate::cli::{output, probe};
@@ -32,24 +32,19 @@ pub struct Args {
 
 pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let engine = reach.engine()?;
-    let via = match (&args.link, &args.firewall) {
-        (Some(link), _) => Some(LinkOrFirewall::Link(link.clone())),
-        (None, Some(firewall)) => Some(LinkOrFirewall::Firewall(firewall.clone())),
-        (None, None) => None,
-    };
-    block_on(exchanges(args, &engine, &Request::Ping { address: args.address, via }, reach.json))?
+    let call = calls::Ping { address: args.address, link: args.link.clone(), firewall: args.firewall.clone() };
+    block_on(exchanges(args, &engine, &call, reach.json))?
 }
 
-/// Returns exit status 0 if any ping was answered, as ping(8).
-async fn exchanges(args: &Args, engine: &Engine, request: &Request, json: bool) -> anyhow::Result<ExitCode> {
+/// Exit status 0 if anybody answered, as ping(8).
+async fn exchanges(args: &Args, engine: &Engine, call: &calls::Ping, json: bool) -> anyhow::Result<ExitCode> {
     let mut answered = 0;
     let mut rows: Vec<Value> = Vec::new();
     for number in 0..args.count {
         if number > 0 {
             tokio::time::sleep(args.interval).await;
         }
-        let (value, answer) = ask(engine, request).await?;
-        let Answer::Exchanges(exchanges) = &answer else { anyhow::bail!("the engine answered something else") };
+        let (value, exchanges) = ask(engine, call).await?;
         answered += u32::from(exchanges.iter().any(|exchange| exchange.ok));
         match (json, value) {
             (true, Value::Array(list)) => rows.extend(list),

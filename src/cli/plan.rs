@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::api::{Answer, Request};
+use crate::api::calls;
 use crate::cli::engines::{EngineSelection, ask, block_on};
 use crate::cli::output;
 use crate::cli::reload::absolute;
@@ -22,19 +22,18 @@ pub struct Args {
 
 pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let config = args.config.as_deref().map(absolute).transpose()?;
-    ask_and_show(reach, Request::Plan { config, back: None })
+    ask_and_show(reach, &calls::Plan { config, back: None })
 }
 
 /// Asks for a plan and prints it.
-pub fn ask_and_show(reach: &EngineSelection, request: Request) -> anyhow::Result<ExitCode> {
+pub fn ask_and_show(reach: &EngineSelection, call: &calls::Plan) -> anyhow::Result<ExitCode> {
     let engine = reach.engine()?;
-    let (value, answer) = block_on(ask(&engine, &request))??;
-    let Answer::Plan(plan) = &answer else { anyhow::bail!("the engine answered something else") };
+    let (value, plan) = block_on(ask(&engine, call))??;
     output::print_error(&plan.diagnostics);
     if reach.json {
         output::print_json(&value)?;
     } else {
-        output::print(&show(plan))?;
+        output::print(&show(&plan))?;
     }
     Ok(if plan.possible { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::api::{Answer, Request};
+use crate::api::calls;
 use crate::cli::completions::live;
 use crate::cli::engines::{EngineSelection, ask, block_on};
 use crate::cli::output;
@@ -18,8 +18,7 @@ pub struct Args {
 
 pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let engine = reach.engine()?;
-    let (value, answer) = block_on(ask(&engine, &Request::Probe { subject: args.subject.clone() }))??;
-    let Answer::Exchanges(exchanges) = &answer else { anyhow::bail!("the engine answered something else") };
+    let (value, exchanges) = block_on(ask(&engine, &calls::Probe { subject: args.subject.clone() }))??;
     if reach.json {
         output::print_json(&value)?;
     } else {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::api::{Answer, Request};
+use crate::api::calls;
 use crate::cli::engines::{EngineSelection, ask, block_on, whoami};
 use crate::cli::output;
 use crate::config::value::format_duration;
@@ -29,13 +29,13 @@ pub struct Args {
 pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let engine = reach.engine()?;
     let config = args.config.as_deref().map(absolute).transpose()?;
-    let (value, answer) = block_on(ask(&engine, &Request::Reload { config, confirm: args.confirm, by: whoami() }))??;
-    let Answer::Reload(done) = &answer else { anyhow::bail!("the engine answered something else") };
+    let confirm_ms = args.confirm.map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
+    let (value, done) = block_on(ask(&engine, &calls::Reload { config, confirm_ms, by: Some(whoami()) }))??;
     output::print_error(&done.diagnostics);
     if reach.json {
         output::print_json(&value)?;
     } else {
-        output::print(&show(done))?;
+        output::print(&show(&done))?;
     }
     Ok(ExitCode::SUCCESS)
 }

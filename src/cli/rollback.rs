@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::api::{Answer, Request};
+use crate::api::calls;
 use crate::cli::engines::{EngineSelection, ask, block_on, whoami};
 use crate::cli::{output, plan, reload};
 
@@ -22,16 +22,15 @@ pub struct Args {
 
 pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     if args.plan {
-        return plan::ask_and_show(reach, Request::Plan { config: None, back: Some(args.back) });
+        return plan::ask_and_show(reach, &calls::Plan { config: None, back: Some(args.back) });
     }
     let engine = reach.engine()?;
-    let (value, answer) = block_on(ask(&engine, &Request::Rollback { back: args.back, by: whoami() }))??;
-    let Answer::Reload(done) = &answer else { anyhow::bail!("the engine answered something else") };
+    let (value, done) = block_on(ask(&engine, &calls::Rollback { back: Some(args.back), by: Some(whoami()) }))??;
     output::print_error(&done.diagnostics);
     if reach.json {
         output::print_json(&value)?;
     } else {
-        output::print(&reload::show(done))?;
+        output::print(&reload::show(&done))?;
     }
     Ok(ExitCode::SUCCESS)
 }

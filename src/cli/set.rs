@@ -11,7 +11,7 @@ use clap::builder::PossibleValue;
 use clap::{Subcommand, ValueEnum};
 
 use crate::api::WEIGHT_MAX;
-use crate::api::{Answer, ApiError, Done, Request, ServerChange, SessionFilter};
+use crate::api::{ApiError, Call, Done, ServerChange, SessionFilter, calls};
 use crate::cli::completions::live;
 use crate::cli::engines::{Engine, EngineSelection, ask, block_on, is_unknown, whoami};
 use crate::cli::output;
@@ -186,19 +186,12 @@ impl Target<'_> {
         filter
     }
 
-    /// The request whose answer shows whether an engine knows the object, and how many sessions it has.
-    const fn session_request(&self) -> Request {
-        match self {
-            Self::Firewall { .. } => Request::Firewalls,
-            Self::Server { .. } | Self::Service { .. } => Request::Services,
-        }
-    }
-
-    /// The progress by the answer of an engine; `None` if the engine does not know the object.
-    fn remaining(&self, answer: &Answer) -> Option<Remaining> {
+    /// How far it is on an engine; `None` if that does not know it.
+    async fn remaining(&self, engine: &Engine) -> Result<Option<Remaining>, ClientError> {
         let quiet = |sessions| Remaining { sessions, takes_new: false };
-        match (self, answer) {
-            (Self::Firewall { group, name }, Answer::Firewalls(all)) => {
+        Ok(match self {
+            Self::Firewall { group, name } => {
+                let (_, all) = ask(engine, &calls::Firewalls {}).await?;
                 let meant = all.iter().filter(|one| one.name == *name && group.is_none_or(|group| group == one.group));
                 let left = meant.map(|one| Remaining { sessions: one.sessions, takes_new: one.new_flows });
                 left.reduce(|a, b| Remaining {
@@ -206,15 +199,16 @@ impl Target<'_> {
                     takes_new: a.takes_new || b.takes_new,
                 })
             }
-            (Self::Server { service, name }, Answer::Services(all)) => {
-                let of = all.iter().find(|of| of.name == *service)?;
-                of.servers.iter().find(|server| server.name == *name).map(|server| quiet(server.sessions))
+            Self::Server { service, name } => {
+                let (_, all) = ask(engine, &calls::Services {}).await?;
+                let servers = all.iter().filter(|of| of.name == *service).flat_map(|of| &of.servers);
+                servers.filter(|server| server.name == *name).map(|server| quiet(server.sessions)).next()
             }
-            (Self::Service { name }, Answer::Services(all)) => {
+            Self::Service { name } => {
+                let (_, all) = ask(engine, &calls::Services {}).await?;
                 all.iter().find(|service| service.name == *name).map(|service| quiet(service.sessions))
             }
-            _ => None,
-        }
+        })
     }
 }
 
@@ -241,30 +235,30 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
                     Some((group, name)) => (Some(group), name),
                     None => (None, args.name.as_str()),
                 };
-                let request = Request::SetFirewall {
+                let call = calls::SetFirewall {
                     group: group.map(str::to_owned),
                     name: name.to_owned(),
                     admin,
                     reason,
-                    by: whoami(),
+                    by: Some(whoami()),
                     force,
                 };
-                set(&request, &engines, &Target::Firewall { group, name }, name, how.wait, json).await
+                set(&call, &engines, &Target::Firewall { group, name }, name, how.wait, json).await
             }
             What::Server(args) => {
                 let (service, name) = (&args.name.0, &args.name.1);
                 let target = Target::Server { service, name };
-                let (title, change) = (format!("{service}/{name}"), args.change);
+                let title = format!("{service}/{name}");
                 let engine = only_one(&engines, &target, &title).await?;
-                let (service, name) = (service.clone(), name.clone());
-                let request = Request::SetServer { service, name, change, reason, by: whoami(), force };
-                set(&request, &[engine], &target, &title, how.wait, json).await
+                let by = Some(whoami());
+                let call = calls::SetServer { reason, by, force, ..calls::SetServer::new(service, name, args.change) };
+                set(&call, &[engine], &target, &title, how.wait, json).await
             }
             What::Service(args) => {
                 let target = Target::Service { name: &args.name };
                 let engine = only_one(&engines, &target, &args.name).await?;
-                let request = Request::SetService { name: args.name.clone(), admin, reason, by: whoami() };
-                set(&request, &[engine], &target, &args.name, how.wait, json).await
+                let call = calls::SetService { name: args.name.clone(), admin, reason, by: Some(whoami()) };
+                set(&call, &[engine], &target, &args.name, how.wait, json).await
             }
         }
     })?
@@ -280,9 +274,9 @@ async fn only_one(engines: &[Engine], target: &Target<'_>, title: &str) -> anyho
     let mut known = Vec::new();
     let mut first_error = None;
     for engine in engines {
-        match ask(engine, &target.session_request()).await {
-            Ok((_, answer)) if target.remaining(&answer).is_some() => known.push(engine),
-            Ok(_) => {}
+        match target.remaining(engine).await {
+            Ok(Some(_)) => known.push(engine),
+            Ok(None) => {}
             Err(error) => first_error = first_error.or(Some(error)),
         }
     }
@@ -301,7 +295,7 @@ fn names<'a>(engines: impl Iterator<Item = &'a Engine>) -> String {
 }
 
 async fn set(
-    request: &Request,
+    call: &impl Call<Answer = Done>,
     engines: &[Engine],
     target: &Target<'_>,
     title: &str,
@@ -314,8 +308,8 @@ async fn set(
     let mut failed = false;
     let mut rows = Vec::new();
     for engine in engines {
-        match ask(engine, request).await {
-            Ok((value, Answer::Done(what))) => {
+        match ask(engine, call).await {
+            Ok((value, what)) => {
                 match json {
                     true => rows.push(named(&value, &engine.name)),
                     false => output::print(&format!("{}: {}\n", engine.name, what.done))?,
@@ -323,7 +317,6 @@ async fn set(
                 done.push((engine.name.clone(), what));
                 changed.push(engine.clone());
             }
-            Ok(_) => {}
             Err(error) if is_unknown(&error) => unknown = Some(error),
             // A conflict at the first engine ends the command, so that it is not carried out on some engines only.
             Err(error @ ClientError::Engine(ApiError::Conflict(_))) if done.is_empty() => return Err(error.into()),

@@ -11,9 +11,10 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use crate::api::{Answer, EventFilter, EventTime, Request, SessionRequest};
+use crate::api::{Call, EventFilter, EventTime, calls};
 use crate::cli::engines::{Answers, Engine, EngineSelection, ask, ask_all, block_on, is_unknown};
 use crate::cli::output;
+use crate::client::ClientError;
 use counters::CounterArgs;
 use sessions::SessionArgs;
 
@@ -87,7 +88,7 @@ struct EventArgs {
     /// Stay and print what happens, after the last 10 lines (or as -n says)
     #[arg(short, long)]
     follow: bool,
-    /// EventTime then: 10m ago, or a date as 2026-11-21 or 2026-11-21T11:00:00Z (UTC)
+    /// Since then: 10m ago, or a date as 2026-11-21 or 2026-11-21T11:00:00Z (UTC)
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<EventTime>,
     /// Of these kinds: admin, alarm, check, config, engine, firewall, kill, link, neighbor, path, peer, server,
@@ -116,72 +117,59 @@ fn since(text: &str) -> Result<EventTime, String> {
     text.parse().map_err(|error: crate::api::ApiError| error.to_string())
 }
 
-impl What {
-    fn request(&self) -> Request {
-        match self {
-            Self::Status => Request::Status,
-            Self::Links => Request::Links,
-            Self::Neighbors => Request::Neighbors,
-            Self::Firewalls => Request::Firewalls,
-            Self::Peers => Request::Peers,
-            Self::Services => Request::Services,
-            Self::Checks(CheckArgs { subject, lines }) => Request::Checks { subject: subject.clone(), limit: *lines },
-            Self::Sessions(_) => Request::Sessions(SessionRequest::default()),
-            Self::Counters(_) => Request::Counters,
-            Self::Events(args) => Request::Events(args.filter()),
-            Self::Configs => Request::Configs,
-            Self::Config { all } => Request::Config { all: *all },
-        }
-    }
-}
-
-impl What {
-    /// What its rows are called, for a note that there are none.
-    const fn rows(&self) -> Option<&'static str> {
-        match self {
-            Self::Links => Some("links"),
-            Self::Neighbors => Some("neighbours"),
-            Self::Firewalls => Some("firewalls"),
-            Self::Peers => Some("peers"),
-            Self::Services => Some("services"),
-            Self::Checks(_) => Some("checks"),
-            Self::Sessions(_) => Some("sessions"),
-            Self::Events(_) => Some("events"),
-            Self::Configs => Some("configurations"),
-            Self::Status | Self::Counters(_) | Self::Config { .. } => None,
-        }
-    }
-}
-
 pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
-    let what = args.what.clone().unwrap_or(What::Status);
-    if let What::Counters(args) = &what {
-        return counters::run(args, reach);
+    match args.what.as_ref().unwrap_or(&What::Status) {
+        What::Status => show(reach, &calls::Status {}, None, tables::status),
+        What::Links => show(reach, &calls::Links {}, Some("links"), tables::links),
+        What::Neighbors => show(reach, &calls::Neighbors {}, Some("neighbours"), tables::neighbors),
+        What::Firewalls => show(reach, &calls::Firewalls {}, Some("firewalls"), tables::firewalls),
+        What::Peers => show(reach, &calls::Peers {}, Some("peers"), tables::peers),
+        What::Services => show(reach, &calls::Services {}, Some("services"), tables::services),
+        What::Checks(CheckArgs { subject, lines }) => {
+            let call = calls::Checks { subject: subject.clone(), limit: *lines };
+            show_edited(reach, &call, Some("checks"), tables::checks, |answers, failures| {
+                // One engine has the server or the firewall; the others need not know it.
+                failures.retain(|failure| !is_unknown(failure));
+                lines.iter().for_each(|lines| last_of_all(answers, *lines, |result| &result.at));
+            })
+        }
+        What::Sessions(asked) => block_on(sessions::run(asked, &reach.engines()?, reach.json))?,
+        What::Counters(args) => counters::run(args, reach),
+        What::Events(args) if args.follow => block_on(follow(&reach.engines()?, args, reach.json))?,
+        What::Events(args) => show_edited(reach, &args.filter(), Some("events"), tables::events, |answers, _| {
+            args.lines.iter().for_each(|lines| last_of_all(answers, *lines, |event| &event.at));
+        }),
+        What::Config { all } => show(reach, &calls::Config { all: *all }, None, tables::config),
+        What::Configs => show(reach, &calls::Configs {}, Some("configurations"), tables::configs),
     }
+}
+
+/// Asks all engines and prints their answers as JSON or as `draw` shows them; says so if there are no `rows` at all.
+fn show<C: Call>(
+    reach: &EngineSelection,
+    call: &C,
+    rows: Option<&str>,
+    draw: fn(&Answers<C::Answer>) -> String,
+) -> anyhow::Result<ExitCode> {
+    show_edited(reach, call, rows, draw, |_, _| {})
+}
+
+/// The same after `edit` of the answers and failures.
+fn show_edited<C: Call>(
+    reach: &EngineSelection,
+    call: &C,
+    rows: Option<&str>,
+    draw: fn(&Answers<C::Answer>) -> String,
+    edit: impl FnOnce(&mut Answers<C::Answer>, &mut Vec<ClientError>),
+) -> anyhow::Result<ExitCode> {
     let engines = reach.engines()?;
-    if let What::Events(args) = &what
-        && args.follow
-    {
-        return block_on(follow(&engines, args, reach.json))?;
-    }
-    if let What::Sessions(asked) = &what {
-        return block_on(sessions::run(asked, &engines, reach.json))?;
-    }
-    let (mut answers, mut failures) = block_on(ask_all(&engines, &what.request()))??;
-    if let What::Checks(_) = what {
-        // Only one engine has the server or the firewall; the others need not know it.
-        failures.retain(|failure| !is_unknown(failure));
-    }
-    if let What::Events(EventArgs { lines: Some(lines), .. }) | What::Checks(CheckArgs { lines: Some(lines), .. }) =
-        what
-    {
-        last_of_all(&mut answers, lines);
-    }
+    let (mut answers, mut failures) = block_on(ask_all(&engines, call))??;
+    edit(&mut answers, &mut failures);
     if reach.json {
         output::print_json(&merged(&answers, engines.len() > 1))?;
     } else {
-        output::print(&tables::render(&answers))?;
-        if let Some(rows) = what.rows().filter(|_| answers.iter().all(|(_, value, _)| *value == json!([]))) {
+        output::print(&draw(&answers))?;
+        if let Some(rows) = rows.filter(|_| answers.iter().all(|(_, value, _)| *value == json!([]))) {
             output::note(&format!("no {rows}"));
         }
     }
@@ -191,8 +179,8 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The answer of one engine as it is; of several engines one array whose rows have `engine`.
-fn merged(answers: &Answers, several: bool) -> Value {
+/// One engine's answer as it is; of several, one array whose rows have `engine`.
+fn merged<A>(answers: &Answers<A>, several: bool) -> Value {
     match answers.as_slice() {
         [(_, value, _)] if !several => value.clone(),
         answers => {
@@ -214,34 +202,23 @@ pub fn named(row: &Value, engine: &str) -> Value {
     row
 }
 
-/// Keeps the last `lines` events, or results of checks, of all engines together.
-fn last_of_all(answers: &mut Answers, lines: usize) {
-    // RFC 3339 in UTC sorts as text. Events of one engine at the same moment stay in order.
-    let times = |answer: &Answer| -> Vec<String> {
-        match answer {
-            Answer::Events(events) => events.iter().map(|event| event.at.clone()).collect(),
-            Answer::Checks(results) => results.iter().map(|result| result.at.clone()).collect(),
-            _ => Vec::new(),
-        }
-    };
+/// Keeps the last `lines` rows of all engines together, in order of their time `at`.
+fn last_of_all<R>(answers: &mut Answers<Vec<R>>, lines: usize, at: fn(&R) -> &String) {
+    // RFC 3339 in UTC sorts as text. What one engine tells of one moment stays in its order.
     let mut all: Vec<(String, usize, usize)> = Vec::new();
-    for (engine, (_, _, answer)) in answers.iter().enumerate() {
-        all.extend(times(answer).into_iter().enumerate().map(|(place, at)| (at, engine, place)));
+    for (engine, (_, _, rows)) in answers.iter().enumerate() {
+        all.extend(rows.iter().enumerate().map(|(place, row)| (at(row).clone(), engine, place)));
     }
     all.sort();
     let mut stay = vec![BTreeSet::new(); answers.len()];
     for (_, engine, place) in all.split_off(all.len().saturating_sub(lines)) {
         stay[engine].insert(place);
     }
-    for ((_, value, answer), stay) in answers.iter_mut().zip(stay) {
+    for ((_, value, rows), stay) in answers.iter_mut().zip(stay) {
         if let Some(rows) = value.as_array_mut() {
             retain_rows(rows, &stay);
         }
-        match answer {
-            Answer::Events(events) => retain_rows(events, &stay),
-            Answer::Checks(results) => retain_rows(results, &stay),
-            _ => {}
-        }
+        retain_rows(rows, &stay);
     }
 }
 
@@ -258,30 +235,29 @@ async fn follow(engines: &[Engine], args: &EventArgs, json: bool) -> anyhow::Res
     let history = args.lines.unwrap_or(FOLLOW_LINES);
     // The number of the last event has to be known even if none is to be shown.
     let begin = EventFilter { limit: Some(history.max(1)), ..args.filter() };
-    let (mut answers, _) = ask_all(engines, &Request::Events(begin)).await?;
-    for (engine, _, answer) in &answers {
-        let Answer::Events(events) = answer else { continue };
+    let (mut answers, _) = ask_all(engines, &begin).await?;
+    for (engine, _, events) in &answers {
         let place = engines.iter().position(|one| one.name == engine.name);
         let last = events.iter().map(|event| event.seq).max();
         if let (Some(place), Some(last)) = (place, last) {
             seen[place] = last;
         }
     }
-    last_of_all(&mut answers, history);
+    last_of_all(&mut answers, history, |event| &event.at);
     if json {
         let rows = merged(&answers, engines.len() > 1);
         let mut rows = rows.as_array().cloned().unwrap_or_default();
         rows.sort_by_key(|row| row["at"].as_str().unwrap_or_default().to_owned());
         rows.iter().try_for_each(|row| output::print(&format!("{row}\n")))?;
     } else {
-        output::print(&tables::render(&answers))?;
+        output::print(&tables::events(&answers))?;
     }
     loop {
         let mut answered = false;
         let mut last = None;
         for (engine, seen) in engines.iter().zip(&mut seen) {
             let news = EventFilter { after: *seen, since: None, limit: None, ..args.filter() };
-            let (value, answer) = match ask(engine, &Request::Events(news)).await {
+            let (value, events) = match ask(engine, &news).await {
                 Ok(answer) => answer,
                 Err(error) => {
                     last = Some(error);
@@ -289,7 +265,6 @@ async fn follow(engines: &[Engine], args: &EventArgs, json: bool) -> anyhow::Res
                 }
             };
             answered = true;
-            let Answer::Events(events) = &answer else { continue };
             *seen = events.iter().map(|event| event.seq).max().unwrap_or(*seen);
             let several = engines.len() > 1;
             for (event, row) in events.iter().zip(value.as_array().into_iter().flatten()) {
@@ -311,9 +286,10 @@ async fn follow(engines: &[Engine], args: &EventArgs, json: bool) -> anyhow::Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::view::EventView;
 
-    fn answer(name: &str, value: Value, request: &Request) -> (Engine, Value, Answer) {
-        let answer = Answer::from_json(request, value.clone()).unwrap();
+    fn answer(name: &str, value: Value) -> (Engine, Value, Vec<EventView>) {
+        let answer = serde_json::from_value(value.clone()).unwrap();
         (Engine { name: name.to_owned(), client: crate::client::Client::new("/nowhere") }, value, answer)
     }
 
@@ -321,9 +297,8 @@ mod tests {
     fn one_engine_answers_with_its_own_object_and_several_with_rows_that_name_them() {
         let event = json!({ "seq": 1, "at": "x", "kind": "link", "subject": "clients", "from": null, "to": "up",
             "reason": null, "by": null, "a_key_of_a_later_version": 7 });
-        let request = Request::Events(EventFilter::default());
-        let one = answer("outer", json!([event]), &request);
-        let two = answer("inner", json!([event]), &request);
+        let one = answer("outer", json!([event]));
+        let two = answer("inner", json!([event]));
 
         assert_eq!(merged(&vec![one.clone()], false), json!([event]));
         let rows = merged(&vec![one, two], true);
@@ -334,18 +309,16 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_the_last_of_all_engines_together() {
-        let request = Request::Events(EventFilter::default());
         let event = |seq: u64, at: &str| {
             json!({ "seq": seq, "at": at, "kind": "link", "subject": "clients", "from": null, "to": "up",
                 "reason": null, "by": null })
         };
-        let outer = answer("outer", json!([event(1, "1"), event(2, "4"), event(3, "5")]), &request);
-        let inner = answer("inner", json!([event(1, "2"), event(2, "3")]), &request);
+        let outer = answer("outer", json!([event(1, "1"), event(2, "4"), event(3, "5")]));
+        let inner = answer("inner", json!([event(1, "2"), event(2, "3")]));
         let last = |lines| {
             let mut answers = vec![outer.clone(), inner.clone()];
-            last_of_all(&mut answers, lines);
-            let Answer::Events(events) = &answers[0].2 else { panic!("other answers") };
-            assert_eq!(events.len(), answers[0].1.as_array().unwrap().len(), "rows and events agree");
+            last_of_all(&mut answers, lines, |event| &event.at);
+            assert_eq!(answers[0].2.len(), answers[0].1.as_array().unwrap().len(), "rows and events agree");
             let mut left: Vec<_> =
                 merged(&answers, true).as_array().unwrap().iter().map(|row| row["at"].clone()).collect();
             left.sort_by_key(ToString::to_string);

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use crate::api::{Answer, EventFilter, Request, SessionRequest};
+use crate::api::{EventFilter, Request, SessionRequest, calls};
 use crate::cli::engines::{Engine, EngineSelection, ask, block_on};
 use crate::cli::output;
 use crate::config;
@@ -50,17 +50,17 @@ const CONFIG_DIRECTORY: &str = "/etc/fwlb";
 /// The requests to each engine, by the name of their file.
 fn requests() -> Vec<(&'static str, Request)> {
     vec![
-        ("status", Request::Status),
-        ("health", Request::Health),
-        ("links", Request::Links),
-        ("neighbors", Request::Neighbors),
-        ("firewalls", Request::Firewalls),
-        ("peers", Request::Peers),
-        ("services", Request::Services),
-        ("sessions", Request::Sessions(SessionRequest { limit: Some(SESSIONS_MAX), ..SessionRequest::default() })),
-        ("events", Request::Events(EventFilter::default())),
-        ("configs", Request::Configs),
-        ("measures", Request::Metrics),
+        ("status", calls::Status {}.into()),
+        ("health", calls::Health {}.into()),
+        ("links", calls::Links {}.into()),
+        ("neighbors", calls::Neighbors {}.into()),
+        ("firewalls", calls::Firewalls {}.into()),
+        ("peers", calls::Peers {}.into()),
+        ("services", calls::Services {}.into()),
+        ("sessions", SessionRequest { limit: Some(SESSIONS_MAX), ..SessionRequest::default() }.into()),
+        ("events", EventFilter::default().into()),
+        ("configs", calls::Configs {}.into()),
+        ("measures", calls::Metrics {}.into()),
     ]
 }
 
@@ -141,7 +141,7 @@ fn collect(args: &Args, reach: &EngineSelection, archive: &mut Archive) -> anyho
             add_engine(archive, engine).await;
         }
         for engine in &dead {
-            if let Err(error) = ask(engine, &Request::Status).await {
+            if let Err(error) = ask(engine, &calls::Status {}).await {
                 silent += &format!("{}: {error}\n", engine.name);
             }
         }
@@ -191,13 +191,12 @@ fn hide_secrets_of(text: &str, archive: &mut Archive) {
 async fn add_engine(archive: &mut Archive, engine: &Engine) {
     counters(archive, engine, "counters-1").await;
     for (all, name) in [(false, "config"), (true, "config-all")] {
-        let text = match ask(engine, &Request::Config { all }).await {
-            Ok((_, Answer::Config(ConfigView { text, settings: _ }))) => {
+        let text = match ask(engine, &calls::Config { all }).await {
+            Ok((_, ConfigView { text, settings: _ })) => {
                 hide_secrets_of(&text, archive);
                 // The engine hides them too; an older version may not know every key.
                 config::hide_secrets(&text)
             }
-            Ok(_) => "the engine answered something else\n".to_owned(),
             Err(error) => format!("{error}\n"),
         };
         if !all {
@@ -206,13 +205,13 @@ async fn add_engine(archive: &mut Archive, engine: &Engine) {
         archive.add(&format!("{}/{name}.toml", engine.name), text);
     }
     for (name, request) in requests() {
-        let answer = ask(engine, &request).await.map(|(value, _)| value);
+        let answer = engine.client.ask_json(&request).await;
         archive.add(&format!("{}/{name}.json", engine.name), shown(answer));
     }
 }
 
 async fn counters(archive: &mut Archive, engine: &Engine, name: &str) {
-    let answer = ask(engine, &Request::Counters).await.map(|(value, _)| value);
+    let answer = engine.client.ask_json(&calls::Counters {}.into()).await;
     archive.add(&format!("{}/{name}.json", engine.name), shown(answer));
 }
 

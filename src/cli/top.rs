@@ -17,8 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::api::Answer;
-use crate::cli::engines::{Engine, EngineSelection, ask, block_on, is_unknown, whoami};
+use crate::cli::engines::{Engine, EngineSelection, block_on, is_unknown, whoami};
 use crate::cli::output;
 use crate::cli::set::warnings::warning_lines;
 use draw::Palette;
@@ -168,16 +167,13 @@ fn read_keys(typed: &mpsc::Sender<Option<KeyEvent>>) {
 
 /// Makes a change on the engine that it is for, or on all that know the firewall.
 async fn apply_change(change: &Change, engines: &[Engine]) -> (String, Tone) {
-    let Some((only, request)) = change.request(whoami()) else {
+    let Some((only, call)) = change.call(whoami()) else {
         return (String::new(), Tone::Plain);
     };
     let mut done = Vec::new();
     for engine in engines.iter().filter(|engine| only.is_none_or(|only| only == engine.name)) {
-        match ask(engine, &request).await {
-            Ok((_, Answer::Done(what))) => {
-                done.push((engine.name.clone(), what));
-            }
-            Ok(_) => {}
+        match call.send(engine).await {
+            Ok(what) => done.push((engine.name.clone(), what)),
             Err(error) if is_unknown(&error) => {}
             Err(error) => return (error.to_string().replace('\n', "; "), Tone::Bad),
         }

@@ -9,7 +9,7 @@ use super::command::Command;
 use super::configuration::configuration;
 use super::topology::{RoutingSetup, Side};
 use super::{Lab, LabError, PROCESS_END_TIMEOUT, pause};
-use crate::api::{Answer, Request, SessionRequest};
+use crate::api::{Call, SessionRequest, calls};
 use crate::client::Client;
 use crate::engine::view;
 
@@ -172,10 +172,7 @@ impl Lab {
     /// # Errors
     /// It does not answer.
     pub fn firewalls(&self, side: Side) -> Result<Vec<view::FirewallView>, LabError> {
-        match self.ask(side, &Request::Firewalls)? {
-            Answer::Firewalls(firewalls) => Ok(firewalls),
-            other => Err(unexpected(side, &other)),
-        }
+        self.ask(side, &calls::Firewalls {})
     }
 
     /// The views of `fwlb show services` of the inner engine.
@@ -183,10 +180,7 @@ impl Lab {
     /// # Errors
     /// It does not answer.
     pub fn services(&self) -> Result<Vec<view::ServiceView>, LabError> {
-        match self.ask(Side::Inner, &Request::Services)? {
-            Answer::Services(services) => Ok(services),
-            other => Err(unexpected(Side::Inner, &other)),
-        }
+        self.ask(Side::Inner, &calls::Services {})
     }
 
     /// The views of `fwlb show sessions` of one engine, for all sessions.
@@ -195,10 +189,7 @@ impl Lab {
     /// It does not answer.
     pub fn sessions(&self, side: Side) -> Result<Vec<view::SessionView>, LabError> {
         let all = SessionRequest { limit: Some(usize::MAX), ..SessionRequest::default() };
-        match self.ask(side, &Request::Sessions(all))? {
-            Answer::Sessions(page) => Ok(page.rows),
-            other => Err(unexpected(side, &other)),
-        }
+        self.ask(side, &all).map(|page| page.rows)
     }
 
     /// The view of `fwlb show counters` of one engine.
@@ -206,10 +197,7 @@ impl Lab {
     /// # Errors
     /// It does not answer.
     pub fn counters(&self, side: Side) -> Result<view::CountersView, LabError> {
-        match self.ask(side, &Request::Counters)? {
-            Answer::Counters(counters) => Ok(counters),
-            other => Err(unexpected(side, &other)),
-        }
+        self.ask(side, &calls::Counters {})
     }
 
     /// The counters of every engine, outer first.
@@ -225,12 +213,12 @@ impl Lab {
     ///
     /// # Errors
     /// The engine does not answer.
-    pub fn ask(&self, side: Side, request: &Request) -> Result<Answer, LabError> {
+    pub fn ask<C: Call>(&self, side: Side, call: &C) -> Result<C::Answer, LabError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|source| LabError::Start { program: "a runtime".to_owned(), source })?;
-        Ok(runtime.block_on(Client::new(self.socket(side)).ask(request))?)
+        Ok(runtime.block_on(Client::new(self.socket(side)).ask(call))?)
     }
 
     /// Runs a command of `fwlb` against one engine and returns its output.
@@ -242,8 +230,4 @@ impl Lab {
         let program = self.program.display().to_string();
         Command::new([program.as_str(), "-s", &socket].iter().chain(words).copied()).run()
     }
-}
-
-fn unexpected(side: Side, answer: &Answer) -> LabError {
-    LabError::Answer { what: format!("engine {}", side.engine()), answer: format!("{answer:?}") }
 }

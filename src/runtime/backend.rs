@@ -17,18 +17,17 @@ use super::{capture_pump, counters, logging, overrides, process};
 use crate::api::metrics::Process;
 use crate::api::names::Member;
 use crate::api::{
-    Answer, ApiError, Backend, CHECKS_LIMIT, CaptureRequest, Done, Download, LinkOrFirewall, Request, SessionRequest,
-    SessionSort, TalkerRequest, names,
+    Answer, ApiError, Backend, CaptureRequest, Done, Download, LinkOrFirewall, Request, SessionPage, SessionRequest,
+    SessionSort, TalkerRequest, calls, names,
 };
 use crate::config::{self, is_removed};
 use crate::engine::controller::Order;
 use crate::engine::explain::explain;
 use crate::engine::view::{
-    AlarmView, CheckResultView, ConfigView, CountersView, ExchangeView, LinkView, NeighborView, OperState,
-    OverrideView, StatusView,
+    AlarmView, CheckResultView, ConfigView, CountersView, ExchangeView, ExplainView, LinkView, NeighborView, OperState,
+    OverrideView, ReloadView, StatusView, TalkerView,
 };
 use crate::engine::{Controller, Counters, SessionMatcher, Snapshot};
-use crate::flow::FlowKey;
 use crate::id::LinkId;
 use crate::time::{Duration, Instant};
 
@@ -53,8 +52,6 @@ pub(super) struct EngineBackend {
     rates: Semaphore,
 }
 
-pub(super) type BackendResult = Result<Answer, ApiError>;
-
 impl Backend for EngineBackend {
     fn engine(&self) -> &str {
         &self.shared.engine
@@ -64,76 +61,81 @@ impl Backend for EngineBackend {
         process::measure()
     }
 
-    async fn ask(self: Arc<Self>, request: Request) -> BackendResult {
+    async fn ask(self: Arc<Self>, request: Request) -> Result<Answer, ApiError> {
         match request {
-            Request::Status => self.status().await,
-            Request::Health => self.health().await.map(Answer::Health),
-            Request::Links => Ok(Answer::Links(self.link_views(&self.shared.counters()))),
-            Request::Neighbors => {
+            Request::Status(_) => self.status().await.map(Answer::Status),
+            Request::Health(_) => self.health().await.map(Answer::Health),
+            Request::Links(_) => Ok(Answer::Links(self.link_views(&self.shared.counters()))),
+            Request::Neighbors(_) => {
                 self.on_control(|control| control.controller.neighbors(control.now())).await.map(Answer::Neighbors)
             }
-            Request::Firewalls => {
+            Request::Firewalls(_) => {
                 let counters = self.shared.counters();
                 let ask = move |control: &mut Control| control.controller.firewalls(&counters, control.now());
                 self.on_control(ask).await.map(Answer::Firewalls)
             }
-            Request::Peers => {
+            Request::Peers(_) => {
                 self.on_control(|control| control.controller.peers(control.now())).await.map(Answer::Peers)
             }
-            Request::Services => {
+            Request::Services(_) => {
                 let counters = self.shared.counters();
                 let ask = move |control: &mut Control| control.controller.services(&counters, control.now());
                 self.on_control(ask).await.map(Answer::Services)
             }
-            Request::Checks { subject, limit } => self.checks(subject, limit.unwrap_or(CHECKS_LIMIT)).await,
-            Request::Sessions(question) => self.sessions(question).await,
-            Request::Talkers(question) => self.talkers(question).await,
-            Request::Kill { filter, reset, reason, by } => self.kill(filter, reset, reason, by).await,
-            Request::Counters => self.counters().await,
-            Request::Metrics => self.metrics().await,
+            Request::Checks(call) => self.checks(call).await.map(Answer::Checks),
+            Request::Sessions(call) => self.sessions(call).await.map(Answer::Sessions),
+            Request::Talkers(call) => self.talkers(call).await.map(Answer::Talkers),
+            Request::Kill(call) => self.kill(call).await.map(Answer::Kill),
+            Request::Counters(_) => self.counters().await.map(Answer::Counters),
+            Request::Metrics(_) => self.metrics().await.map(Answer::Metrics),
             Request::Events(filter) => {
                 let now = self.shared.clock.wall_time();
                 self.shared.events().select(&filter, now).map(Answer::Events)
             }
-            Request::Config { all } => Ok(Answer::Config(self.config(all))),
-            Request::Configs => self.reloader.configs(&self.shared.engine).await.map(Answer::Configs),
-            Request::Reload { config, confirm, by } => {
-                let origin = config.map_or(ConfigSource::OwnFile, ConfigSource::File);
-                self.reload(ReloadRequest { source: origin, by, confirm }).await
+            Request::Config(call) => Ok(Answer::Config(self.config(call.all))),
+            Request::Configs(_) => self.reloader.configs(&self.shared.engine).await.map(Answer::Configs),
+            Request::Reload(call) => {
+                let confirm = call.confirm();
+                let source = call.config.map_or(ConfigSource::OwnFile, ConfigSource::File);
+                self.reload(source, call.by, confirm).await.map(Answer::Reload)
             }
-            Request::Rollback { back, by } => {
-                self.reload(ReloadRequest { source: ConfigSource::StepsBack(back), by, confirm: None }).await
+            Request::Rollback(calls::Rollback { back, by }) => {
+                self.reload(ConfigSource::StepsBack(back.unwrap_or(1)), by, None).await.map(Answer::Rollback)
             }
-            Request::Confirm { by } => {
-                self.reloader.confirm(&self.shared.engine, &by).await.map(|done| Answer::Done(Done::from(done)))
+            Request::Confirm(call) => {
+                let by = call.by.unwrap_or_default();
+                self.reloader.confirm(&self.shared.engine, &by).await.map(Done::from).map(Answer::Confirm)
             }
-            Request::Plan { config, back } => {
+            Request::Plan(calls::Plan { config, back }) => {
                 let origin = back
                     .map_or_else(|| config.map_or(ConfigSource::OwnFile, ConfigSource::File), ConfigSource::StepsBack);
-                self.reloader.plan(&self.shared.engine, &origin).await.map(|view| Answer::Plan(Box::new(view)))
+                self.reloader.plan(&self.shared.engine, &origin).await.map(Box::new).map(Answer::Plan)
             }
-            Request::Explain { flow, from } => self.explain(&flow, from).await,
-            Request::SetFirewall { group, name, admin, reason, by, force } => {
+            Request::Explain(call) => self.explain(call).await.map(Answer::Explain),
+            Request::SetFirewall(calls::SetFirewall { group, name, admin, reason, by, force }) => {
                 let order = self.operator_order(reason, by);
-                self.apply_override(move |controller, now| {
+                let change = self.apply_override(move |controller, now| {
                     overrides::firewall(controller, group.as_deref(), &name, admin, &order, force, now)
-                })
-                .await
+                });
+                change.await.map(Answer::SetFirewall)
             }
-            Request::SetServer { service, name, change, reason, by, force } => {
+            Request::SetServer(call) => {
+                let change = call.change();
+                let calls::SetServer { service, name, admin: _, weight: _, reason, by, force } = call;
                 let order = self.operator_order(reason, by);
-                self.apply_override(move |controller, now| {
+                let change = self.apply_override(move |controller, now| {
                     overrides::server(controller, &service, &name, change, &order, force, now)
-                })
-                .await
+                });
+                change.await.map(Answer::SetServer)
             }
-            Request::SetService { name, admin, reason, by } => {
+            Request::SetService(calls::SetService { name, admin, reason, by }) => {
                 let order = self.operator_order(reason, by);
-                self.apply_override(move |controller, now| overrides::service(controller, &name, admin, &order, now))
-                    .await
+                let change = self
+                    .apply_override(move |controller, now| overrides::service(controller, &name, admin, &order, now));
+                change.await.map(Answer::SetService)
             }
-            Request::Probe { subject } => self.probe(&subject).await,
-            Request::Ping { address, via } => self.ping(address, via).await,
+            Request::Probe(call) => self.probe(&call.subject).await.map(Answer::Probe),
+            Request::Ping(call) => self.ping(call).await.map(Answer::Ping),
         }
     }
 
@@ -166,9 +168,14 @@ impl EngineBackend {
         }
     }
 
-    async fn reload(&self, asked: ReloadRequest) -> BackendResult {
-        let engine = self.shared.engine.clone();
-        Arc::clone(&self.reloader).reload(engine, asked).await.map(Answer::Reload)
+    async fn reload(
+        &self,
+        source: ConfigSource,
+        by: Option<String>,
+        confirm: Option<Duration>,
+    ) -> Result<ReloadView, ApiError> {
+        let asked = ReloadRequest { source, by: by.unwrap_or_default(), confirm };
+        Arc::clone(&self.reloader).reload(self.shared.engine.clone(), asked).await
     }
 
     /// Runs a function on the control thread and returns its result.
@@ -199,11 +206,11 @@ impl EngineBackend {
         ConfigView { text: config::running_config(&config, &text), settings }
     }
 
-    async fn status(&self) -> BackendResult {
+    async fn status(&self) -> Result<StatusView, ApiError> {
         let (alarms, overrides) = self
             .on_control(|control| (control.controller.alarms(control.now()), control.controller.overrides()))
             .await?;
-        Ok(Answer::Status(self.status_view(alarms, overrides)))
+        Ok(self.status_view(alarms, overrides))
     }
 
     pub(super) fn status_view(&self, mut alarms: Vec<AlarmView>, overrides: Vec<OverrideView>) -> StatusView {
@@ -267,23 +274,21 @@ impl EngineBackend {
         present.map(view).collect()
     }
 
-    async fn sessions(&self, question: SessionRequest) -> BackendResult {
+    async fn sessions(&self, question: SessionRequest) -> Result<SessionPage, ApiError> {
         let selection = sessions::select(&question.filter, &self.snapshot())?;
-        let found = match question.sort {
+        match question.sort {
             None => self.walk(move |walk| sessions::page(walk, &selection, &question)).await,
             Some(sort) => {
                 let (selection, earlier) = self.earlier_traffic(selection, sort).await?;
                 self.walk(move |walk| sessions::sorted(walk, &selection, sort, question.limit, earlier.as_ref())).await
             }
-        };
-        found.map(Answer::Sessions)
+        }
     }
 
-    async fn talkers(&self, question: TalkerRequest) -> BackendResult {
+    async fn talkers(&self, question: TalkerRequest) -> Result<Vec<TalkerView>, ApiError> {
         let selection = sessions::select(&question.filter, &self.snapshot())?;
         let (selection, earlier) = self.earlier_traffic(selection, question.sort).await?;
-        let found = self.walk(move |walk| sessions::talkers(walk, &selection, &question, earlier.as_ref())).await;
-        found.map(Answer::Talkers)
+        self.walk(move |walk| sessions::talkers(walk, &selection, &question, earlier.as_ref())).await
     }
 
     /// For rates: notes what the matching sessions have carried, and waits for the time over which rates are measured.
@@ -317,9 +322,9 @@ impl EngineBackend {
         walked.await.map_err(|error| ApiError::Unavailable(error.to_string()))
     }
 
-    async fn counters(&self) -> BackendResult {
+    async fn counters(&self) -> Result<CountersView, ApiError> {
         let others = self.on_control(|control| control.controller.counters()).await?;
-        Ok(Answer::Counters(self.flat_counters(&self.shared.counters(), others)))
+        Ok(self.flat_counters(&self.shared.counters(), others))
     }
 
     /// Every counter by name: of the workers, the controller, the sockets and the logs.
@@ -331,23 +336,23 @@ impl EngineBackend {
         counters::flat(workers, controller.into_iter().chain(sockets))
     }
 
-    async fn explain(&self, flow: &FlowKey, from: Option<LinkOrFirewall>) -> BackendResult {
+    async fn explain(&self, calls::Explain { flow, from }: calls::Explain) -> Result<Box<ExplainView>, ApiError> {
         let shared = &self.shared;
         let snapshot = self.snapshot();
         let from = from.map(|via| names::origin(&snapshot, &via)).transpose()?;
-        let mut explained = explain(&shared.engine, &snapshot, &shared.sessions, flow, from, shared.clock.now());
+        let mut explained = explain(&shared.engine, &snapshot, &shared.sessions, &flow, from, shared.clock.now());
         if let Some(egress) = &mut explained.egress {
             // The snapshot only says whether a neighbour is known; the controller also knows how sure that is.
             let all = self.on_control(|control| control.controller.neighbors(control.now())).await?;
             let is_it = |one: &NeighborView| one.link == egress.link && Some(&one.address) == egress.next_hop.as_ref();
             egress.neighbor = all.into_iter().find(is_it).map(|one| one.state);
         }
-        Ok(Answer::Explain(Box::new(explained)))
+        Ok(Box::new(explained))
     }
 
     /// The order of an operator, given at this moment.
-    fn operator_order(&self, reason: Option<String>, by: String) -> Order {
-        Order { reason, by: Some(by), at: Some(self.shared.clock.wall_time()) }
+    fn operator_order(&self, reason: Option<String>, by: Option<String>) -> Order {
+        Order { reason, by, at: Some(self.shared.clock.wall_time()) }
     }
 
     /// Carries out an operator's override. When this returns, it is in force and kept over a restart, or the answer
@@ -355,7 +360,7 @@ impl EngineBackend {
     async fn apply_override(
         &self,
         order: impl FnOnce(&mut Controller, Instant) -> Result<Done, ApiError> + Send + 'static,
-    ) -> BackendResult {
+    ) -> Result<Done, ApiError> {
         // The control thread begins it, so that it is kept even if the client disconnects. The rest is done elsewhere,
         // because a disk may be slow.
         let elsewhere = tokio::runtime::Handle::current();
@@ -372,18 +377,19 @@ impl EngineBackend {
             tracing::warn!(engine, path, %error, "override not kept");
             done.warnings.push(format!("a restart will forget it: {path}: {error}"));
         }
-        Ok(Answer::Done(done))
+        Ok(done)
     }
 
-    async fn checks(&self, subject: Option<String>, limit: usize) -> BackendResult {
+    async fn checks(&self, calls::Checks { subject, limit }: calls::Checks) -> Result<Vec<CheckResultView>, ApiError> {
+        let limit = limit.unwrap_or(calls::CHECKS_LIMIT);
         let found = self.on_control(move |control| control.controller.check_results(subject.as_deref(), limit)).await?;
         let results = found.map_err(|unknown| ApiError::NotFound(unknown.to_string()))?;
         let clock = &self.shared.clock;
         let with_time = |(at, result)| CheckResultView { at: clock.wall_at(at), ..result };
-        Ok(Answer::Checks(results.into_iter().map(with_time).collect()))
+        Ok(results.into_iter().map(with_time).collect())
     }
 
-    async fn probe(&self, name: &str) -> BackendResult {
+    async fn probe(&self, name: &str) -> Result<Vec<ExchangeView>, ApiError> {
         let member = names::member(&self.snapshot(), name)?;
         let outcomes = self
             .on_control(move |control| {
@@ -398,9 +404,9 @@ impl EngineBackend {
         self.exchanges(outcomes).await
     }
 
-    async fn ping(&self, address: std::net::IpAddr, via: Option<LinkOrFirewall>) -> BackendResult {
+    async fn ping(&self, call: calls::Ping) -> Result<Vec<ExchangeView>, ApiError> {
         let snapshot = self.snapshot();
-        let (link, firewall) = match via {
+        let (link, firewall) = match call.via() {
             None => (None, None),
             Some(LinkOrFirewall::Link(name)) => (Some(names::link(&snapshot, &name)?), None),
             Some(LinkOrFirewall::Firewall(name)) => (None, Some(names::firewall(&snapshot, &name)?)),
@@ -409,7 +415,7 @@ impl EngineBackend {
             .on_control(move |control| {
                 let request = control
                     .controller
-                    .ping(address, link, firewall, control.now())
+                    .ping(call.address, link, firewall, control.now())
                     .map_err(|unknown| ApiError::NotFound(unknown.to_string()))?;
                 Ok(control.outcome_of(request))
             })
@@ -417,7 +423,7 @@ impl EngineBackend {
         self.exchanges(vec![outcome]).await
     }
 
-    async fn exchanges(&self, outcomes: Vec<oneshot::Receiver<ExchangeView>>) -> BackendResult {
+    async fn exchanges(&self, outcomes: Vec<oneshot::Receiver<ExchangeView>>) -> Result<Vec<ExchangeView>, ApiError> {
         let all = async {
             let mut views = Vec::new();
             for outcome in outcomes {
@@ -426,7 +432,7 @@ impl EngineBackend {
             views
         };
         let views = tokio::time::timeout(EXCHANGE_TIMEOUT, all).await;
-        views.map(Answer::Exchanges).map_err(|_| {
+        views.map_err(|_| {
             ApiError::Unavailable(format!("engine {} did not finish the exchange in time", self.shared.engine))
         })
     }

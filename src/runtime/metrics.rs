@@ -1,9 +1,9 @@
 //! Collects everything that is measured of a running engine, at about one instant.
 
-use super::backend::{BackendResult, EngineBackend};
+use super::backend::EngineBackend;
 use super::control::Control;
 use super::counters;
-use crate::api::Answer;
+use crate::api::ApiError;
 use crate::config::is_removed;
 use crate::engine::Counters;
 use crate::engine::view::{MeasuresView, RingView, TableView, WorkerView};
@@ -11,7 +11,7 @@ use crate::id::DeviceId;
 
 impl EngineBackend {
     /// Collects all measurements with one request to the control thread, and without delaying the workers.
-    pub(super) async fn metrics(&self) -> BackendResult {
+    pub(super) async fn metrics(&self) -> Result<Box<MeasuresView>, ApiError> {
         let shared = &self.shared;
         let by_worker: Vec<_> = shared.cells.iter().map(|cell| cell.read()).collect();
         let total = counters::sum(by_worker.iter().cloned());
@@ -32,7 +32,7 @@ impl EngineBackend {
             tables.push(TableView { name: name.to_owned(), used: used as u64, capacity: capacity as u64 });
         }
         let workers = by_worker.iter().enumerate().map(|(number, counters)| self.worker(number, counters));
-        Ok(Answer::Metrics(Box::new(MeasuresView {
+        Ok(Box::new(MeasuresView {
             counters: self.flat_counters(&total, counted),
             links: self.link_views(&total),
             workers: workers.collect(),
@@ -43,7 +43,7 @@ impl EngineBackend {
             probes,
             tables,
             control_lag,
-        })))
+        }))
     }
 
     fn worker(&self, number: usize, counters: &Counters) -> WorkerView {

@@ -2,7 +2,7 @@
 //!
 //! Each list has a sentinel, which is a number above those of all slots, so that a slot can be removed without knowing
 //! its list. Workers share the links, but a list is touched only under the lock of the
-//! [`WorkerLists`](super::eviction::WorkerLists) it belongs to, so that relaxed atomics suffice.
+//! [`WorkerLists`](super::worker_lists::WorkerLists) it belongs to, so that relaxed atomics suffice.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

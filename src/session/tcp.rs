@@ -103,11 +103,12 @@ impl SeenFlags {
     const LOW_OTHER_SYN: u16 = 1 << 8;
     const HIGH_OTHER_SYN: u16 = 1 << 9;
 
-    /// True if segments with ACK alone cannot change the state any more: both ends have sent and acknowledged, and not
-    /// both have sent FIN.
+    /// True if segments with ACK alone cannot change the state any more: both ends have sent and acknowledged, not both
+    /// have sent FIN, and no SYN of another connection waits for its answer.
     pub(super) const fn is_stable(self) -> bool {
         let needed = Self::BOTH_SENT | Self::ESTABLISHED | Self::NEXT_TO_LOW | Self::NEXT_TO_HIGH;
-        self.has(needed) && !self.expects_no_replies() && !self.has(Self::BOTH_FIN)
+        let excluded = Self::NO_REPLIES | Self::LOW_OTHER_SYN | Self::HIGH_OTHER_SYN;
+        self.0 & (needed | excluded) == needed && !self.has(Self::BOTH_FIN)
     }
 
     /// The flags as a number.

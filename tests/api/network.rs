@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use fwlb::api::listen::{Access, Limits, serve};
-use fwlb::api::{Answer, ApiError, Backend, Done, Engines, Request};
+use fwlb::api::{Answer, ApiError, Backend, Done, Engines, Request, calls};
 use fwlb::config::{Role, Secret, Tls, Token};
 use fwlb::engine::view;
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ impl Backend for Engine {
 
     async fn ask(self: Arc<Self>, request: Request) -> Result<Answer, ApiError> {
         match request {
-            Request::Peers => Ok(Answer::Peers(vec![view::PeerView {
+            Request::Peers(_) => Ok(Answer::Peers(vec![view::PeerView {
                 engine: self.name.into(),
                 name: "other".into(),
                 group: "perimeter".into(),
@@ -45,14 +45,14 @@ impl Backend for Engine {
                 since_ms: 1,
                 reason: None,
             }])),
-            Request::Config { .. } => {
-                Ok(Answer::Config(view::ConfigView { text: "x".repeat(16 << 20), settings: None }))
+            Request::Config(_) => Ok(Answer::Config(view::ConfigView { text: "x".repeat(16 << 20), settings: None })),
+            Request::Counters(_) => Ok(Answer::Counters([("received".to_owned(), 7)].into())),
+            Request::SetFirewall(calls::SetFirewall { name, by, .. }) if name == self.firewall => {
+                Ok(Answer::SetFirewall(Done::from(format!("{name} by {}", by.expect("the caller")))))
             }
-            Request::Counters => Ok(Answer::Counters([("received".to_owned(), 7)].into())),
-            Request::SetFirewall { name, by, .. } if name == self.firewall => {
-                Ok(Answer::Done(Done::from(format!("{name} by {by}"))))
+            Request::SetFirewall(calls::SetFirewall { name, .. }) => {
+                Err(ApiError::NotFound(format!("no firewall {name:?}")))
             }
-            Request::SetFirewall { name, .. } => Err(ApiError::NotFound(format!("no firewall {name:?}"))),
             Request::Events(_) => std::future::pending().await,
             other => panic!("nobody asks for {other:?} here"),
         }
@@ -96,7 +96,13 @@ fn request(method: &str, uri: &str, token: Option<&str>, body: &str) -> String {
     )
 }
 
-async fn ask(to: SocketAddr, method: &str, uri: &str, token: Option<&str>, body: &str) -> (u16, String, Value) {
+pub(super) async fn ask(
+    to: SocketAddr,
+    method: &str,
+    uri: &str,
+    token: Option<&str>,
+    body: &str,
+) -> (u16, String, Value) {
     exchange(TcpStream::connect(to).await.unwrap(), &request(method, uri, token, body)).await
 }
 

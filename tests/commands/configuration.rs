@@ -1,6 +1,6 @@
 //! Configurations: the one in force, earlier ones, reloads and plans.
 
-use fwlb::api::Request;
+use fwlb::api::calls;
 
 use crate::ground::{Ground, text};
 
@@ -26,16 +26,15 @@ fn the_last_configurations_are_listed_returned_to_and_confirmed() {
     assert_eq!(ground.prints("confirm"), "the configuration is confirmed and stays\n");
     ground.prints("reload --confirm 2m");
     ground.fails("rollback 2 --plan", 1);
-    let by = || "unknown user, claimed name \"kim\"".to_owned();
-    let confirm = Some(std::time::Duration::from_secs(120));
+    let by = || Some("unknown user, claimed name \"kim\"".to_owned());
     assert_eq!(
         ground.asked(0),
         [
-            Request::Configs,
-            Request::Rollback { back: 2, by: by() },
-            Request::Confirm { by: by() },
-            Request::Reload { config: None, confirm, by: by() },
-            Request::Plan { config: None, back: Some(2) },
+            calls::Configs {}.into(),
+            calls::Rollback { back: Some(2), by: by() }.into(),
+            calls::Confirm { by: by() }.into(),
+            calls::Reload { config: None, confirm_ms: Some(120_000), by: by() }.into(),
+            calls::Plan { config: None, back: Some(2) }.into(),
         ]
     );
 }
@@ -57,7 +56,12 @@ fn a_reload_names_the_file_as_the_engine_understands_it_and_tells_what_it_did() 
     );
     assert_eq!(
         ground.asked(0),
-        [Request::Reload { config: Some(path), by: "unknown user, claimed name \"kim\"".to_owned(), confirm: None }]
+        [calls::Reload {
+            config: Some(path),
+            by: Some("unknown user, claimed name \"kim\"".to_owned()),
+            confirm_ms: None
+        }
+        .into()]
     );
 
     assert_eq!(
@@ -79,7 +83,7 @@ fn a_plan_that_takes_a_restart_says_so_and_its_status_is_no() {
         "firewall perimeter/fw2: weight 1 -> 3\na reload would refuse this: restart engine outer for it\n"
     );
     assert!(text(&output.stderr).contains("new.toml:4:11: error"), "{}", text(&output.stderr));
-    assert_eq!(ground.asked(0), [Request::Plan { config: Some("/etc/fwlb/new.toml".into()), back: None }]);
+    assert_eq!(ground.asked(0), [calls::Plan { config: Some("/etc/fwlb/new.toml".into()), back: None }.into()]);
 }
 
 #[test]

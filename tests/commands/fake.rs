@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use fwlb::api::{
     Answer, ApiError, Backend, CaptureRequest, Cursor, Done, Download, Request, SessionFilter, SessionPage,
-    SessionRequest, SessionSort, TalkerRequest, TalkersBy,
+    SessionRequest, SessionSort, TalkerRequest, TalkersBy, calls,
 };
 use fwlb::config::{AdminState, Difference, ForwardingMode, SchedulerName};
 use fwlb::engine::view::{
@@ -32,73 +32,78 @@ impl Backend for Fake {
     async fn ask(self: Arc<Self>, request: Request) -> Result<Answer, ApiError> {
         self.asked.lock().unwrap().push(request.clone());
         match request {
-            Request::Status => Ok(Answer::Status(self.status())),
-            Request::Firewalls => {
+            Request::Status(_) => Ok(Answer::Status(self.status())),
+            Request::Firewalls(_) => {
                 Ok(Answer::Firewalls(vec![self.firewall("fw1", self.sessions), self.firewall("fw2", 5)]))
             }
-            Request::Checks { subject: Some(name), .. } if self.name == "outer" => {
+            Request::Checks(calls::Checks { subject: Some(name), .. }) if self.name == "outer" => {
                 Err(ApiError::NotFound(format!("no server or firewall is called {name:?}; there are perimeter/fw1")))
             }
-            Request::Checks { .. } => Ok(Answer::Checks(self.checks())),
+            Request::Checks(_) => Ok(Answer::Checks(self.checks())),
             Request::Sessions(question) => Ok(Answer::Sessions(self.sessions(&question))),
             Request::Talkers(question) => Ok(Answer::Talkers(self.talkers(&question))),
-            Request::Kill { filter: SessionFilter { server: Some(server), .. }, .. } if self.name == "outer" => {
+            Request::Kill(calls::Kill { filter: SessionFilter { server: Some(server), .. }, .. })
+                if self.name == "outer" =>
+            {
                 Err(ApiError::NotFound(format!("no server {server:?}; there is none")))
             }
-            Request::Kill { reset, .. } => {
+            Request::Kill(calls::Kill { reset, .. }) => {
                 let resets = if reset { 2 * self.sessions } else { 0 };
-                Ok(Answer::Killed(vec![KillView { engine: self.name.to_owned(), killed: self.sessions, resets }]))
+                Ok(Answer::Kill(vec![KillView { engine: self.name.to_owned(), killed: self.sessions, resets }]))
             }
-            Request::Counters => {
-                // A hundred frames arrive between two requests, and none is forwarded.
-                let is_counters = |asked: &&Request| **asked == Request::Counters;
+            Request::Counters(_) => {
+                // A hundred frames come between two questions, and none is forwarded.
+                let is_counters = |asked: &&Request| matches!(asked, Request::Counters(_));
                 let before = self.asked.lock().unwrap().iter().filter(is_counters).count() as u64 - 1;
                 let numbers = [("received", 7 + 100 * before), ("forwarded", 7), ("drop_no_route", 0)];
                 Ok(Answer::Counters(numbers.map(|(name, value)| (name.to_owned(), value)).into()))
             }
             Request::Events(_) => Ok(Answer::Events(vec![self.event()])),
-            Request::SetFirewall { name, .. } if name == "fw1" || name == "fw2" => {
-                Ok(Answer::Done(Done::from(format!("firewall {name} is set to drain"))))
+            Request::SetFirewall(calls::SetFirewall { name, .. }) if name == "fw1" || name == "fw2" => {
+                Ok(Answer::SetFirewall(Done::from(format!("firewall {name} is set to drain"))))
             }
-            Request::SetFirewall { name, .. } => {
+            Request::SetFirewall(calls::SetFirewall { name, .. }) => {
                 Err(ApiError::NotFound(format!("no firewall {name:?}; there are: fw1")))
             }
-            Request::Ping { address, .. } => Ok(Answer::Exchanges(vec![self.exchange(&address.to_string(), false)])),
-            Request::Services => Ok(Answer::Services(self.services())),
-            Request::SetServer { service, name, change, .. } => {
-                Ok(Answer::Done(Done::from(format!("server {service}/{name}: {change:?}"))))
+            Request::Ping(ping) => Ok(Answer::Ping(vec![self.exchange(&ping.address.to_string(), false)])),
+            Request::Services(_) => Ok(Answer::Services(self.services())),
+            Request::SetServer(set) => {
+                let words = format!("server {}/{}: {:?}", set.service, set.name, set.change());
+                Ok(Answer::SetServer(Done::from(words)))
             }
-            Request::SetService { name, admin, .. } => {
-                Ok(Answer::Done(Done::from(format!("service {name}: {admin:?}"))))
+            Request::SetService(calls::SetService { name, admin, .. }) => {
+                Ok(Answer::SetService(Done::from(format!("service {name}: {admin:?}"))))
             }
-            Request::Reload { config: Some(path), .. } if path.ends_with("bad.toml") => {
+            Request::Reload(calls::Reload { config: Some(path), .. }) if path.ends_with("bad.toml") => {
                 Err(ApiError::Refused(format!("{}:3:10: error: weight must be 1..=256\n", path.display())))
             }
-            Request::Reload { config, .. } => Ok(Answer::Reload(self.reload(config))),
-            Request::Rollback { .. } => {
+            Request::Reload(calls::Reload { config, .. }) => Ok(Answer::Reload(self.reload(config))),
+            Request::Rollback(_) => {
                 let back = ReloadView {
                     config: "/var/lib/fwlb/outer/config-2.toml".to_owned(),
                     ..self.reload(Some("x".into()))
                 };
-                Ok(Answer::Reload(back))
+                Ok(Answer::Rollback(back))
             }
-            Request::Confirm { .. } => {
-                Ok(Answer::Done(Done::from("the configuration is confirmed and stays".to_owned())))
+            Request::Confirm(_) => {
+                Ok(Answer::Confirm(Done::from("the configuration is confirmed and stays".to_owned())))
             }
-            Request::Configs => Ok(Answer::Configs(vec![Self::kept(1, None), Self::kept(0, Some(Self::difference()))])),
-            Request::Plan { .. } => Ok(Answer::Plan(Box::new(self.plan()))),
-            Request::Probe { subject } => Ok(Answer::Exchanges(vec![self.exchange(&subject, true)])),
-            Request::Config { .. } if self.name == "secretive" => {
+            Request::Configs(_) => {
+                Ok(Answer::Configs(vec![Self::kept(1, None), Self::kept(0, Some(Self::difference()))]))
+            }
+            Request::Plan(_) => Ok(Answer::Plan(Box::new(self.plan()))),
+            Request::Probe(probe) => Ok(Answer::Probe(vec![self.exchange(&probe.subject, true)])),
+            Request::Config(_) if self.name == "secretive" => {
                 Ok(Answer::Config(ConfigView { text: SECRETS.to_owned(), settings: None }))
             }
-            Request::Config { .. } => {
+            Request::Config(_) => {
                 Ok(Answer::Config(ConfigView { text: format!("# of {}\n", self.name), settings: None }))
             }
-            Request::Health => Ok(Answer::Health(self.health())),
-            Request::Links => Ok(Answer::Links(vec![])),
-            Request::Neighbors => Ok(Answer::Neighbors(vec![])),
-            Request::Peers => Ok(Answer::Peers(vec![])),
-            Request::Metrics | Request::Explain { .. } => Err(ApiError::Unavailable("stopping".to_owned())),
+            Request::Health(_) => Ok(Answer::Health(self.health())),
+            Request::Links(_) => Ok(Answer::Links(vec![])),
+            Request::Neighbors(_) => Ok(Answer::Neighbors(vec![])),
+            Request::Peers(_) => Ok(Answer::Peers(vec![])),
+            Request::Metrics(_) | Request::Explain(_) => Err(ApiError::Unavailable("stopping".to_owned())),
         }
     }
 

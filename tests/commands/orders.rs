@@ -1,6 +1,6 @@
 //! Changes by operators: which engines they reach, what is reported, and with which exit status.
 
-use fwlb::api::{LinkOrFirewall, Request, ServerChange};
+use fwlb::api::{Request, ServerChange, calls};
 use fwlb::config::AdminState;
 use serde_json::{Value, json};
 
@@ -14,12 +14,12 @@ fn sessions_are_counted_before_they_are_ended_and_many_of_them_take_a_yes() {
         "inner: 4 sessions ended, 8 resets sent\nouter: 3 sessions ended, 6 resets sent\n"
     );
     let asked = few.asked(0);
-    let [Request::Sessions(_), Request::Kill { filter, reset, reason, by }] = asked.as_slice() else {
+    let [Request::Sessions(_), Request::Kill(calls::Kill { filter, reset, reason, by })] = asked.as_slice() else {
         panic!("{asked:?}")
     };
     assert_eq!(filter.to_string(), "source 198.51.100.7");
     let claimed = r#"unknown user, claimed name "kim""#;
-    assert_eq!((*reset, reason.as_deref(), by.as_str()), (true, Some("ticket"), claimed));
+    assert_eq!((*reset, reason.as_deref(), by.as_deref()), (true, Some("ticket"), Some(claimed)));
 
     let many = Ground::new(&[("outer", 8), ("inner", 4)]);
     let refused = many.fails("kill --port 80", 1);
@@ -78,18 +78,18 @@ fn set_firewall_reaches_every_engine_that_knows_it() {
         "inner: firewall fw1 is set to drain\nouter: firewall fw1 is set to drain\nfw1 has no sessions\n"
     );
     for engine in [0, 1] {
-        let expected = Request::SetFirewall {
+        let expected = Request::from(calls::SetFirewall {
             group: Some("perimeter".to_owned()),
             name: "fw1".to_owned(),
             admin: Some(AdminState::Drain),
             reason: Some("upgrade".to_owned()),
-            by: "unknown user, claimed name \"kim\"".to_owned(),
+            by: Some("unknown user, claimed name \"kim\"".to_owned()),
             force: false,
-        };
+        });
         assert_eq!(ground.asked(engine)[0], expected);
     }
     ground.prints("set firewall fw1 default");
-    assert!(matches!(&ground.asked(0)[0], Request::SetFirewall { admin: None, group: None, .. }));
+    assert!(matches!(&ground.asked(0)[0], Request::SetFirewall(calls::SetFirewall { admin: None, group: None, .. })));
     assert_eq!(ground.fails("set firewall fw9 maint", 1), "fwlb: no firewall \"fw9\"; there are: fw1\n");
     assert!(ground.fails("set firewall fw1 ready --wait 5s", 2).contains("--wait is for drain"));
 }
@@ -120,15 +120,13 @@ fn set_server_and_service_reach_the_one_engine_that_has_them() {
     let printed = ground.prints("set server web/s1 drain --wait 5s --reason upgrade");
 
     assert_eq!(printed, "inner: server web/s1: Admin(Some(Drain))\nweb/s1 has no sessions\n");
-    assert_eq!(ground.asked(0), [Request::Services], "the outer engine has no such server");
-    let expected = Request::SetServer {
-        service: "web".to_owned(),
-        name: "s1".to_owned(),
-        change: ServerChange::Admin(Some(AdminState::Drain)),
+    assert_eq!(ground.asked(0), [calls::Services {}.into()], "the outer engine has no such server");
+    let drain = ServerChange::Admin(Some(AdminState::Drain));
+    let expected = Request::from(calls::SetServer {
         reason: Some("upgrade".to_owned()),
-        by: "unknown user, claimed name \"kim\"".to_owned(),
-        force: false,
-    };
+        by: Some("unknown user, claimed name \"kim\"".to_owned()),
+        ..calls::SetServer::new("web", "s1", drain)
+    });
     assert_eq!(ground.asked(1)[1], expected);
     assert_eq!(ground.prints("set server web/s1 weight=7"), "inner: server web/s1: Weight(Some(7))\n");
     assert_eq!(ground.prints("set service web default"), "inner: service web: None\n");
@@ -148,7 +146,7 @@ fn probe_and_ping_print_the_exchange_and_answer_with_their_status() {
     let printed = text(&output.stdout);
     assert!(printed.contains("192.0.2.1: FAILED: no answer within 1 s"), "{printed}");
     assert!(printed.ends_with("2 sent, 0 answered\n"), "{printed}");
-    let via = Some(LinkOrFirewall::Firewall("perimeter/fw1".to_owned()));
-    let ping = Request::Ping { address: "192.0.2.1".parse().unwrap(), via };
+    let (address, firewall) = ("192.0.2.1".parse().unwrap(), Some("perimeter/fw1".to_owned()));
+    let ping = Request::from(calls::Ping { address, link: None, firewall });
     assert_eq!(ground.asked(0)[1..], [ping.clone(), ping]);
 }

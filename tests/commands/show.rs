@@ -1,6 +1,6 @@
 //! What `fwlb show` requests, and how it prints the answers of one engine and of several.
 
-use fwlb::api::{Request, SessionRequest, SessionSort};
+use fwlb::api::{Request, SessionRequest, SessionSort, calls};
 use serde_json::{Value, json};
 
 use crate::ground::{Ground, text};
@@ -151,7 +151,7 @@ fn the_last_checks_of_all_engines_are_one_story_and_one_that_knows_the_name_is_e
     let of_one = ground.fwlb("show checks web/s1");
     assert_eq!((text(&of_one.stderr).as_str(), of_one.status.code()), ("", Some(0)), "the other need not know it");
     assert_eq!(text(&of_one.stdout).lines().count(), 3);
-    assert!(ground.asked(0).contains(&Request::Checks { subject: Some("web/s1".to_owned()), limit: None }));
+    assert!(ground.asked(0).contains(&calls::Checks { subject: Some("web/s1".to_owned()), limit: None }.into()));
     assert!(ground.fails("show checks web/s1 -e outer", 1).contains("no server or firewall is called"));
 }
 

@@ -1,5 +1,5 @@
 //! Random faults of all kinds, made from seeds, without a violation. Seeds that failed once are kept in
-//! `the_seeds_that_failed_once`.
+//! `the_seeds_that_failed_once_stay_good`.
 
 use fwlb::sim::run::{Options, RunReport, run};
 

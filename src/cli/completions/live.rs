@@ -7,8 +7,9 @@ use std::ffi::OsString;
 use clap::FromArgMatches;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 
-use crate::api::{Answer, Request};
+use crate::api::{Call, calls};
 use crate::cli::engines::{Engine, EngineSelection, ask, block_on};
+use crate::engine::view::{FirewallView, LinkView, ServiceView};
 use crate::time::Duration;
 
 /// How long all engines together may take. With more, the shell would seem to hang.
@@ -27,34 +28,34 @@ pub fn engines() -> ArgValueCandidates {
 
 /// Firewalls by name, preceded by the group if several groups have a firewall of that name.
 pub fn firewalls() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| candidates(of_engines(&Request::Firewalls, |answer| short(&of_groups(answer)))))
+    ArgValueCandidates::new(|| candidates(of_engines(&calls::Firewalls {}, |firewalls| short(&of_groups(firewalls)))))
 }
 
 /// Firewalls as `GROUP/NAME`.
 pub fn whole_firewalls() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| candidates(of_engines(&Request::Firewalls, of_groups)))
+    ArgValueCandidates::new(|| candidates(of_engines(&calls::Firewalls {}, of_groups)))
 }
 
 /// Virtual services.
 pub fn services() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| candidates(of_engines(&Request::Services, service_names)))
+    ArgValueCandidates::new(|| candidates(of_engines(&calls::Services {}, service_names)))
 }
 
 /// Real servers as `SERVICE/NAME`.
 pub fn servers() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| candidates(of_engines(&Request::Services, server_names)))
+    ArgValueCandidates::new(|| candidates(of_engines(&calls::Services {}, server_names)))
 }
 
 /// Links.
 pub fn links() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| candidates(of_engines(&Request::Links, link_names)))
+    ArgValueCandidates::new(|| candidates(of_engines(&calls::Links {}, link_names)))
 }
 
 /// Where a packet may arrive: links, and firewalls as `GROUP/NAME`.
 pub fn origins() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
-        let mut names = of_engines(&Request::Links, link_names);
-        names.extend(of_engines(&Request::Firewalls, of_groups));
+        let mut names = of_engines(&calls::Links {}, link_names);
+        names.extend(of_engines(&calls::Firewalls {}, of_groups));
         candidates(names)
     })
 }
@@ -62,8 +63,8 @@ pub fn origins() -> ArgValueCandidates {
 /// Objects that are checked: firewalls as `GROUP/NAME`, servers as `SERVICE/NAME`.
 pub fn members() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
-        let mut names = of_engines(&Request::Firewalls, of_groups);
-        names.extend(of_engines(&Request::Services, server_names));
+        let mut names = of_engines(&calls::Firewalls {}, of_groups);
+        names.extend(of_engines(&calls::Services {}, server_names));
         candidates(names)
     })
 }
@@ -75,27 +76,26 @@ fn candidates(names: Names) -> Vec<CompletionCandidate> {
     names.into_iter().map(one).collect()
 }
 
-/// The names in the answers that arrive in time from the engines that the unfinished command line selects.
-fn of_engines(request: &Request, names: fn(&Answer) -> Names) -> Names {
+/// What the engines that the unfinished command line means answer in time.
+fn of_engines<T, C: Call<Answer = Vec<T>>>(call: &C, names: fn(&[T]) -> Names) -> Names {
     let words: Vec<OsString> = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
     let engines =
         EngineSelection::unfinished(&words).map(|reach| reach.engines().unwrap_or_default()).unwrap_or_default();
-    let asked = block_on(async { tokio::time::timeout(ANSWER_TIMEOUT, ask_each(&engines, request, names)).await });
+    let asked = block_on(async { tokio::time::timeout(ANSWER_TIMEOUT, ask_each(&engines, call, names)).await });
     asked.ok().and_then(Result::ok).unwrap_or_default()
 }
 
-async fn ask_each(engines: &[Engine], request: &Request, names: fn(&Answer) -> Names) -> Names {
+async fn ask_each<T, C: Call<Answer = Vec<T>>>(engines: &[Engine], call: &C, names: fn(&[T]) -> Names) -> Names {
     let mut all = Names::new();
     for engine in engines {
-        if let Ok((_, answer)) = ask(engine, request).await {
+        if let Ok((_, answer)) = ask(engine, call).await {
             all.extend(names(&answer));
         }
     }
     all
 }
 
-fn of_groups(answer: &Answer) -> Names {
-    let Answer::Firewalls(firewalls) = answer else { return Names::new() };
+fn of_groups(firewalls: &[FirewallView]) -> Names {
     let words = |state: &str, sessions: u64| format!("{state}, {sessions} sessions");
     firewalls.iter().map(|one| (format!("{}/{}", one.group, one.name), words(one.state.name(), one.sessions))).collect()
 }
@@ -107,20 +107,17 @@ fn short(whole: &Names) -> Names {
     whole.iter().map(|(name, words)| (if is_alone(name) { own(name) } else { name.clone() }, words.clone())).collect()
 }
 
-fn service_names(answer: &Answer) -> Names {
-    let Answer::Services(services) = answer else { return Names::new() };
+fn service_names(services: &[ServiceView]) -> Names {
     services.iter().map(|one| (one.name.clone(), format!("{}, {} sessions", one.state, one.sessions))).collect()
 }
 
-fn server_names(answer: &Answer) -> Names {
-    let Answer::Services(services) = answer else { return Names::new() };
+fn server_names(services: &[ServiceView]) -> Names {
     let servers = services.iter().flat_map(|of| of.servers.iter().map(move |server| (of, server)));
     let words = |state: &str, sessions: u64| format!("{state}, {sessions} sessions");
     servers.map(|(of, one)| (format!("{}/{}", of.name, one.name), words(one.state.name(), one.sessions))).collect()
 }
 
-fn link_names(answer: &Answer) -> Names {
-    let Answer::Links(links) = answer else { return Names::new() };
+fn link_names(links: &[LinkView]) -> Names {
     links.iter().map(|one| (one.name.clone(), format!("{}, {}", one.device, one.state))).collect()
 }
 

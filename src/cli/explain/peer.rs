@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::api::{Answer, Request, flow_text};
+use crate::api::{calls, flow_text};
 use crate::cli::engines::{Engine, EngineSelection, ask, block_on};
 use crate::engine::view::{CandidateState, ExplainView};
 use crate::flow::FlowKey;
@@ -45,9 +45,8 @@ pub fn of(
     let name = names.first().cloned().or_else(|| explained.peer.clone());
     let here = beside.into_iter().find(|one| names.contains(&one.name));
     let Some(here) = here else { return Ok(by_hash(explained, own, name)) };
-    let request = Request::Explain { flow: as_seen_there(explained, flow), from: None };
-    let (value, answer) = block_on(ask(&here, &request))??;
-    let Answer::Explain(there) = answer else { anyhow::bail!("the engine answered something else") };
+    let call = calls::Explain { flow: as_seen_there(explained, flow), from: None };
+    let (value, there) = block_on(ask(&here, &call))??;
     let agrees = there.firewall.as_ref() == Some(own);
     let (one, other) = (&explained.engine, &there.engine);
     let summary = match &there.firewall {
@@ -61,10 +60,10 @@ pub fn of(
 
 /// The names of the engine's peers.
 async fn peers(engine: &Engine) -> Vec<String> {
-    match ask(engine, &Request::Peers).await {
-        Ok((_, Answer::Peers(peers))) => peers.into_iter().filter_map(|peer| peer.peer_engine).collect(),
-        // Without names no peer is found, which is reported.
-        Ok(_) | Err(_) => Vec::new(),
+    match ask(engine, &calls::Peers {}).await {
+        Ok((_, peers)) => peers.into_iter().filter_map(|peer| peer.peer_engine).collect(),
+        // Without names nobody is found, which is said.
+        Err(_) => Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Remaining, Target};
-use crate::api::{Answer, Request, SessionRequest, SessionSort};
+use crate::api::{SessionRequest, SessionSort};
 use crate::cli::engines::{Engine, ask};
 use crate::cli::output;
 use crate::client::ClientError;
@@ -87,8 +87,7 @@ fn line() -> ProgressBar {
 async fn remaining(engines: &[Engine], target: &Target<'_>) -> Result<Remaining, ClientError> {
     let mut most = Remaining { sessions: 0, takes_new: false };
     for engine in engines {
-        let (_, answer) = ask(engine, &target.session_request()).await?;
-        if let Some(left) = target.remaining(&answer) {
+        if let Some(left) = target.remaining(engine).await? {
             most.sessions = most.sessions.max(left.sessions);
             most.takes_new |= left.takes_new;
         }
@@ -102,7 +101,7 @@ async fn longest_idle(engines: &[Engine], target: &Target<'_>) -> Option<u64> {
     for engine in engines {
         let sort = Some(SessionSort::Idle);
         let quietest = SessionRequest { filter: target.filter(), sort, limit: Some(1), after: None };
-        if let Ok((_, Answer::Sessions(page))) = ask(engine, &Request::Sessions(quietest)).await {
+        if let Ok((_, page)) = ask(engine, &quietest).await {
             longest = longest.max(page.rows.first().map(|session| session.idle_ms));
         }
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::api::calls;
 use crate::api::metrics::help;
-use crate::api::{Answer, Request};
 use crate::cli::engines::{Engine, EngineSelection, ask, block_on};
 use crate::cli::output::{self, table};
 use crate::engine::view::CountersView;
@@ -96,10 +96,8 @@ fn row(engine: &Engine, name: String, value: u64, per_second: Option<f64>) -> Ro
 }
 
 async fn read(engine: &Engine) -> anyhow::Result<(Instant, CountersView)> {
-    match ask(engine, &Request::Counters).await? {
-        (_, Answer::Counters(counters)) => Ok((Instant::now(), counters)),
-        _ => anyhow::bail!("the engine answered something else"),
-    }
+    let (_, counters) = ask(engine, &calls::Counters {}).await?;
+    Ok((Instant::now(), counters))
 }
 
 /// The second reading, and the growth per second since the first. A counter that became smaller, because its engine was

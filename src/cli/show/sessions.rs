@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::named;
 use crate::api::sessions::{parse_word, word_of};
-use crate::api::{Answer, Request, SessionFilter, SessionRequest, SessionSort, TalkerRequest, TalkersBy};
+use crate::api::{SessionFilter, SessionRequest, SessionSort, TalkerRequest, TalkersBy};
 use crate::cli::engines::{Engine, ask};
 use crate::cli::filter::FilterArgs;
 use crate::cli::output::{self, Columns, duration_ms, or_dash};
@@ -105,9 +105,8 @@ impl List {
             let piece = if sort.is_some() { left } else { left.min(PIECE_ROWS) };
             let is_first = after.is_none();
             let question = SessionRequest { filter: filter.clone(), sort, limit: Some(piece), after };
-            let (value, page) = match ask(engine, &Request::Sessions(question)).await {
-                Ok((value, Answer::Sessions(page))) => (value, page),
-                Ok(_) => return Ok(()),
+            let (value, page) = match ask(engine, &question).await {
+                Ok(answer) => answer,
                 Err(error) => {
                     self.failures.push(error);
                     return Ok(());
@@ -129,12 +128,11 @@ impl List {
 
     /// Prints the sums of one engine.
     async fn talkers(&mut self, engine: &Engine, question: TalkerRequest, printer: &mut Printer) -> anyhow::Result<()> {
-        match ask(engine, &Request::Talkers(question)).await {
-            Ok((value, Answer::Talkers(rows))) => {
+        match ask(engine, &question).await {
+            Ok((value, rows)) => {
                 self.shown += rows.len() as u64;
                 printer.talkers(engine, &value, &rows)?;
             }
-            Ok(_) => {}
             Err(error) => self.failures.push(error),
         }
         Ok(())

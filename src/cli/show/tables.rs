@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use crate::api::Answer;
 use crate::cli::engines::Answers;
 use crate::cli::output::{Tone, duration_ms, or_dash, paint, round_trip, table};
 use crate::config::AdminState;
@@ -11,112 +10,114 @@ use crate::engine::view::{
     NeighborView, PeerView, ServerCheckView, ServerView, ServiceView, StatusView,
 };
 
-/// The answers to one request: objects of one kind in one table.
-pub fn render(answers: &Answers) -> String {
+pub fn status(answers: &Answers<StatusView>) -> String {
+    answers.iter().map(|(_, _, status)| show_status(status)).collect()
+}
+
+pub fn links(answers: &Answers<Vec<LinkView>>) -> String {
     let several = answers.len() > 1;
-    let mut all = Rows::default();
-    let mut events = Vec::new();
+    answers.iter().flat_map(|(_, _, links)| links).map(|link| show_link(link, several)).collect()
+}
+
+pub fn neighbors(answers: &Answers<Vec<NeighborView>>) -> String {
+    let mut rows = Rows::default();
+    each(answers).for_each(|one| rows.push(neighbor(one), &one.engine));
+    rows.table(answers.len() > 1, NEIGHBORS)
+}
+
+/// The firewalls, and below them their paths.
+pub fn firewalls(answers: &Answers<Vec<FirewallView>>) -> String {
+    let (mut rows, mut paths) = (Rows::default(), Rows::default());
+    for one in each(answers) {
+        rows.push(firewall(one), &one.engine);
+        one.checks.iter().for_each(|path| paths.push(check(one, path), &one.engine));
+    }
+    two_tables(answers.len() > 1, (rows, FIREWALLS), (paths, CHECKS))
+}
+
+pub fn peers(answers: &Answers<Vec<PeerView>>) -> String {
+    let mut rows = Rows::default();
+    each(answers).for_each(|one| rows.push(peer(one), &one.engine));
+    rows.table(answers.len() > 1, PEERS)
+}
+
+/// The services with their servers, and below them the checks of these.
+pub fn services(answers: &Answers<Vec<ServiceView>>) -> String {
+    let (mut rows, mut checks) = (Rows::default(), Rows::default());
+    for one in each(answers) {
+        rows.push(service(one), &one.engine);
+        for server in &one.servers {
+            rows.push(server_row(server), &one.engine);
+            server.checks.iter().for_each(|of| checks.push(server_check(one, server, of), &one.engine));
+        }
+    }
+    two_tables(answers.len() > 1, (rows, SERVICES), (checks, SERVER_CHECKS))
+}
+
+pub fn checks(answers: &Answers<Vec<CheckResultView>>) -> String {
+    let mut rows = Rows::default();
+    each(answers).for_each(|one| rows.push(check_result(one), &one.engine));
+    // One story, whoever tells it: RFC 3339 in UTC sorts as text, and stands behind the engine's name.
+    rows.0.sort_by(|one, other| one[1].cmp(&other[1]));
+    rows.table(answers.len() > 1, RESULTS)
+}
+
+pub fn events(answers: &Answers<Vec<EventView>>) -> String {
+    let several = answers.len() > 1;
+    let mut lines: Vec<_> = answers
+        .iter()
+        .flat_map(|(engine, _, events)| events.iter().map(move |event| (engine, event)))
+        .map(|(engine, event)| (event.at.as_str(), painted_event_line(several.then_some(&engine.name), event)))
+        .collect();
+    // One story, whoever tells it: RFC 3339 in UTC sorts as text.
+    lines.sort_by_key(|(at, _)| *at);
+    lines.into_iter().map(|(_, line)| line + "\n").collect()
+}
+
+pub fn configs(answers: &Answers<Vec<KeptConfigView>>) -> String {
+    under_engine_names(answers, |list| list.iter().map(show_kept).collect())
+}
+
+pub fn config(answers: &Answers<ConfigView>) -> String {
+    under_engine_names(answers, |ConfigView { text, settings: _ }| text.clone())
+}
+
+/// The rows of all engines.
+fn each<R>(answers: &Answers<Vec<R>>) -> impl Iterator<Item = &R> {
+    answers.iter().flat_map(|(_, _, rows)| rows)
+}
+
+/// What each engine tells, under its name where there are several.
+fn under_engine_names<A>(answers: &Answers<A>, show: impl Fn(&A) -> String) -> String {
     let mut text = String::new();
     for (engine, _, answer) in answers {
-        match answer {
-            Answer::Status(status) => text.push_str(&show_status(status)),
-            Answer::Links(links) => links.iter().for_each(|link| text.push_str(&show_link(link, several))),
-            Answer::Neighbors(list) => list.iter().for_each(|one| all.push(neighbor(one), &one.engine)),
-            Answer::Firewalls(list) => {
-                for one in list {
-                    all.push(firewall(one), &one.engine);
-                    one.checks.iter().for_each(|path| all.push_second(check(one, path), &one.engine));
-                }
-            }
-            Answer::Peers(list) => list.iter().for_each(|one| all.push(peer(one), &one.engine)),
-            Answer::Services(list) => {
-                for one in list {
-                    all.push(service(one), &one.engine);
-                    for server in &one.servers {
-                        all.push(server_row(server), &one.engine);
-                        server.checks.iter().for_each(|of| all.push_second(server_check(one, server, of), &one.engine));
-                    }
-                }
-            }
-            Answer::Checks(list) => list.iter().for_each(|one| all.push(check_result(one), &one.engine)),
-            Answer::Events(list) => {
-                let name = several.then_some(&engine.name);
-                events.extend(list.iter().map(|event| (event.at.as_str(), painted_event_line(name, event))));
-            }
-            Answer::Configs(list) => {
-                if several {
-                    let _ = writeln!(text, "# engine {}", engine.name);
-                }
-                list.iter().for_each(|one| text.push_str(&show_kept(one)));
-            }
-            Answer::Config(ConfigView { text: config, settings: _ }) => {
-                if several {
-                    let _ = writeln!(text, "# engine {}", engine.name);
-                }
-                text.push_str(config);
-            }
-            // These have tables of their own.
-            Answer::Sessions(_)
-            | Answer::Talkers(_)
-            | Answer::Killed(_)
-            | Answer::Metrics(_)
-            | Answer::Counters(_)
-            | Answer::Explain(_)
-            | Answer::Exchanges(_)
-            | Answer::Reload(_)
-            | Answer::Plan(_)
-            | Answer::Health(_)
-            | Answer::Done(_) => {}
+        if answers.len() > 1 {
+            let _ = writeln!(text, "# engine {}", engine.name);
         }
+        text.push_str(&show(answer));
     }
-    match answers.first().map(|(_, _, answer)| answer) {
-        Some(Answer::Neighbors(_)) => text + &all.table(several, NEIGHBORS),
-        Some(Answer::Firewalls(_)) => {
-            let paths = Rows { first: std::mem::take(&mut all.second), second: Vec::new() };
-            let gap = if paths.first.is_empty() { "" } else { "\n" };
-            text + &all.table(several, FIREWALLS) + gap + &paths.table(several, CHECKS)
-        }
-        Some(Answer::Peers(_)) => text + &all.table(several, PEERS),
-        Some(Answer::Services(_)) => {
-            let checks = Rows { first: std::mem::take(&mut all.second), second: Vec::new() };
-            let gap = if checks.first.is_empty() { "" } else { "\n" };
-            text + &all.table(several, SERVICES) + gap + &checks.table(several, SERVER_CHECKS)
-        }
-        Some(Answer::Checks(_)) => {
-            // One list in order of time over all engines: RFC 3339 in UTC sorts as text, and stands behind the engine's
-            // name.
-            all.first.sort_by(|one, other| one[1].cmp(&other[1]));
-            text + &all.table(several, RESULTS)
-        }
-        Some(Answer::Events(_)) => {
-            // One list in order of time over all engines: RFC 3339 in UTC sorts as text.
-            events.sort_by_key(|(at, _)| *at);
-            events.into_iter().fold(text, |text, (_, line)| text + &line + "\n")
-        }
-        Some(_) | None => text,
-    }
+    text
+}
+
+/// A table and, if it has rows, another one below it.
+fn two_tables(several: bool, (upper, titles): (Rows, &[&str]), (lower, subtitles): (Rows, &[&str])) -> String {
+    let gap = if lower.0.is_empty() { "" } else { "\n" };
+    upper.table(several, titles) + gap + &lower.table(several, subtitles)
 }
 
 /// Rows that begin with the name of their engine, which is left out if there is only one engine.
 #[derive(Default)]
-struct Rows {
-    first: Vec<Vec<String>>,
-    second: Vec<Vec<String>>,
-}
+struct Rows(Vec<Vec<String>>);
 
 impl Rows {
     fn push(&mut self, row: Vec<String>, engine: &str) {
-        self.first.push([vec![engine.to_owned()], row].concat());
-    }
-
-    fn push_second(&mut self, row: Vec<String>, engine: &str) {
-        self.second.push([vec![engine.to_owned()], row].concat());
+        self.0.push([vec![engine.to_owned()], row].concat());
     }
 
     fn table(self, several: bool, titles: &[&str]) -> String {
         match several {
-            true => table(&[&["ENGINE"], titles].concat(), &self.first),
-            false => table(titles, &self.first.into_iter().map(|row| row[1..].to_vec()).collect::<Vec<_>>()),
+            true => table(&[&["ENGINE"], titles].concat(), &self.0),
+            false => table(titles, &self.0.into_iter().map(|row| row[1..].to_vec()).collect::<Vec<_>>()),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::api::{Answer, EventFilter, Request, SessionRequest, SessionSort};
+use crate::api::{EventFilter, SessionRequest, SessionSort, calls};
 use crate::cli::engines::{Engine, ask};
 use crate::client::ClientError;
 use crate::engine::view::{CountersView, EventView, FirewallView, LinkView, ServiceView, SessionView, StatusView};
@@ -56,44 +56,18 @@ impl Sample {
     }
 
     async fn ask(engine: &Engine, after: u64, sessions: Option<SessionSort>) -> Result<Self, ClientError> {
-        let mut requests = vec![
-            Request::Status,
-            Request::Firewalls,
-            Request::Services,
-            Request::Links,
-            Request::Counters,
-            Request::Events(EventFilter::after(after)),
-        ];
+        let mut sample = Self {
+            status: Some(ask(engine, &calls::Status {}).await?.1),
+            firewalls: ask(engine, &calls::Firewalls {}).await?.1,
+            services: ask(engine, &calls::Services {}).await?.1,
+            links: ask(engine, &calls::Links {}).await?.1,
+            counters: ask(engine, &calls::Counters {}).await?.1,
+            events: ask(engine, &EventFilter::after(after)).await?.1,
+            ..Self::default()
+        };
         if sessions.is_some() {
             let busiest = SessionRequest { sort: sessions, limit: Some(SESSIONS_MAX), ..SessionRequest::default() };
-            requests.push(Request::Sessions(busiest));
-        }
-        let mut sample = Self::default();
-        for request in requests {
-            match ask(engine, &request).await?.1 {
-                Answer::Status(status) => sample.status = Some(status),
-                Answer::Firewalls(firewalls) => sample.firewalls = firewalls,
-                Answer::Services(services) => sample.services = services,
-                Answer::Links(links) => sample.links = links,
-                Answer::Counters(counters) => sample.counters = counters,
-                Answer::Events(events) => sample.events = events,
-                Answer::Sessions(page) => sample.sessions = page.rows,
-                // The answer has the kind of its request.
-                Answer::Neighbors(_)
-                | Answer::Peers(_)
-                | Answer::Talkers(_)
-                | Answer::Killed(_)
-                | Answer::Metrics(_)
-                | Answer::Checks(_)
-                | Answer::Configs(_)
-                | Answer::Config(_)
-                | Answer::Explain(_)
-                | Answer::Exchanges(_)
-                | Answer::Reload(_)
-                | Answer::Plan(_)
-                | Answer::Health(_)
-                | Answer::Done(_) => {}
-            }
+            sample.sessions = ask(engine, &busiest).await?.1.rows;
         }
         Ok(sample)
     }

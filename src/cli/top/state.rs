@@ -5,7 +5,9 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::sample::Watched;
 use super::table::{Subject, Table, Tone};
 use super::views::View;
-use crate::api::{Request, ServerChange, SessionSort};
+use crate::api::{Done, ServerChange, SessionSort, calls};
+use crate::cli::engines::Engine;
+use crate::client::ClientError;
 use crate::config::AdminState;
 
 /// What keys do at the moment.
@@ -297,24 +299,47 @@ impl Change {
         }
     }
 
-    /// The request that makes the change, and the engine for it; `None`: every engine that knows the firewall.
-    pub fn request(&self, by: String) -> Option<(Option<&str>, Request)> {
-        let admin = self.admin;
+    /// The call that makes it, and the engine that it is for; `None`: for every engine that knows the firewall.
+    pub fn call(&self, by: String) -> Option<(Option<&str>, ChangeCall)> {
+        let (admin, by) = (self.admin, Some(by));
         let reason = Some("set in fwlb top".to_owned());
         match &self.subject {
             Subject::Other(_) => None,
             Subject::Firewall { group, name, engine: _ } => {
                 let (group, name) = (Some(group.clone()), name.clone());
-                Some((None, Request::SetFirewall { group, name, admin, reason, by, force: false }))
+                let call = calls::SetFirewall { group, name, admin, reason, by, force: false };
+                Some((None, ChangeCall::Firewall(call)))
             }
             Subject::Service { name, engine } => {
-                Some((Some(engine), Request::SetService { name: name.clone(), admin, reason, by }))
+                let call = calls::SetService { name: name.clone(), admin, reason, by };
+                Some((Some(engine), ChangeCall::Service(call)))
             }
             Subject::Server { service, name, engine } => {
-                let (service, name) = (service.clone(), name.clone());
-                let change = ServerChange::Admin(admin);
-                Some((Some(engine), Request::SetServer { service, name, change, reason, by, force: false }))
+                let call = calls::SetServer::new(service, name, ServerChange::Admin(admin));
+                Some((Some(engine), ChangeCall::Server(calls::SetServer { reason, by, ..call })))
             }
+        }
+    }
+}
+
+/// A call that makes a change.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ChangeCall {
+    /// Sets a firewall.
+    Firewall(calls::SetFirewall),
+    /// Sets a service.
+    Service(calls::SetService),
+    /// Sets a server.
+    Server(calls::SetServer),
+}
+
+impl ChangeCall {
+    /// Sends it to an engine.
+    pub async fn send(&self, engine: &Engine) -> Result<Done, ClientError> {
+        match self {
+            Self::Firewall(call) => engine.client.ask(call).await,
+            Self::Service(call) => engine.client.ask(call).await,
+            Self::Server(call) => engine.client.ask(call).await,
         }
     }
 }

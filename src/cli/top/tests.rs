@@ -8,10 +8,10 @@ use serde_json::{Value, from_value, json};
 
 use super::draw::{Palette, draw};
 use super::sample::{Sample, Watched};
-use super::state::{Action, Change, Mode, State};
+use super::state::{Action, Change, ChangeCall, Mode, State};
 use super::table::{Cell, Row, Subject, Table, Tone, numbers, short, sparkline, words};
 use super::views::View;
-use crate::api::Request;
+use crate::api::calls;
 use crate::config::AdminState;
 
 /// An engine after `second` seconds: 1,000 packets and 100 sessions more in each.
@@ -215,12 +215,12 @@ fn a_drain_is_made_only_after_a_yes() {
     assert_eq!(press(&mut state, &watched, "n"), Action::Draw);
     assert_eq!(state.message.as_ref().map(|(text, _)| text.as_str()), Some("nothing was changed"));
     let Action::Apply(change) = press(&mut state, &watched, "dy") else { panic!("no change") };
-    let (engine, request) = change.request("alice".to_owned()).expect("a firewall can be set");
+    let (engine, call) = change.call("alice".to_owned()).expect("a firewall can be set");
     assert_eq!(engine, None);
-    let Request::SetFirewall { group, name, admin, by, .. } = request else { panic!("{request:?}") };
+    let ChangeCall::Firewall(calls::SetFirewall { group, name, admin, by, .. }) = call else { panic!("{call:?}") };
     assert_eq!(
-        (group.as_deref(), name.as_str(), admin, by.as_str()),
-        (Some("perimeter"), "fw2", Some(AdminState::Drain), "alice")
+        (group.as_deref(), name.as_str(), admin, by.as_deref()),
+        (Some("perimeter"), "fw2", Some(AdminState::Drain), Some("alice"))
     );
 }
 
@@ -232,7 +232,7 @@ fn a_server_is_set_on_its_own_engine_and_enabled_as_the_file_says() {
     let Action::Apply(change) = press(&mut state, &watched, "ey") else { panic!("no change: {state:?}") };
     let subject = Subject::Server { service: "web".to_owned(), name: "s2".to_owned(), engine: "outer".to_owned() };
     assert_eq!((&change.subject, change.admin), (&subject, None));
-    let (engine, _) = change.request("alice".to_owned()).expect("a server can be set");
+    let (engine, _) = change.call("alice".to_owned()).expect("a server can be set");
     assert_eq!(engine, Some("outer"));
 }
 

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use super::NAME;
-use super::choices::ROLE;
 use super::section::section;
 use crate::config::fact::{hidden, or_none, secret, text, word};
 use crate::config::value::{self, InvalidValue};
@@ -46,8 +45,8 @@ section! {
     reserved;
     name: String = string("name", NAME, value::name), required("\"ansible\""),
         "The name that events have as `by`." => text(&token.name);
-    role: Role = choice("role", &ROLE), required("\"viewer\""),
-        "A viewer may read; an operator may change things, too." => word(&ROLE, &token.role);
+    role: Role = choice("role", &Role::CHOICES), required("\"viewer\""),
+        "A viewer may read; an operator may change things, too." => word(&Role::CHOICES, &token.role);
     secret: String = secret("secret", "16 to 1024 visible ASCII characters"),
         required("\"file:/etc/fwlb/ansible.token\""),
         "The token itself." => secret(&token.secret);

@@ -3,7 +3,6 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::choices::IO;
 use super::section::section;
 use super::{NAME, PATH, TIME_MAX, path, socket_path};
 use crate::config::fact::{bare, or_none, text, time, word};
@@ -23,8 +22,8 @@ section! {
         "The engine's name, unique among engines that share firewalls." => text(&engine.name);
     workers: u16 = number("workers", 1..=256), unset("one per CPU"), with_restart,
         "The number of packet workers." => or_none(engine.workers, bare);
-    io: Io = choice_by("io", &IO, io), optional(Io::default()), with_restart,
-        "The kind of socket: AF_PACKET works on every device, AF_XDP is faster." => word(&IO, &engine.io);
+    io: Io = choice_by("io", &Io::CHOICES, io), optional(Io::default()), with_restart,
+        "The kind of socket: AF_PACKET works on every device, AF_XDP is faster." => word(&Io::CHOICES, &engine.io);
     xdp_send: bool = flag("xdp-send"), optional(true), with_restart,
         "With af-packet: frames that need no offload are sent by AF_XDP where the device allows it."
         => bare(engine.xdp_send);
@@ -47,7 +46,7 @@ fn io(text: &str) -> Result<Io, InvalidValue> {
         let refused = InvalidValue::new(format!("`io` must be \"af-packet\" or \"af-xdp\", found {text:?}"));
         synonyms::hinted(refused, "io", text)
     };
-    IO.into_iter().find(|(word, _)| *word == text).map(|(_, io)| io).ok_or_else(unknown)
+    Io::CHOICES.into_iter().find(|(word, _)| *word == text).map(|(_, io)| io).ok_or_else(unknown)
 }
 
 section! {

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use super::choices::{ADMIN, BELOW_MIN, HASH, KIND, LEARN_BY, ON_FAILURE};
 use super::section::section;
 use super::{NAME, TIME_MAX};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
@@ -26,14 +25,14 @@ section! {
         "The group's name." => text(&group.name);
     seed: String = secret("seed", "a text of 16 bytes or more"), required("\"file:/etc/fwlb/seed\""),
         "The secret key of the hash and of the probes." => Value::Hidden(group.seed.digest(b"which seed is it"));
-    hash: HashMode = choice("hash", &HASH), optional(HashMode::default()),
-        "The fields of a packet that choose its firewall." => word(&HASH, &group.hash);
-    on_failure: OnFailure = choice("on-failure", &ON_FAILURE), optional(OnFailure::default()),
-        "What happens to the sessions of a firewall that went down." => word(&ON_FAILURE, &group.on_failure);
+    hash: HashMode = choice("hash", &HashMode::CHOICES), optional(HashMode::default()),
+        "The fields of a packet that choose its firewall." => word(&HashMode::CHOICES, &group.hash);
+    on_failure: OnFailure = choice("on-failure", &OnFailure::CHOICES), optional(OnFailure::default()),
+        "What happens to the sessions of a firewall that went down." => word(&OnFailure::CHOICES, &group.on_failure);
     min_up: u16 = number("min-up", 1..=64), optional(1),
         "With fewer live firewalls than this, `below-min` applies." => bare(group.min_up);
-    below_min: BelowMin = choice("below-min", &BELOW_MIN), optional(BelowMin::default()),
-        "With too few live firewalls: drop packets, or send them past the group." => word(&BELOW_MIN, &group.below_min);
+    below_min: BelowMin = choice("below-min", &BelowMin::CHOICES), optional(BelowMin::default()),
+        "With too few live firewalls: drop packets, or send them past the group." => word(&BelowMin::CHOICES, &group.below_min);
     drain_timeout: Option<Duration> = duration_or_never("drain-timeout", Duration::ZERO..=TIME_MAX),
         optional(Some(Duration::from_secs(300))),
         "How long the sessions of a draining firewall may stay." => or_never(group.drain_timeout);
@@ -70,8 +69,8 @@ section! {
             and up after `rise` with one.";
     facts(check: &PathCheck, _config);
     reserved "https", "send", "expect", "negative";
-    kind: CheckKindName = with("kind", ValueKind::Choice(|| choice_names(&KIND)), kind), optional(CheckKindName::Icmp),
-        "The kind of probe." => word(&KIND, &kind_and_port(check.kind).0);
+    kind: CheckKindName = with("kind", ValueKind::Choice(|| choice_names(&CheckKindName::CHOICES)), kind), optional(CheckKindName::Icmp),
+        "The kind of probe." => word(&CheckKindName::CHOICES, &kind_and_port(check.kind).0);
     port: u16 = number("port", 1..=65_535), unset("none; tcp and udp need it"),
         "The destination port of tcp and udp probes." => or_none(kind_and_port(check.kind).1, bare);
     interval: Duration = duration("interval", Duration::from_millis(10)..=MINUTES),
@@ -94,7 +93,7 @@ fn kind(reader: &Reader<'_>, out: &mut Diagnostics) -> Field<CheckKindName> {
             out.push(Diagnostic::error(raw.span(), message).hint("use \"icmp\", \"tcp\" or \"udp\""));
             Field::Invalid
         }
-        Some(_) | None => reader.choice("kind", &KIND, out),
+        Some(_) | None => reader.choice("kind", &CheckKindName::CHOICES, out),
     }
 }
 
@@ -120,15 +119,15 @@ section! {
         required("[\"10.1.0.11\", \"fd00:1::11\"]"),
         "Its next-hop addresses; for a transparent firewall those of the peer engine on that link."
         => list(&firewall.addresses, text);
-    learn_by: LearnBy = choice("learn-by", &LEARN_BY), optional(LearnBy::default()),
+    learn_by: LearnBy = choice("learn-by", &LearnBy::CHOICES), optional(LearnBy::default()),
         "Its packets are recognised by source MAC, or are all that arrive on the link."
-        => word(&LEARN_BY, &firewall.learn_by);
+        => word(&LearnBy::CHOICES, &firewall.learn_by);
     weight: u16 = with("weight", ValueKind::Number(1..=256), weight), optional(1),
         "Its share of the flows, relative to other firewalls." => bare(firewall.weight);
     spare: bool = flag("spare"), optional(false),
         "It takes flows only in place of a firewall that is down." => bare(firewall.spare);
-    admin: AdminState = choice("admin", &ADMIN), optional(AdminState::default()),
-        "Its administrative state." => word(&ADMIN, &firewall.admin);
+    admin: AdminState = choice("admin", &AdminState::CHOICES), optional(AdminState::default()),
+        "Its administrative state." => word(&AdminState::CHOICES, &firewall.admin);
 }
 
 fn weight(reader: &Reader<'_>, out: &mut Diagnostics) -> Field<u16> {

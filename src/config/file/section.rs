@@ -1,6 +1,6 @@
 //! Declares a section of the file: each key once, with its type, range, default and purpose.
 //!
-//! One declaration gives the [`Schema`] with the names that the did-you-mean hints know and what the reference says,
+//! One declaration gives the [`Schema`](crate::config::schema::Schema) with the names that the did-you-mean hints know and what the reference says,
 //! the structure of the typed values, the function that reads it, the defaults, and the facts that a reload compares.
 
 /// Declares one section. It stands for a structure with one field for each key.

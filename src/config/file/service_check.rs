@@ -2,7 +2,6 @@
 
 use std::ops::RangeInclusive;
 
-use super::choices::SERVICE_KIND;
 use super::section::section;
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::fact::{Value, bare, list, or_none, ports, text, time, word};
@@ -31,9 +30,9 @@ section! {
     ServiceCheck = "[service.check]" "The health check of each server. A server is down after `fall` failures in a row, and up after `rise` successes.";
     facts(check: &config::ServiceCheck, _config);
     reserved "https", "send", "expect", "negative";
-    kind: ServiceCheckKindName = with("kind", ValueKind::Choice(|| choice_names(&SERVICE_KIND)), kind),
+    kind: ServiceCheckKindName = with("kind", ValueKind::Choice(|| choice_names(&ServiceCheckKindName::CHOICES)), kind),
         unset("tcp for TCP services, else icmp"),
-        "The kind of check." => word(&SERVICE_KIND, &kind_name(&check.kind));
+        "The kind of check." => word(&ServiceCheckKindName::CHOICES, &kind_name(&check.kind));
     port: u16 = number("port", 1..=65_535), unset("the server's"),
         "The port that the check goes to." => or_none(check.port, bare);
     path: String = string("path", "a path of visible ASCII characters, 1024 bytes at most", http_path),
@@ -66,7 +65,7 @@ fn kind(reader: &Reader<'_>, out: &mut Diagnostics) -> Field<ServiceCheckKindNam
             out.push(Diagnostic::error(raw.span(), message).hint("use \"http\" or \"tcp\""));
             Field::Invalid
         }
-        Some(_) | None => reader.choice("kind", &SERVICE_KIND, out),
+        Some(_) | None => reader.choice("kind", &ServiceCheckKindName::CHOICES, out),
     }
 }
 

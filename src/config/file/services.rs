@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-use super::choices::{ADMIN, HASH_ON, MODE, OBSERVE, ON_FAILURE, PROTOCOL, SCHEDULER, STICKY_BY};
+use super::choices::{PROTOCOL, STICKY_BY};
 use super::section::section;
 use super::service_check::ServiceCheck;
 use super::{NAME, TIME_MAX};
@@ -33,32 +33,32 @@ section! {
         "The protocols that are served." => list(&service.protocols, |number| word(&PROTOCOL, number));
     ports: RangeInclusive<u16> = ranges("port", 1..=65_535, Some("any")), required("80"),
         "The ports; of services with the same VIP the most specific port wins." => list(&service.ports, ports);
-    scheduler: SchedulerName = choice("scheduler", &SCHEDULER), optional(SchedulerName::RoundRobin),
-        "How a new session gets its server; weights always count." => word(&SCHEDULER, &service.scheduler.name());
-    hash_on: HashPart = choices_by("hash-on", &HASH_ON, hash_part),
+    scheduler: SchedulerName = choice("scheduler", &SchedulerName::CHOICES), optional(SchedulerName::RoundRobin),
+        "How a new session gets its server; weights always count." => word(&SchedulerName::CHOICES, &service.scheduler.name());
+    hash_on: HashPart = choices_by("hash-on", &HashPart::CHOICES, hash_part),
         unset("the source address, with scheduler = \"hash\""),
         "The fields of a packet that the scheduler `hash` uses." => hash_on(service.scheduler);
-    mode: ForwardingMode = choice_by("mode", &MODE, mode), optional(ForwardingMode::default()),
+    mode: ForwardingMode = choice_by("mode", &ForwardingMode::CHOICES, mode), optional(ForwardingMode::default()),
         "How packets reach the server: NAT, NAT of the source too, by MAC (DSR), or in an IP-in-IP tunnel (DSR)."
-        => word(&MODE, &service.mode);
+        => word(&ForwardingMode::CHOICES, &service.mode);
     /// First and last address of each range.
     snat: (IpAddr, IpAddr) = strings(
             "snat", "an address, or a range such as 10.10.20.240-10.10.20.243", address_range
         ), unset("those of the link that leads to the server"),
         "Mode full-nat: the source addresses that replace those of clients." => list(&service.snat, text);
     sticky: Sticky = table("sticky"), unset("off"), "Source-address persistence: clients keep their server.";
-    on_failure: OnFailure = choice("on-failure", &ON_FAILURE), unset("reset for TCP, reselect for the rest"),
+    on_failure: OnFailure = choice("on-failure", &OnFailure::CHOICES), unset("reset for TCP, reselect for the rest"),
         "What happens to the sessions of a server that went down."
-        => word(&ON_FAILURE, &service.on_failure);
+        => word(&OnFailure::CHOICES, &service.on_failure);
     drain_timeout: Option<Duration> = duration_or_never("drain-timeout", Duration::ZERO..=TIME_MAX),
         optional(Some(Duration::from_secs(300))),
         "How long the sessions of a draining server may stay." => or_never(service.drain_timeout);
-    admin: AdminState = choice("admin", &ADMIN), optional(AdminState::default()),
-        "Its administrative state." => word(&ADMIN, &service.admin);
-    observe: Observe = choice("observe", &OBSERVE), optional(Observe::default()),
+    admin: AdminState = choice("admin", &AdminState::CHOICES), optional(AdminState::default()),
+        "Its administrative state." => word(&AdminState::CHOICES, &service.admin);
+    observe: Observe = choice("observe", &Observe::CHOICES), optional(Observe::default()),
         "Passive checks: with layer4, TCP connections that a server refuses or does not answer have it checked at once; it takes no new \
              sessions until it passes. At most half of the servers, never the last."
-        => word(&OBSERVE, &service.observe);
+        => word(&Observe::CHOICES, &service.observe);
     check: ServiceCheck = table("check"), unset("its defaults"), "How its servers are checked.";
     servers: Server = tables("server"), unset("none"), "Its servers.";
 }
@@ -88,7 +88,7 @@ fn protocol(text: &str) -> Result<u8, InvalidValue> {
 }
 
 fn mode(text: &str) -> Result<ForwardingMode, InvalidValue> {
-    if let Some((_, mode)) = MODE.iter().find(|(word, _)| *word == text) {
+    if let Some((_, mode)) = ForwardingMode::CHOICES.iter().find(|(word, _)| *word == text) {
         return Ok(*mode);
     }
     match text {
@@ -97,7 +97,7 @@ fn mode(text: &str) -> Result<ForwardingMode, InvalidValue> {
         _ => {
             let modes = "\"nat\", \"full-nat\", \"direct\" or \"tunnel\"";
             let refused = InvalidValue::new(format!("`mode` must be {modes}, found {text:?}"));
-            Err(match value::did_you_mean(text, choice_names(&MODE)) {
+            Err(match value::did_you_mean(text, choice_names(&ForwardingMode::CHOICES)) {
                 Some(word) => synonyms::hinted(refused.hint(format!("did you mean {word:?}?")), "mode", text),
                 None => synonyms::hinted(refused, "mode", text),
             })
@@ -106,7 +106,7 @@ fn mode(text: &str) -> Result<ForwardingMode, InvalidValue> {
 }
 
 fn hash_part(text: &str) -> Result<HashPart, InvalidValue> {
-    HASH_ON.iter().find(|(word, _)| *word == text).map(|(_, part)| *part).ok_or_else(|| {
+    HashPart::CHOICES.iter().find(|(word, _)| *word == text).map(|(_, part)| *part).ok_or_else(|| {
         let refused = InvalidValue::new(format!(
             "`hash-on` is made of \"source-address\", \"source-port\", \"destination-address\" and \"destination-port\", \
              found {text:?}"
@@ -163,7 +163,7 @@ fn hash_on(scheduler: Scheduler) -> Value {
                 (destination_port, HashPart::DestinationPort),
             ];
             let named: Vec<HashPart> = parts.into_iter().filter(|(has, _)| *has).map(|(_, part)| part).collect();
-            list(&named, |part| word(&HASH_ON, part))
+            list(&named, |part| word(&HashPart::CHOICES, part))
         }
     }
 }
@@ -212,6 +212,6 @@ section! {
         "Its share of the sessions, relative to other servers; 0 takes no new ones." => bare(server.weight);
     backup: bool = flag("backup"), optional(false),
         "A sorry server: it is used only while every other server is down." => bare(server.backup);
-    admin: AdminState = choice("admin", &ADMIN), optional(AdminState::default()),
-        "Its administrative state." => word(&ADMIN, &server.admin);
+    admin: AdminState = choice("admin", &AdminState::CHOICES), optional(AdminState::default()),
+        "Its administrative state." => word(&AdminState::CHOICES, &server.admin);
 }

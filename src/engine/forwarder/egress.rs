@@ -43,6 +43,13 @@ pub(super) struct NatRewrite {
 }
 
 impl NatRewrite {
+    /// The change of a packet's addresses and ports by `action`; `None` if it is not translated. In an ICMP error the
+    /// quoted packet is translated too.
+    #[inline]
+    pub(super) fn of(action: &ServiceAction, is_error: bool) -> Option<Self> {
+        Some(Self { translation: action.translation?, direction: action.direction, is_error })
+    }
+
     pub(super) fn apply(&self, frame: &mut Frame<'_>, offload: &Offload) -> Result<(), Untranslatable> {
         if self.is_error {
             self.translation.apply_to_icmp_error(frame, offload, self.direction)
@@ -130,7 +137,7 @@ impl Forwarder {
         if let Some(tunnel) = leaving.service.and_then(|service| service.tunnel) {
             return self.send_in_tunnel(leaving, tunnel, hop, snapshot, punts, now);
         }
-        let translate = leaving.service.and_then(|service| service.nat_rewrite(leaving.is_error));
+        let translate = leaving.service.and_then(|service| NatRewrite::of(&service, leaving.is_error));
         let fit = fit(leaving.frame, leaving.offload, link.mtu);
         if fit == MtuFit::TooBig {
             return PacketOutcome::TooBig { mtu: link.mtu };

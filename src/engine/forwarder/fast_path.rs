@@ -14,7 +14,7 @@ use arrayvec::ArrayVec;
 
 use crate::engine::forwarder::Forwarder;
 use crate::engine::forwarder::decide::{self, Arrival, RouteStep};
-use crate::engine::forwarder::egress;
+use crate::engine::forwarder::egress::{self, NatRewrite};
 use crate::engine::forwarder::ingress::{self, Addressee};
 use crate::engine::forwarder::packet_flow::PacketFlow;
 use crate::engine::forwarder::services::{self, ServerLiveness, ServiceAction};
@@ -96,7 +96,7 @@ impl Forwarder {
             Arrival::Firewall(from) => Some(from),
         };
         self.count_traffic(length, [from, *onward], service.as_ref());
-        let translate = service.as_ref().and_then(|service| service.nat_rewrite(false));
+        let translate = service.as_ref().and_then(|service| NatRewrite::of(service, false));
         let translated = translate.map(|translate| translate.apply(&mut frame, &packet.offload));
         let sent = match translated {
             Some(Err(_)) => Err(DropReason::Untranslatable),

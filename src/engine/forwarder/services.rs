@@ -3,7 +3,6 @@
 
 use crate::engine::Snapshot;
 use crate::engine::forwarder::decide::{Arrival, RoutedFlow};
-use crate::engine::forwarder::egress::NatRewrite;
 use crate::flow::{CanonicalKey, Direction, Endpoint, FlowKey};
 use crate::id::{ServerId, ServiceId};
 use crate::nat::ports::PORT_MIN;
@@ -29,13 +28,6 @@ pub(crate) struct ServiceAction {
 }
 
 impl ServiceAction {
-    /// The change of a packet's addresses and ports; `None` if it is not translated. In an ICMP error the quoted packet
-    /// is translated too.
-    #[inline]
-    pub(super) fn nat_rewrite(&self, is_error: bool) -> Option<NatRewrite> {
-        Some(NatRewrite { translation: self.translation?, direction: self.direction, is_error })
-    }
-
     /// True if the packet leaves as it is.
     pub(super) const fn is_unchanged(&self) -> bool {
         self.translation.is_none() && self.tunnel.is_none()

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use super::{BackendResult, EngineBackend};
-use crate::api::{Answer, ApiError, SessionFilter};
+use super::EngineBackend;
+use crate::api::{ApiError, calls};
 use crate::engine::forwarder::KillOrder;
 use crate::engine::view::{EventView, KillView};
 use crate::runtime::sessions;
@@ -25,13 +25,8 @@ pub(super) fn kill_slots() -> Arc<Semaphore> {
 impl EngineBackend {
     /// Ends the sessions that `filter` selects. Once begun, it is completed and recorded as an event even if the client
     /// disconnects.
-    pub(super) async fn kill(
-        &self,
-        filter: SessionFilter,
-        reset: bool,
-        reason: Option<String>,
-        by: String,
-    ) -> BackendResult {
+    pub(super) async fn kill(&self, call: calls::Kill) -> Result<Vec<KillView>, ApiError> {
+        let calls::Kill { filter, reset, reason, by } = call;
         let selection = sessions::select(&filter, &self.snapshot())?;
         let unavailable = |error: &dyn std::error::Error| ApiError::Unavailable(error.to_string());
         let turn = Arc::clone(&self.kills).acquire_owned().await.map_err(|error| unavailable(&error))?;
@@ -57,11 +52,11 @@ impl EngineBackend {
                 from: None,
                 to: Some(format!("{killed} ended")),
                 reason,
-                by: Some(by),
+                by,
                 lasted_ms: None,
             });
             KillView { engine: shared.engine.clone(), killed, resets }
         });
-        work.await.map(|done| Answer::Killed(vec![done])).map_err(|error| unavailable(&error))
+        work.await.map(|done| vec![done]).map_err(|error| unavailable(&error))
     }
 }

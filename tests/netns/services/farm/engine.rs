@@ -5,7 +5,7 @@ use std::process::Output;
 use std::thread;
 use std::time::Duration;
 
-use fwlb::api::{Answer, Request, SessionRequest};
+use fwlb::api::{Call, SessionRequest, calls};
 use fwlb::client::Client;
 use fwlb::engine::view::{CountersView, ServerView, ServiceView, SessionView};
 
@@ -18,16 +18,13 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub fn ask(&self, request: &Request) -> Answer {
+    pub fn ask<C: Call>(&self, call: &C) -> C::Answer {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(Client::new(self.socket.clone()).ask(request)).unwrap_or_else(|error| panic!("{error}"))
+        runtime.block_on(Client::new(self.socket.clone()).ask(call)).unwrap_or_else(|error| panic!("{error}"))
     }
 
     pub fn services(&self) -> Vec<ServiceView> {
-        match self.ask(&Request::Services) {
-            Answer::Services(services) => services,
-            other => panic!("{other:?}"),
-        }
+        self.ask(&calls::Services {})
     }
 
     pub fn service(&self, name: &str) -> ServiceView {
@@ -48,17 +45,11 @@ impl Engine {
 
     pub fn sessions(&self) -> Vec<SessionView> {
         let all = SessionRequest { limit: Some(usize::MAX), ..SessionRequest::default() };
-        match self.ask(&Request::Sessions(all)) {
-            Answer::Sessions(page) => page.rows,
-            other => panic!("{other:?}"),
-        }
+        self.ask(&all).rows
     }
 
     pub fn counters(&self) -> CountersView {
-        match self.ask(&Request::Counters) {
-            Answer::Counters(counters) => counters,
-            other => panic!("{other:?}"),
-        }
+        self.ask(&calls::Counters {})
     }
 
     pub fn counter(&self, name: &str) -> u64 {

@@ -1,16 +1,22 @@
 //! Requests about live sessions: which ones, in which order, and in which pages.
 
+mod paging;
+mod query;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::api::ApiError;
+use crate::api::{ApiError, address_or_prefix};
 use crate::engine::view::SessionView;
 use crate::flow::FlowPattern;
+
+pub use query::Kill;
+use query::{SessionsQuery, TalkersQuery};
 
 /// Number of rows of an answer if the request sets no limit.
 pub const DEFAULT_LIMIT: usize = 1000;
@@ -45,7 +51,8 @@ pub struct SessionFilter {
 }
 
 /// The request of `show sessions`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "SessionsQuery", into = "SessionsQuery")]
 pub struct SessionRequest {
     /// Which sessions to list.
     pub filter: SessionFilter,
@@ -96,7 +103,8 @@ impl SessionSort {
 }
 
 /// The request of `show sessions --by`: sums of the selected sessions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "TalkersQuery", into = "TalkersQuery")]
 pub struct TalkerRequest {
     /// Which sessions to add up.
     pub filter: SessionFilter,
@@ -218,6 +226,12 @@ impl Serialize for SessionPage {
     }
 }
 
+impl<'de> Deserialize<'de> for SessionPage {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Vec::<SessionView>::deserialize(from).map(Self::from)
+    }
+}
+
 impl SessionFilter {
     /// Whether every session is selected.
     pub fn is_all(&self) -> bool {
@@ -272,7 +286,7 @@ impl FilterWords {
     /// Parses the parts.
     pub(super) fn read(self) -> Result<SessionFilter, ApiError> {
         let Self { source, destination, host, port, flow, firewall, service, server, state } = self;
-        let prefix = |text: Option<String>| text.as_deref().map(super::address_or_prefix).transpose();
+        let prefix = |text: Option<String>| text.as_deref().map(address_or_prefix).transpose();
         let parts = |text: Option<String>| -> Result<Vec<String>, ApiError> {
             let parts: Vec<_> =
                 text.iter().flat_map(|text| text.split(',')).map(|part| part.trim().to_owned()).collect();
@@ -288,7 +302,7 @@ impl FilterWords {
         Ok(SessionFilter {
             source: prefix(source)?,
             destination: prefix(destination)?,
-            hosts: parts(host)?.iter().map(|host| super::address_or_prefix(host)).collect::<Result<_, _>>()?,
+            hosts: parts(host)?.iter().map(|host| address_or_prefix(host)).collect::<Result<_, _>>()?,
             ports: parts(port)?
                 .iter()
                 .map(|port| port.parse().map_err(|_| bad_port(port)))

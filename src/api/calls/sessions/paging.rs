@@ -1,10 +1,10 @@
 //! Reads where a page of a list stands from the headers of the response.
 
-use hyper::HeaderMap;
-use hyper::header::LINK;
+use axum::http::HeaderMap;
+use axum::http::header::LINK;
 use serde::Deserialize;
 
-use crate::api::{Cursor, SessionPage};
+use super::{Cursor, SessionPage};
 
 /// The header with the number of all rows.
 const TOTAL: &str = "x-total-count";

@@ -1,17 +1,25 @@
-//! Queries and bodies of requests about sessions.
+//! Calls about sessions. Their filters are text in a query or body, and parsed everywhere else.
 
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use super::{ChangeCall, ReadCall};
+use super::{
+    FilterWords, PAGE_MAX, SessionFilter, SessionPage, SessionRequest, SessionSort, TalkerRequest, TalkersBy, paging,
+    parse_word, word_of,
+};
+use crate::api::ApiError;
+use crate::api::calls::changes::named;
+use crate::api::calls::{Call, Routing, Verb};
 use crate::api::guard::Caller;
-use crate::api::sessions::{FilterWords, PAGE_MAX, parse_word, word_of};
-use crate::api::{ApiError, Request, SessionFilter, SessionRequest, SessionSort, TalkerRequest, TalkersBy};
+use crate::api::text::Verbatim;
+use crate::engine::view;
 
 /// Which sessions to list; a session has to match every part that is given.
-#[derive(Debug, Clone, Serialize, Deserialize, IntoParams)]
+#[derive(Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(in crate::api) struct SessionsQuery {
+pub(super) struct SessionsQuery {
     /// An address or prefix of the source.
     source: Option<String>,
     /// An address or prefix of the destination.
@@ -38,14 +46,12 @@ pub(in crate::api) struct SessionsQuery {
     limit: Option<usize>,
     /// Continues where another answer ended; its `Link` header has the value.
     after: Option<String>,
-    /// The engine; absent: every one.
-    engine: Option<String>,
 }
 
 /// Which sessions to add up, and by what.
-#[derive(Debug, Serialize, Deserialize, IntoParams)]
+#[derive(Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(in crate::api) struct TalkersQuery {
+pub(super) struct TalkersQuery {
     /// By what to add up: `source`, `destination`, `service`, `server` or `firewall`.
     by: String,
     /// An address or prefix of the source.
@@ -71,14 +77,12 @@ pub(in crate::api) struct TalkersQuery {
     sort: Option<String>,
     /// Number of sums of each engine, at most, 1..=10000; default 1000.
     limit: Option<usize>,
-    /// The engine; absent: every one.
-    engine: Option<String>,
 }
 
 /// Which sessions to end; a session has to match every part that is given. At least one part is required, or `all`.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(in crate::api) struct KillBody {
+struct KillBody {
     /// An address or prefix of the source.
     source: Option<String>,
     /// An address or prefix of the destination.
@@ -107,15 +111,86 @@ pub(in crate::api) struct KillBody {
     by: Option<String>,
 }
 
-impl SessionsQuery {
-    /// The same query for the page after one that ended at `after`.
-    pub(in crate::api) fn after(self, after: String) -> Self {
-        Self { after: Some(after), ..self }
+/// Which sessions to end (`kill`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "KillBody", into = "KillBody")]
+pub struct Kill {
+    /// The sessions to end.
+    pub filter: SessionFilter,
+    /// Whether both ends of a TCP session get a reset.
+    pub reset: bool,
+    /// The operator's reason.
+    pub reason: Option<String>,
+    /// The operator.
+    pub by: Option<String>,
+}
+
+impl Call for SessionRequest {
+    const PATH: &'static str = "/api/v1/sessions";
+    const SUMMARY: &'static str = "Live sessions";
+    const ROUTING: Routing = Routing::Each;
+    /// One page.
+    type Answer = SessionPage;
+
+    fn with_head(page: SessionPage, head: &axum::http::HeaderMap) -> SessionPage {
+        paging::with_cursor(page, head)
+    }
+}
+
+impl Call for TalkerRequest {
+    const PATH: &'static str = "/api/v1/talkers";
+    const SUMMARY: &'static str = "Sums of live sessions, the largest first";
+    const ROUTING: Routing = Routing::Each;
+    type Answer = Vec<view::TalkerView>;
+}
+
+impl Call for Kill {
+    const METHOD: Verb = Verb::Post;
+    const PATH: &'static str = "/api/v1/sessions/kill";
+    const SUMMARY: &'static str = "Ends sessions";
+    const ROUTING: Routing = Routing::Knowing;
+    const WALKS_OVER_SESSIONS: bool = true;
+    /// One view per engine.
+    type Answer = Vec<view::KillView>;
+
+    fn checked(self, caller: &Caller) -> Result<Self, ApiError> {
+        Ok(Self { by: named(caller, self.by), ..self })
+    }
+}
+
+impl IntoParams for SessionRequest {
+    fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        SessionsQuery::into_params(place)
+    }
+}
+
+impl IntoParams for TalkerRequest {
+    fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        TalkersQuery::into_params(place)
+    }
+}
+
+impl PartialSchema for Kill {
+    fn schema() -> RefOr<Schema> {
+        KillBody::schema()
+    }
+}
+
+impl ToSchema for Kill {
+    fn name() -> std::borrow::Cow<'static, str> {
+        KillBody::name()
     }
 
-    /// The engine, if one is named, and the request to it.
-    pub(in crate::api) fn session_request(self) -> Result<(Option<String>, SessionRequest), ApiError> {
-        let Self {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        KillBody::schemas(schemas);
+    }
+}
+
+impl TryFrom<SessionsQuery> for SessionRequest {
+    type Error = Verbatim;
+
+    fn try_from(query: SessionsQuery) -> Result<Self, Verbatim> {
+        let SessionsQuery {
             source,
             destination,
             host,
@@ -128,87 +203,99 @@ impl SessionsQuery {
             sort,
             limit,
             after,
-            engine,
-        } = self;
+        } = query;
         let words = FilterWords { source, destination, host, port, flow, firewall, service, server, state };
         let sort = sort.map(|sort| parse_word("sort", &sort, &SessionSort::ALL)).transpose()?;
         if sort.is_some() && limit.is_some_and(|limit| !(1..=PAGE_MAX).contains(&limit)) {
-            return Err(ApiError::BadRequest(format!("with `sort` a `limit` is 1..={PAGE_MAX}")));
+            return Err(ApiError::BadRequest(format!("with `sort` a `limit` is 1..={PAGE_MAX}")).into());
         }
         if sort.is_some() && after.is_some() {
-            return Err(ApiError::BadRequest(
-                "`sort` lists the first ones: `after` goes on in the table's order".to_owned(),
-            ));
+            let refusal = "`sort` lists the first ones: `after` goes on in the table's order";
+            return Err(ApiError::BadRequest(refusal.to_owned()).into());
         }
         let after = after.map(|after| after.parse()).transpose()?;
-        Ok((engine, SessionRequest { filter: words.read()?, sort, limit, after }))
+        Ok(Self { filter: words.read()?, sort, limit, after })
     }
 }
 
 impl From<SessionRequest> for SessionsQuery {
-    fn from(question: SessionRequest) -> Self {
-        let SessionRequest { filter, sort, limit, after } = question;
+    fn from(request: SessionRequest) -> Self {
+        let SessionRequest { filter, sort, limit, after } = request;
         let FilterWords { source, destination, host, port, flow, firewall, service, server, state } = filter.into();
         let sort = sort.map(|sort| word_of(sort, &SessionSort::ALL).to_owned());
         let after = after.map(|after| after.to_string());
-        let engine = None;
-        Self { source, destination, host, port, flow, firewall, service, server, state, sort, limit, after, engine }
+        Self { source, destination, host, port, flow, firewall, service, server, state, sort, limit, after }
     }
 }
 
-impl ReadCall for TalkersQuery {
-    fn request(self) -> Result<(Option<String>, Request), ApiError> {
-        let Self { by, source, destination, host, port, flow, firewall, service, server, state, sort, limit, engine } =
-            self;
+impl TryFrom<TalkersQuery> for TalkerRequest {
+    type Error = Verbatim;
+
+    fn try_from(query: TalkersQuery) -> Result<Self, Verbatim> {
+        let TalkersQuery { by, source, destination, host, port, flow, firewall, service, server, state, sort, limit } =
+            query;
         let words = FilterWords { source, destination, host, port, flow, firewall, service, server, state };
         let sort =
             sort.map(|sort| parse_word("sort", &sort, &SessionSort::ALL)).transpose()?.unwrap_or(SessionSort::Bytes);
         if matches!(sort, SessionSort::Age | SessionSort::Idle) {
-            return Err(ApiError::BadRequest("sums are sorted by bytes, packets, rate or packet-rate".to_owned()));
+            let refusal = "sums are sorted by bytes, packets, rate or packet-rate";
+            return Err(ApiError::BadRequest(refusal.to_owned()).into());
         }
         if limit.is_some_and(|limit| !(1..=PAGE_MAX).contains(&limit)) {
-            return Err(ApiError::BadRequest(format!("`limit` is 1..={PAGE_MAX}")));
+            return Err(ApiError::BadRequest(format!("`limit` is 1..={PAGE_MAX}")).into());
         }
         let by = parse_word("by", &by, &TalkersBy::ALL)?;
-        Ok((engine, Request::Talkers(TalkerRequest { filter: words.read()?, by, sort, limit })))
+        Ok(Self { filter: words.read()?, by, sort, limit })
     }
 }
 
 impl From<TalkerRequest> for TalkersQuery {
-    fn from(question: TalkerRequest) -> Self {
-        let TalkerRequest { filter, by, sort, limit } = question;
+    fn from(request: TalkerRequest) -> Self {
+        let TalkerRequest { filter, by, sort, limit } = request;
         let FilterWords { source, destination, host, port, flow, firewall, service, server, state } = filter.into();
         let by = word_of(by, &TalkersBy::ALL).to_owned();
         let sort = Some(word_of(sort, &SessionSort::ALL).to_owned());
-        let engine = None;
-        Self { by, source, destination, host, port, flow, firewall, service, server, state, sort, limit, engine }
+        Self { by, source, destination, host, port, flow, firewall, service, server, state, sort, limit }
     }
 }
 
-impl ChangeCall for KillBody {
-    fn request(self, caller: &Caller) -> Result<Request, ApiError> {
-        let Self { source, destination, hosts, ports, flow, firewall, service, server, state, all, reset, reason, by } =
-            self;
+impl TryFrom<KillBody> for Kill {
+    type Error = Verbatim;
+
+    fn try_from(body: KillBody) -> Result<Self, Verbatim> {
+        let KillBody {
+            source,
+            destination,
+            hosts,
+            ports,
+            flow,
+            firewall,
+            service,
+            server,
+            state,
+            all,
+            reset,
+            reason,
+            by,
+        } = body;
         let list = |parts: Vec<String>| (!parts.is_empty()).then(|| parts.join(","));
         let (host, port) = (list(hosts), list(ports.iter().map(ToString::to_string).collect()));
         let filter = FilterWords { source, destination, host, port, flow, firewall, service, server, state }.read()?;
         match (filter.is_all(), all) {
-            (true, false) => Err(ApiError::BadRequest("say which sessions are to end, or `all`".to_owned())),
-            (false, true) => Err(ApiError::BadRequest("either a filter or `all`, not both".to_owned())),
-            (true, true) | (false, false) => Ok(Request::Kill { filter, reset, reason, by: caller.by(by.as_deref()) }),
+            (true, false) => Err(ApiError::BadRequest("say which sessions are to end, or `all`".to_owned()).into()),
+            (false, true) => Err(ApiError::BadRequest("either a filter or `all`, not both".to_owned()).into()),
+            (true, true) | (false, false) => Ok(Self { filter, reset, reason, by }),
         }
     }
 }
 
-impl KillBody {
-    /// The body that ends the sessions of `filter`.
-    pub(in crate::api) fn new(filter: SessionFilter, reset: bool, reason: Option<String>, by: String) -> Self {
+impl From<Kill> for KillBody {
+    fn from(Kill { filter, reset, reason, by }: Kill) -> Self {
         let all = filter.is_all();
         let hosts = filter.hosts.iter().map(ToString::to_string).collect();
         let ports = filter.ports.clone();
         let FilterWords { source, destination, host: _, port: _, flow, firewall, service, server, state } =
             filter.into();
-        let by = Some(by);
         Self { source, destination, hosts, ports, flow, firewall, service, server, state, all, reset, reason, by }
     }
 }
