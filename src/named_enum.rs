@@ -35,7 +35,6 @@ macro_rules! named_enum {
             $($(#[$variant_meta])* #[serde(rename = $word)] $variant,)+
         }
 
-        #[allow(dead_code, reason = "not every list is needed in every form")]
         impl $name {
             /// All values in the order of their declaration.
             pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];

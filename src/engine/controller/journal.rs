@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::view::{AlarmView, EventView};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// What identifies an alarm.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,13 +13,19 @@ pub(super) struct Alarm {
 }
 
 /// A change of a subject from one state to another.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct StateChange<'a> {
-    pub(super) kind: &'a str,
+    /// The kind of event.
+    pub(super) kind: &'static str,
+    /// The name of the object.
     pub(super) subject: &'a str,
-    pub(super) from: &'a str,
-    pub(super) to: &'a str,
+    pub(super) from: Option<&'a str>,
+    pub(super) to: Option<&'a str>,
     pub(super) reason: Option<&'a str>,
+    /// The operator who ordered it.
+    pub(super) by: Option<&'a str>,
+    /// How long the earlier state lasted, where that is known.
+    pub(super) lasted: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -54,16 +60,9 @@ impl Journal {
         self.alarms.retain(|alarm, _| !subjects.iter().any(|subject| is_about(alarm, subject)));
     }
 
-    /// The next event: `subject` went from one state to another.
-    pub(super) fn change_event(
-        &mut self,
-        kind: &str,
-        subject: &str,
-        from: Option<&str>,
-        to: Option<&str>,
-        reason: Option<&str>,
-        by: Option<&str>,
-    ) -> EventView {
+    /// The next event, about `change`.
+    pub(super) fn event(&mut self, change: StateChange<'_>) -> EventView {
+        let StateChange { kind, subject, from, to, reason, by, lasted } = change;
         self.sequence += 1;
         EventView {
             seq: self.sequence,
@@ -74,15 +73,14 @@ impl Journal {
             to: to.map(str::to_owned),
             reason: reason.map(str::to_owned),
             by: by.map(str::to_owned),
-            lasted_ms: None,
+            lasted_ms: lasted.map(millis),
         }
     }
 
-    /// The next event: a state ended that had lasted since `since`.
-    pub(super) fn change_event_since(&mut self, since: Instant, now: Instant, changed: StateChange<'_>) -> EventView {
-        let StateChange { kind, subject, from, to, reason } = changed;
-        let event = self.change_event(kind, subject, Some(from), Some(to), reason, None);
-        EventView { lasted_ms: Some(millis(now.since(since))), ..event }
+    fn alarm_event(&mut self, alarm: &Alarm, (from, to): (&str, &str), reason: &str) -> EventView {
+        let subject = &format!("{} {}", alarm.kind, alarm.subject);
+        let (from, to, reason) = (Some(from), Some(to), Some(reason));
+        self.event(StateChange { kind: "alarm", subject, from, to, reason, ..StateChange::default() })
     }
 
     /// Raises an alarm and returns the event. An alarm that is active already gets the newer reason, keeps its age, and
@@ -92,8 +90,7 @@ impl Journal {
             raised.reason = reason;
             return None;
         }
-        let subject = format!("{} {}", alarm.kind, alarm.subject);
-        let event = self.change_event("alarm", &subject, Some("clear"), Some("raised"), Some(&reason), None);
+        let event = self.alarm_event(&alarm, ("clear", "raised"), &reason);
         self.alarms.insert(alarm, ActiveAlarm { reason, since: now });
         Some(event)
     }
@@ -101,9 +98,8 @@ impl Journal {
     /// Clears an alarm and returns the event; `None` if it was not active.
     pub(super) fn clear(&mut self, alarm: &Alarm, now: Instant) -> Option<EventView> {
         let raised = self.alarms.remove(alarm)?;
-        let subject = format!("{} {}", alarm.kind, alarm.subject);
         let lasted = format!("after {} s", now.since(raised.since).as_secs());
-        Some(self.change_event("alarm", &subject, Some("raised"), Some("clear"), Some(&lasted), None))
+        Some(self.alarm_event(alarm, ("raised", "clear"), &lasted))
     }
 }
 

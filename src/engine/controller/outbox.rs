@@ -89,24 +89,10 @@ impl Outbox {
         self.events.push_back(Event::Exchange { request, result });
     }
 
-    /// Reports that `subject` went from one state to another.
-    pub(super) fn report_change(
-        &mut self,
-        kind: &str,
-        subject: &str,
-        from: Option<&str>,
-        to: Option<&str>,
-        reason: Option<&str>,
-        by: Option<&str>,
-    ) {
-        let change = self.journal.change_event(kind, subject, from, to, reason, by);
-        self.events.push_back(Event::Change(change));
-    }
-
-    /// Reports the end of a state that lasted since `since`.
-    pub(super) fn report_change_since(&mut self, since: Instant, now: Instant, changed: StateChange<'_>) {
-        let change = self.journal.change_event_since(since, now, changed);
-        self.events.push_back(Event::Change(change));
+    /// Reports that an object went from one state to another.
+    pub(super) fn report_change(&mut self, change: StateChange<'_>) {
+        let event = self.journal.event(change);
+        self.events.push_back(Event::Change(event));
     }
 
     /// Reports the result of a health check.

@@ -1,5 +1,9 @@
 //! Tests of what is logged of sessions that end, and of what happens to those that find the queue full.
 
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
 use super::*;
 use crate::engine::testbed::{Side, snapshot};
 use crate::flow::FlowKey;
@@ -27,26 +31,30 @@ fn lines(path: &Path) -> Vec<SessionEndView> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-#[test]
-fn a_session_that_ends_is_one_line() {
+/// An open session log in a directory of its own, with the file's path and the names of an engine.
+fn opened() -> (SessionLog, Clock, Arc<Snapshot>, PathBuf, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("sessions.json");
-    let names = Arc::new(snapshot(Side::Outer, 2));
-    let accounts = SessionLog::default();
-    let clock = Clock::new();
-    accounts.open("outer", &path, Timeouts::default(), clock).unwrap();
-    let queue = accounts.queue.load_full().unwrap();
+    let (log, clock) = (SessionLog::default(), Clock::new());
+    log.open("outer", &path, Timeouts::default(), clock).unwrap();
+    (log, clock, Arc::new(snapshot(Side::Outer, 2)), path, directory)
+}
+
+#[test]
+fn a_session_that_ends_is_one_line() {
+    let (log, clock, names, path, _directory) = opened();
+    let queue = log.queue.load_full().unwrap();
 
     for number in 0..500 {
         queue.send(ended(number, &names)).unwrap();
     }
     drop(queue);
     let (table, _) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
-    accounts.close(&table, &names, clock);
+    log.close(&table, &names, clock);
 
     let lines = lines(&path);
     assert_eq!(lines.len(), 500);
-    assert_eq!(accounts.counters().map(|(_, count)| count), [500, 0, 0]);
+    assert_eq!(log.counters().map(|(_, count)| count), [500, 0, 0]);
     let line = &lines[7];
     assert_eq!((line.source.as_str(), line.destination.as_str()), ("198.51.100.7:7", "203.0.113.9:53"));
     assert_eq!((line.protocol.as_str(), line.state.name(), line.reason.as_str()), ("udp", "two-way", "idle"));
@@ -56,19 +64,14 @@ fn a_session_that_ends_is_one_line() {
 
 #[test]
 fn sessions_that_are_alive_when_the_engine_stops_are_told_too() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("sessions.json");
-    let names = Arc::new(snapshot(Side::Outer, 2));
-    let accounts = SessionLog::default();
-    let clock = Clock::new();
-    accounts.open("outer", &path, Timeouts::default(), clock).unwrap();
+    let (log, clock, names, path, _directory) = opened();
     let (table, mut workers) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
     for number in 0..10 {
         let Removed { key, session, placement: bound } = ended(number, &names).session;
         workers[0].open(&key, bound, session, false, |_, _| false, Instant::ZERO);
     }
 
-    accounts.close(&table, &names, clock);
+    log.close(&table, &names, clock);
 
     let reasons: Vec<_> = lines(&path).into_iter().map(|line| line.reason).collect();
     assert_eq!(reasons, ["shutdown"; 10]);
@@ -77,16 +80,16 @@ fn sessions_that_are_alive_when_the_engine_stops_are_told_too() {
 #[test]
 fn a_full_disk_costs_lines_that_are_counted_and_nothing_else() {
     let names = Arc::new(snapshot(Side::Outer, 2));
-    let accounts = SessionLog::default();
+    let log = SessionLog::default();
     let clock = Clock::new();
-    accounts.open("outer", Path::new("/dev/full"), Timeouts::default(), clock).unwrap();
-    let queue = accounts.queue.load_full().unwrap();
+    log.open("outer", Path::new("/dev/full"), Timeouts::default(), clock).unwrap();
+    let queue = log.queue.load_full().unwrap();
     for number in 0..100 {
         queue.send(ended(number, &names)).unwrap();
     }
     drop(queue);
     let (table, _) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
-    accounts.close(&table, &names, clock);
+    log.close(&table, &names, clock);
 
-    assert_eq!(accounts.counters().map(|(_, count)| count), [0, 0, 100]);
+    assert_eq!(log.counters().map(|(_, count)| count), [0, 0, 100]);
 }

@@ -1,6 +1,7 @@
 //! `fwlb set server` and `fwlb set service`: how an operator overrides what the file says.
 
 use super::super::UnknownName;
+use super::super::journal::StateChange;
 use super::super::order::Order;
 use super::super::outbox::Outbox;
 use super::super::paths::Override;
@@ -96,7 +97,9 @@ impl Farm {
     }
 
     fn record_order(&mut self, subject: &str, from: &str, to: &str, order: &Order, out: &mut Outbox) {
-        out.report_change("admin", subject, Some(from), Some(to), order.reason.as_deref(), order.by.as_deref());
+        let (from, to) = (Some(from), Some(to));
+        let (reason, by) = (order.reason.as_deref(), order.by.as_deref());
+        out.report_change(StateChange { kind: "admin", subject, from, to, reason, by, lasted: None });
     }
 
     /// The overrides of services, then those of servers.

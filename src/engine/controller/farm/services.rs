@@ -232,10 +232,10 @@ impl Farm {
         count_outage(availability, &mut record.outages, now);
         record.reason.clone_from(&reason);
         if was.shown() != availability.shown() {
-            let since = std::mem::replace(&mut record.since, now);
+            let lasted = Some(now.since(std::mem::replace(&mut record.since, now)));
             let (subject, reason) = (&self.config.server_name(id), reason.as_deref());
-            let (from, to) = (was.shown().name(), availability.shown().name());
-            out.report_change_since(since, now, StateChange { kind: "server", subject, from, to, reason });
+            let (from, to) = (Some(was.shown().name()), Some(availability.shown().name()));
+            out.report_change(StateChange { kind: "server", subject, from, to, reason, lasted, by: None });
         }
     }
 
@@ -262,13 +262,10 @@ impl Farm {
         let was = std::mem::replace(&mut record.state, availability);
         count_outage(availability, &mut record.outages, now);
         if was.shown() != availability.shown() {
-            let since = std::mem::replace(&mut record.since, now);
-            let (subject, from, to) = (&name, was.shown().name(), availability.shown().name());
-            out.report_change_since(
-                since,
-                now,
-                StateChange { kind: "service", subject, from, to, reason: Some(reason) },
-            );
+            let lasted = Some(now.since(std::mem::replace(&mut record.since, now)));
+            let (from, to) = (Some(was.shown().name()), Some(availability.shown().name()));
+            let (subject, reason) = (&name, Some(reason));
+            out.report_change(StateChange { kind: "service", subject, from, to, reason, lasted, by: None });
         }
         let alarm = Alarm { kind: "service_down", subject: name };
         match availability {

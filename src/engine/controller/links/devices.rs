@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv6Net};
 
 use super::super::DeviceState;
-use super::super::journal::Alarm;
+use super::super::journal::{Alarm, StateChange};
 use super::super::outbox::{Notice, Outbox};
 use super::Links;
 use super::duplicates::Duplicates;
@@ -237,7 +237,8 @@ impl Links {
         out.publish_at_once();
         if was.0 != is.0 {
             let state = |up| Some(OperState::from(up).name());
-            out.report_change("link", &name, state(was.0), state(is.0), Some(reason), None);
+            let (subject, from, to, reason) = (&name, state(was.0), state(is.0), Some(reason));
+            out.report_change(StateChange { kind: "link", subject, from, to, reason, ..StateChange::default() });
         }
         if !is.0 {
             self.states[id.index()].next_announcement = None;

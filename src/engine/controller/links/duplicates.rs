@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::super::journal::Alarm;
+use super::super::journal::{Alarm, StateChange};
 use super::super::outbox::Outbox;
 use super::super::tally::Tally;
 use super::Links;
@@ -147,14 +147,15 @@ impl Links {
         if let Some(who) = self.configured_neighbor(link, address) {
             let subject = format!("{} {address}", self.config.links[link.index()].name);
             let reason = format!("{who} does not answer at {from} any more");
-            out.report_change(
-                "neighbor",
-                &subject,
-                Some(&from.to_string()),
-                Some(&to.to_string()),
-                Some(&reason),
-                None,
-            );
+            let (from, to) = (from.to_string(), to.to_string());
+            out.report_change(StateChange {
+                kind: "neighbor",
+                subject: &subject,
+                from: Some(&from),
+                to: Some(&to),
+                reason: Some(&reason),
+                ..StateChange::default()
+            });
         }
     }
 

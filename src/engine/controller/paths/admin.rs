@@ -1,6 +1,7 @@
 //! `fwlb set firewall`: the administrative states that operators set over those in the file.
 
 use super::super::UnknownName;
+use super::super::journal::StateChange;
 use super::super::order::Order;
 use super::super::outbox::Outbox;
 use super::Paths;
@@ -31,9 +32,10 @@ impl Paths {
             self.liveness.set_admin(firewall, after);
             self.advertise_first(firewall);
             self.needs_evaluation = true;
-            let subject = self.config.firewall_name(firewall);
+            let subject = &self.config.firewall_name(firewall);
             let (from, to) = (Some(before.name()), Some(after.name()));
-            out.report_change("admin", &subject, from, to, order.reason.as_deref(), order.by.as_deref());
+            let (reason, by) = (order.reason.as_deref(), order.by.as_deref());
+            out.report_change(StateChange { kind: "admin", subject, from, to, reason, by, lasted: None });
         }
         Ok(())
     }

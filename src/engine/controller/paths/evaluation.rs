@@ -1,7 +1,7 @@
 //! From probes to live sets: the inputs of [`crate::path::liveness::Liveness`], and what its changes mean to the
 //! operator.
 
-use super::super::journal::Alarm;
+use super::super::journal::{Alarm, StateChange};
 use super::super::links::Links;
 use super::super::outbox::Outbox;
 use super::Paths;
@@ -127,7 +127,16 @@ impl Paths {
         match change {
             LivenessChange::Firewall { firewall, from, to, reason } => {
                 let (subject, reason) = (self.config.firewall_name(firewall), self.firewall_reason(firewall, reason));
-                out.report_change("firewall", &subject, Some(from.name()), Some(to.name()), reason.as_deref(), None);
+                let (from, to) = (Some(from.name()), Some(to.name()));
+                let (subject, reason) = (&subject, reason.as_deref());
+                out.report_change(StateChange {
+                    kind: "firewall",
+                    subject,
+                    from,
+                    to,
+                    reason,
+                    ..StateChange::default()
+                });
             }
             LivenessChange::Peer { peer, from, to } => self.peer_changed(peer, from, to, out),
             // A failed firewall does not wait for the pause between publications of servers.
@@ -147,7 +156,9 @@ impl Paths {
             PeerState::Lost => PEER_LOST_REASON,
             PeerState::Down => "no path is up",
         };
-        out.report_change("peer", &subject, Some(from.name()), Some(to.name()), Some(reason), None);
+        let (from, to) = (Some(from.name()), Some(to.name()));
+        let (subject, reason) = (&subject, Some(reason));
+        out.report_change(StateChange { kind: "peer", subject, from, to, reason, ..StateChange::default() });
     }
 
     /// Raises or clears the alarm that a peer is lost, as far as the engine can tell: without links of its own it

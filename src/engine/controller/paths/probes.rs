@@ -1,6 +1,7 @@
 //! The probes of every path, which are sent at their interval for ever, matched with their answers and counted; and the
 //! ARP and ND requests to firewalls whose paths fail, which distinguish a dead firewall from a lost peer.
 
+use super::super::journal::StateChange;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -334,14 +335,9 @@ impl Paths {
         let subject = self.path_subject(path.key);
         let reason = self.path_reason(path, links);
         self.paths[index].reason = (after != HealthState::Up).then(|| reason.clone());
-        out.report_change(
-            "path",
-            &subject,
-            Some(OperState::from(before).name()),
-            Some(OperState::from(after).name()),
-            Some(&reason),
-            None,
-        );
+        let (from, to) = (Some(OperState::from(before).name()), Some(OperState::from(after).name()));
+        let (subject, reason) = (&subject, Some(reason.as_str()));
+        out.report_change(StateChange { kind: "path", subject, from, to, reason, ..StateChange::default() });
     }
 
     fn path_reason(&self, path: &Path, links: &Links) -> String {

@@ -1,6 +1,7 @@
 //! What follows from the end of a check: its result is recorded, counted, reported and evaluated.
 
 use crate::engine::controller::farm::Farm;
+use crate::engine::controller::journal::StateChange;
 use crate::engine::controller::outbox::Outbox;
 use crate::engine::controller::tally::Tally;
 use crate::engine::view::{CheckLogView, OperState};
@@ -123,7 +124,9 @@ impl Farm {
         };
         if self.checks_of(check.server).count() > 1 {
             let subject = format!("{} {family}", self.config.server_name(check.server));
-            out.report_change("check", &subject, None, Some(OperState::from(state).name()), reason.as_deref(), None);
+            let to = Some(OperState::from(state).name());
+            let (subject, reason) = (&subject, reason.as_deref());
+            out.report_change(StateChange { kind: "check", subject, to, reason, ..StateChange::default() });
         }
     }
 }
