@@ -1,5 +1,5 @@
-//! Wraps the operating system: the only system calls, and the only home of `unsafe`, `libc`, `rustix` and `pnet`. Decides
-//! nothing.
+//! Wraps the operating system: the only system calls, and the only home of `unsafe`, `libc`, `rustix` and `pnet`.
+//! Decides nothing.
 //!
 //! | file | wraps |
 //! | --- | --- |
@@ -17,6 +17,7 @@
 //! | [`group`] | groups of the operating system by name |
 //! | [`user`], [`privileges`] | users by name, and the capabilities of threads |
 //! | [`seccomp`] | the system calls that a running engine may make |
+//! | [`secret`] | keys from the kernel's random numbers |
 //! | [`lock`] | locks that end with the process |
 #![allow(unsafe_code, reason = "the one room for it; every block says why it is sound and why it is needed")]
 
@@ -36,6 +37,7 @@ mod netlink;
 mod outgoing;
 pub mod privileges;
 pub mod seccomp;
+pub mod secret;
 pub mod sockopt;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -29,14 +29,23 @@ pub enum SendError {
     WouldBlock,
     /// The device is gone (`ENXIO`, `ENODEV`).
     NoDevice,
+    /// The node stopped being the virtual router before a frame of the virtual router was sent.
+    NotActive,
     /// Any other error, such as `EINVAL` for an offload header that the kernel does not accept.
     Refused,
 }
 
 impl SendError {
     /// All errors, in the order of declaration.
-    pub const ALL: [Self; 6] =
-        [Self::NoBuffers, Self::LinkDown, Self::TooBig, Self::WouldBlock, Self::NoDevice, Self::Refused];
+    pub const ALL: [Self; 7] = [
+        Self::NoBuffers,
+        Self::LinkDown,
+        Self::TooBig,
+        Self::WouldBlock,
+        Self::NoDevice,
+        Self::NotActive,
+        Self::Refused,
+    ];
 
     /// Name of the counter for this error.
     pub const fn name(self) -> &'static str {
@@ -46,6 +55,7 @@ impl SendError {
             Self::TooBig => "tx_too_big",
             Self::WouldBlock => "tx_would_block",
             Self::NoDevice => "tx_no_device",
+            Self::NotActive => "tx_not_active",
             Self::Refused => "tx_refused",
         }
     }

@@ -2,13 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::frame_io::Receiver;
 use crate::time::Duration;
+
+/// How long a thread that runs in real time pauses after a full batch of frames, so that forged ones cannot occupy a CPU.
+pub const FLOOD_PAUSE: Duration = Duration::from_millis(2);
 
 /// Ends a worker's sleep from another thread. Clones wake the same sleeper.
 #[derive(Debug, Clone)]
@@ -50,12 +53,24 @@ impl Waiter {
     /// milliseconds) passes. Clears the errors that link changes leave on the sockets, which would end the next sleep
     /// at once.
     pub fn wait<'a>(&mut self, receivers: impl Iterator<Item = &'a Receiver> + Clone, timeout: Duration) {
+        self.wait_beside(None, receivers, timeout);
+    }
+
+    /// As [`Self::wait`]; a datagram that waits in `socket` ends the sleep, too.
+    pub fn wait_beside<'a>(
+        &mut self,
+        socket: Option<BorrowedFd<'_>>,
+        receivers: impl Iterator<Item = &'a Receiver> + Clone,
+        timeout: Duration,
+    ) {
         let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         self.polled.clear();
         self.polled.push(entry(self.wake.0.as_raw_fd()));
+        // poll(2) ignores an entry with a negative descriptor.
+        self.polled.push(entry(socket.map_or(-1, |socket| socket.as_raw_fd())));
         self.polled.extend(receivers.clone().flat_map(Receiver::descriptors).map(|descriptor| entry(*descriptor)));
         let timeout = timeout.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(libc::c_int::MAX);
-        // SAFETY: pointer and length describe `polled`, whose descriptors are open while `receivers` are borrowed.
+        // SAFETY: pointer and length describe `polled`, whose descriptors are open while `socket` and `receivers` are borrowed.
         // JUSTIFICATION: the standard library has no poll.
         let ready = unsafe { libc::poll(self.polled.as_mut_ptr(), self.polled.len() as libc::nfds_t, timeout) };
         if ready <= 0 {
@@ -64,7 +79,7 @@ impl Waiter {
         if self.polled[0].revents != 0 {
             self.wake.clear();
         }
-        let mut entries = self.polled[1..].iter();
+        let mut entries = self.polled[2..].iter();
         for receiver in receivers {
             let errors = libc::POLLERR | libc::POLLHUP | libc::POLLNVAL;
             // All entries of this receiver are consumed, so that the next receiver begins with its own.

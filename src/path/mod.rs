@@ -15,15 +15,15 @@ use crate::id::{FirewallId, GroupId, PeerId};
 use crate::wire::Family;
 
 named_enum! {
-    /// What happens to the sessions of a firewall that went down (key `on-failure`).
+    /// What happens to the sessions of a firewall or server that went down (key `on-failure`).
     #[derive(Default)]
     pub enum OnFailure {
-        /// Sessions take another live firewall with their next packet.
+        /// Sessions take another live firewall or server with their next packet.
         #[default]
         Reselect = "reselect",
         /// TCP sessions end: each engine sends an RST to the end on its own side. Other sessions are reselected.
         Reset = "reset",
-        /// Sessions stay pinned to the firewall.
+        /// Sessions stay pinned to the firewall, or at the server.
         Keep = "keep",
         /// Packets of these sessions are dropped until the flow begins again, by a SYN or after its idle timeout.
         Drop = "drop",
@@ -101,6 +101,8 @@ pub struct FirewallGroup {
     pub min_up: u16,
     /// What happens to packets while too few firewalls are live.
     pub below_min: BelowMin,
+    /// Another engine of this side may forward packets of the same flows, so that this one may see one direction only.
+    pub has_mates: bool,
 }
 
 impl FirewallGroup {

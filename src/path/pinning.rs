@@ -31,7 +31,8 @@
 //! - **N1** (follow the SYN): a SYN came from another firewall, and that one is up: take it, Confirmed. A SYN/ACK thus
 //!   goes where its SYN came from. An established host answers a stale SYN with a plain ACK, which moves nothing.
 //! - **N2** (rotate): a TCP flow that has been unanswered for T, and rotated fewer than 2N times for N members, takes
-//!   the next member in rank order that is up, Tentative.
+//!   the next member in rank order that is up, Tentative. An engine with others on its side does not rotate a pin that is
+//!   what the hash says: the answer may go by another engine.
 //! - **unanswered**: a near packet that wants an answer was sent, and none came. A bare acknowledgement or a reset
 //!   wants none, so that it neither makes the flow unanswered nor rotates it. Otherwise an engine that restarted would
 //!   take an idle connection off the firewall that just delivered its packet.
@@ -50,7 +51,7 @@ mod pin;
 
 use crate::flow::{Direction, FlowHash};
 use crate::id::{FirewallId, PathSetId};
-use crate::path::{FirewallGroup, OnFailure, PathSet, rendezvous};
+use crate::path::{FirewallGroup, OnFailure, PathSet, Slots, rendezvous};
 use crate::time::{Duration, Instant};
 
 use pin::Stamp;
@@ -149,12 +150,12 @@ pub enum NearDecision {
     /// no member is up but one is starting, so that the packet is dropped until the first verdict, a fraction of a
     /// second later.
     NoPath,
-    /// Drop the packet: the pin's firewall fell, and `on-failure` lets the flow take no other. A later SYN opens the flow
-    /// again.
+    /// Drop the packet: the pin's firewall failed or left the group, and `on-failure` lets the flow take no other. A
+    /// later SYN opens the flow again.
     Failed(FailedFlow),
 }
 
-/// What becomes of a flow whose firewall fell and that may take no other.
+/// What happens to a flow whose firewall failed or left the group, and that may take no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailedFlow {
     /// Its session ends, and its ends are reset.
@@ -309,7 +310,7 @@ fn arrival(pin: &Pin, from: FirewallId, view: &PinningView<'_>) -> ArrivedFrom {
 /// Why a pin cannot be used.
 enum PinFailure {
     /// Its firewall failed since it was pinned.
-    Fell,
+    Failed,
     /// Its firewall has left the group, so that the pin cannot be kept.
     Left,
     /// Its firewall was not up at any time while pinned, and does not answer.
@@ -329,8 +330,8 @@ fn failure(pin: &Pin, packet: PacketKind, view: &PinningView<'_>, now: Instant) 
         {
             Some(PinFailure::Left)
         }
-        PacketKind::SynAck | PacketKind::AckOrReset | PacketKind::Other if pin.has_fallen(view.group, view.set) => {
-            Some(PinFailure::Fell)
+        PacketKind::SynAck | PacketKind::AckOrReset | PacketKind::Other if pin.has_failed(view.group, view.set) => {
+            Some(PinFailure::Failed)
         }
         PacketKind::SynAck | PacketKind::AckOrReset | PacketKind::Other => {
             pin.is_unanswered_for_long(now).then_some(PinFailure::Silent)
@@ -347,12 +348,12 @@ enum FailureAction {
 
 fn on_failure(failure: PinFailure, view: &PinningView<'_>) -> FailureAction {
     match (failure, view.group.on_failure.for_flow(view.tcp)) {
-        (PinFailure::Opens | PinFailure::Silent, _) | (PinFailure::Fell | PinFailure::Left, OnFailure::Reselect) => {
+        (PinFailure::Opens | PinFailure::Silent, _) | (PinFailure::Failed | PinFailure::Left, OnFailure::Reselect) => {
             FailureAction::Reselect
         }
-        (PinFailure::Fell | PinFailure::Left, OnFailure::Reset) => FailureAction::Fail(FailedFlow::Reset),
-        (PinFailure::Fell | PinFailure::Left, OnFailure::Drop) => FailureAction::Fail(FailedFlow::Drop),
-        (PinFailure::Fell, OnFailure::Keep) => FailureAction::Keep,
+        (PinFailure::Failed | PinFailure::Left, OnFailure::Reset) => FailureAction::Fail(FailedFlow::Reset),
+        (PinFailure::Failed | PinFailure::Left, OnFailure::Drop) => FailureAction::Fail(FailedFlow::Drop),
+        (PinFailure::Failed, OnFailure::Keep) => FailureAction::Keep,
         (PinFailure::Left, OnFailure::Keep) => FailureAction::Reselect,
     }
 }
@@ -403,6 +404,16 @@ pub fn best(view: &PinningView<'_>) -> Option<FirewallId> {
     Some(view.group.members[slot].id)
 }
 
+/// The home of a flow: the firewall that its route prefers, else the one that the hash gives among all members, whatever
+/// lives. It depends on the configuration alone. While it takes new flows, it is also [`best`].
+pub fn home(view: &PinningView<'_>) -> Option<FirewallId> {
+    let preferred = view.preferred.filter(|firewall| view.group.slot_of(*firewall).is_some());
+    preferred.or_else(|| {
+        let slot = rendezvous::select(view.group, Slots::MAX, view.hash)?;
+        Some(view.group.members[slot].id)
+    })
+}
+
 /// Applies rule N1.
 fn follow_syn(pin: &Pin, view: &PinningView<'_>, now: Instant) -> Option<Pin> {
     let firewall = pin.syn_from.get()?;
@@ -418,6 +429,9 @@ fn follow_syn(pin: &Pin, view: &PinningView<'_>, now: Instant) -> Option<Pin> {
 fn rotate(pin: &Pin, view: &PinningView<'_>, now: Instant) -> Option<Pin> {
     let turns_max = 2 * view.group.members.len();
     if !view.tcp || !pin.is_unanswered_for_long(now) || usize::from(pin.rotations) >= turns_max {
+        return None;
+    }
+    if view.group.has_mates && best(view) == Some(pin.firewall) {
         return None;
     }
     let slot = view.group.slot_of(pin.firewall)?;

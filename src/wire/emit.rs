@@ -133,8 +133,13 @@ pub(crate) fn ip(
 
 /// Builds a UDP datagram in its frame. `data` may have at most 65,507 bytes.
 pub fn udp(macs: MacPair, pair: AddressPair, source_port: u16, destination_port: u16, data: &[u8]) -> Vec<u8> {
-    ip(macs, pair, IpProtocol::Udp.into(), HOP_LIMIT, UDP_LEN + data.len(), |bytes| {
-        UdpRepr { src_port: source_port, dst_port: destination_port }.emit(
+    udp_with_hop_limit(macs, pair, HOP_LIMIT, (source_port, destination_port), data)
+}
+
+/// Builds a UDP datagram, as [`udp`], with this TTL or hop limit. `ports` are source and destination.
+pub fn udp_with_hop_limit(macs: MacPair, pair: AddressPair, hop_limit: u8, ports: (u16, u16), data: &[u8]) -> Vec<u8> {
+    ip(macs, pair, IpProtocol::Udp.into(), hop_limit, UDP_LEN + data.len(), |bytes| {
+        UdpRepr { src_port: ports.0, dst_port: ports.1 }.emit(
             &mut UdpPacket::new_unchecked(bytes),
             &pair.source().into(),
             &pair.destination().into(),

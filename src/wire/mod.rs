@@ -20,6 +20,7 @@ pub mod segment;
 pub mod tcp;
 pub mod tunnel;
 pub mod vlan;
+pub mod vrrp;
 
 use std::fmt;
 

@@ -8,24 +8,32 @@
 //!  epoch | sequence | nonce (64 bits each) | digest of the group's configuration (64 bits)
 //!  engine, program version, group (length byte and text each)
 //!  number of firewalls, then for each: digest of its name (64 bits), verdict, administrative state (one byte each)
+//!  format 2: role, term (32 bits), priority, VRID, number of nodes, then for each:
+//!            digest of its name (64 bits), role, term (32 bits), priority, time since it was heard in ms (16 bits)
 //!  number of notes, then for each: digest of the firewall's name, time (64 bits each), who, why (length byte and text each)
 //! ```
 //!
 //! The authentication is a digest of everything after it, keyed by the group's seed. A sender with another seed, or
 //! none, is answered like any other, but its content is not trusted.
 //!
+//! An engine that is a node of a cluster sends format 2, which says what it is there, and which nodes of the receiver's
+//! cluster it hears. Every other engine sends format 1, which is the same without that part.
+//!
 //! The part with the notes is only there if there are any, and is sent only to a peer that supports notes: older
 //! engines take a payload that continues after its firewalls for a malformed one. A peer announces that it supports
 //! notes by an extra entry in its list of firewalls. The name of that entry is the digest of a text that no firewall
 //! can have as its name, so that older engines skip it like every firewall that they do not have.
 
-/// The length of the longest payload in bytes: 64 firewalls, the longest names, and notes. With the headers of IPv6 and
-/// of ICMPv6, UDP or TCP it fits the minimum IPv6 MTU (1280 bytes, RFC 8200 section 5).
-pub const PAYLOAD_MAX: usize = HEADER_LEN + 3 * (1 + NAME_MAX) + 1 + FIREWALLS_MAX * FIREWALL_LEN + NOTES_MAX;
+/// The length of the longest payload in bytes: 64 firewalls, the longest names, 4 nodes, and notes. With the headers of
+/// IPv6 and of ICMPv6, UDP or TCP it fits the minimum IPv6 MTU (1280 bytes, RFC 8200 section 5).
+pub const PAYLOAD_MAX: usize =
+    HEADER_LEN + 3 * (1 + NAME_MAX) + 1 + FIREWALLS_MAX * FIREWALL_LEN + CLUSTER_LEN + NODES_MAX * NODE_LEN + NOTES_MAX;
 /// The longest name in bytes.
 pub const NAME_MAX: usize = 63;
 /// The largest number of firewalls in one payload.
 pub const FIREWALLS_MAX: usize = 64;
+/// The largest number of nodes of the receiver's cluster in one payload.
+pub const NODES_MAX: usize = 4;
 /// The longest name of the user who gave an order, in bytes.
 pub const USER_MAX: usize = 72;
 /// The longest reason of an order, in bytes.
@@ -38,11 +46,17 @@ const NOTE_LEN: usize = 8 + 8 + 1 + 1;
 const NOTES_CAPABILITY: &[u8] = b"the sender reads notes";
 /// The first bytes of every payload.
 pub const MAGIC: [u8; 4] = *b"fwlb";
-const VERSION: u8 = 1;
+/// The format of an engine that is alone on its side.
+const ALONE: u8 = 1;
+/// The format of a node of a cluster.
+const NODE: u8 = 2;
 /// Length of magic, version and authentication, which the authentication does not cover.
 const PREFIX_LEN: usize = 4 + 1 + 8;
 const HEADER_LEN: usize = PREFIX_LEN + 4 * 8;
 const FIREWALL_LEN: usize = 8 + 1 + 1;
+/// Length of what a node says about its cluster, without the nodes of the receiver's cluster.
+const CLUSTER_LEN: usize = 1 + 4 + 1 + 1 + 1;
+const NODE_LEN: usize = 8 + 1 + 4 + 1 + 2;
 
 /// What the sender's probes say about a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +89,65 @@ pub struct FirewallReport {
     pub verdict: ReportedPathState,
     /// Administrative state of the firewall.
     pub admin: WireAdminState,
+}
+
+named_enum! {
+    /// The role of a node in its cluster.
+    pub enum ReportedRole {
+        /// It cannot be active.
+        Fault = "fault",
+        /// It has just started, or stood still, and listens before it decides.
+        Listen = "listen",
+        /// It takes over when the active node falls silent.
+        Standby = "standby",
+        /// It forwards packets for the cluster.
+        Active = "active",
+        /// It forwards packets until another node has taken the role.
+        Leaving = "leaving",
+    }
+}
+
+impl ReportedRole {
+    /// The number on the wire, which is its place in `ALL`.
+    const fn number(self) -> u8 {
+        match self {
+            Self::Fault => 0,
+            Self::Listen => 1,
+            Self::Standby => 2,
+            Self::Active => 3,
+            Self::Leaving => 4,
+        }
+    }
+}
+
+/// What a node says about its cluster, and about that of the receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterReport {
+    /// The sender's role.
+    pub role: ReportedRole,
+    /// The term in which the sender was last active, which grows with every takeover; 0 if it never was.
+    pub term: u32,
+    /// The sender's priority, less what its own health takes from it.
+    pub priority: u8,
+    /// The virtual router identifier on the link to the firewalls, 1..=255.
+    pub vrid: u8,
+    /// The nodes of the receiver's cluster that the sender heard.
+    pub nodes: Vec<NodeReport>,
+}
+
+/// A node of the receiver's cluster, by the last probe of it that the sender got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeReport {
+    /// Digest of the node's name, keyed by the group's seed.
+    pub name: u64,
+    /// Its role.
+    pub role: ReportedRole,
+    /// The term in which it was last active.
+    pub term: u32,
+    /// Its priority.
+    pub priority: u8,
+    /// How long ago the probe came, in milliseconds; at most 65,535.
+    pub heard_ms: u16,
 }
 
 /// Why a firewall has its administrative state. If all fields but the name are empty, the state comes from the sender's
@@ -111,6 +184,8 @@ pub struct Probe {
     pub group: String,
     /// The firewalls of the group that lead to the receiver.
     pub firewalls: Vec<FirewallReport>,
+    /// What the sender says about clusters; `None` from an engine that is alone on its side.
+    pub cluster: Option<ClusterReport>,
     /// Whether the sender supports notes.
     pub supports_notes: bool,
     /// Some of the sender's notes, for a receiver that supports them.
@@ -124,7 +199,7 @@ pub enum InvalidProbe {
     #[error("not a probe of fwlb")]
     NotAProbe,
     /// The probe has a version of this format that the engine does not read.
-    #[error("probe format {0}, this engine reads format 1")]
+    #[error("probe format {0}, this engine reads formats 1 and 2")]
     Version(u8),
     /// The authentication is wrong: the sender has another seed, or the payload was damaged.
     #[error("probe is not authentic: the sender has another seed")]
@@ -142,13 +217,14 @@ pub fn is_probe(bytes: &[u8]) -> bool {
 impl Probe {
     /// Writes the payload. `authenticate` computes a digest that is keyed by the group's seed.
     ///
-    /// Names are cut to [`NAME_MAX`] bytes and the list of firewalls to [`FIREWALLS_MAX`]. A full list has no room for
+    /// Names are cut to [`NAME_MAX`] bytes, the list of firewalls to [`FIREWALLS_MAX`], and that of nodes to
+    /// [`NODES_MAX`]. A full list of firewalls has no room for
     /// the entry that announces that the sender supports notes. The texts of notes are cut to [`USER_MAX`] and
     /// [`REASON_MAX`] bytes; notes beyond [`Probe::notes_that_fit`] are left out.
     pub fn encode(&self, authenticate: impl Fn(&[u8]) -> u64) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(PAYLOAD_MAX);
         bytes.extend_from_slice(&MAGIC);
-        bytes.push(VERSION);
+        bytes.push(if self.cluster.is_some() { NODE } else { ALONE });
         bytes.extend_from_slice(&[0; 8]);
         for number in [self.epoch, self.sequence, self.nonce, self.digest] {
             bytes.extend_from_slice(&number.to_be_bytes());
@@ -176,6 +252,9 @@ impl Probe {
                 WireAdminState::Drain => 1,
                 WireAdminState::Maint => 2,
             });
+        }
+        if let Some(cluster) = &self.cluster {
+            cluster.encode(&mut bytes);
         }
         let notes = &self.notes[..Self::notes_that_fit(&self.notes)];
         if !notes.is_empty() {
@@ -209,9 +288,11 @@ impl Probe {
             return Err(InvalidProbe::NotAProbe);
         }
         let [version] = reader.array().ok_or(InvalidProbe::Malformed)?;
-        if version != VERSION {
-            return Err(InvalidProbe::Version(version));
-        }
+        let is_node = match version {
+            ALONE => false,
+            NODE => true,
+            other => return Err(InvalidProbe::Version(other)),
+        };
         let authentication = reader.number().ok_or(InvalidProbe::Malformed)?;
         if reader.bytes.len() > PAYLOAD_MAX {
             return Err(InvalidProbe::Malformed);
@@ -219,7 +300,7 @@ impl Probe {
         if authenticate(reader.bytes) != authentication {
             return Err(InvalidProbe::Unauthentic);
         }
-        let mut probe = reader.probe().ok_or(InvalidProbe::Malformed)?;
+        let mut probe = reader.probe(is_node).ok_or(InvalidProbe::Malformed)?;
         if !reader.bytes.is_empty() {
             return Err(InvalidProbe::Malformed);
         }
@@ -228,6 +309,23 @@ impl Probe {
         probe.firewalls.retain(|firewall| firewall.name != reads_notes);
         probe.supports_notes = probe.firewalls.len() < firewalls;
         Ok(probe)
+    }
+}
+
+impl ClusterReport {
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        let nodes = &self.nodes[..self.nodes.len().min(NODES_MAX)];
+        bytes.push(self.role.number());
+        bytes.extend_from_slice(&self.term.to_be_bytes());
+        bytes.extend_from_slice(&[self.priority, self.vrid]);
+        bytes.push(u8::try_from(nodes.len()).expect("cut to NODES_MAX"));
+        for node in nodes {
+            bytes.extend_from_slice(&node.name.to_be_bytes());
+            bytes.push(node.role.number());
+            bytes.extend_from_slice(&node.term.to_be_bytes());
+            bytes.push(node.priority);
+            bytes.extend_from_slice(&node.heard_ms.to_be_bytes());
+        }
     }
 }
 
@@ -244,7 +342,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn probe(&mut self) -> Option<Probe> {
+    fn probe(&mut self, is_node: bool) -> Option<Probe> {
         let (epoch, sequence, nonce, digest) = (self.number()?, self.number()?, self.number()?, self.number()?);
         let (engine, version, group) = (self.text(NAME_MAX)?, self.text(NAME_MAX)?, self.text(NAME_MAX)?);
         let [count] = self.array()?;
@@ -252,11 +350,50 @@ impl Reader<'_> {
             return None;
         }
         let firewalls = (0..count).map(|_| self.firewall()).collect::<Option<_>>()?;
+        let cluster = if is_node { Some(self.cluster()?) } else { None };
         let notes = match self.array() {
             Some([count]) => (0..count).map(|_| self.note()).collect::<Option<_>>()?,
             None => Vec::new(),
         };
-        Some(Probe { epoch, sequence, nonce, digest, engine, version, group, firewalls, supports_notes: false, notes })
+        let supports_notes = false;
+        Some(Probe {
+            epoch,
+            sequence,
+            nonce,
+            digest,
+            engine,
+            version,
+            group,
+            firewalls,
+            cluster,
+            supports_notes,
+            notes,
+        })
+    }
+
+    fn cluster(&mut self) -> Option<ClusterReport> {
+        let (role, term) = (self.role()?, self.term()?);
+        let [priority, vrid, count] = self.array()?;
+        if usize::from(count) > NODES_MAX {
+            return None;
+        }
+        let nodes = (0..count).map(|_| self.node()).collect::<Option<_>>()?;
+        Some(ClusterReport { role, term, priority, vrid, nodes })
+    }
+
+    fn node(&mut self) -> Option<NodeReport> {
+        let (name, role, term) = (self.number()?, self.role()?, self.term()?);
+        let [priority] = self.array()?;
+        Some(NodeReport { name, role, term, priority, heard_ms: u16::from_be_bytes(self.array()?) })
+    }
+
+    fn role(&mut self) -> Option<ReportedRole> {
+        let [number] = self.array()?;
+        ReportedRole::ALL.get(usize::from(number)).copied()
+    }
+
+    fn term(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
     }
 
     fn note(&mut self) -> Option<AdminNote> {
@@ -308,111 +445,4 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// A stand-in for a message authentication code, to which every byte and its place count.
-    fn keyed(key: u64) -> impl Fn(&[u8]) -> u64 {
-        move |bytes| {
-            bytes.iter().fold(key, |sum, byte| sum.wrapping_mul(0x100_0000_01b3) ^ u64::from(*byte) ^ (sum >> 7))
-        }
-    }
-
-    fn probe(firewalls: usize) -> Probe {
-        let seen = FirewallReport { name: 77, verdict: ReportedPathState::Down, admin: WireAdminState::Drain };
-        Probe {
-            epoch: 1,
-            sequence: u64::MAX,
-            nonce: 3,
-            digest: 4,
-            engine: "outer".to_owned(),
-            version: "0.1.0".to_owned(),
-            group: "perimeter".to_owned(),
-            firewalls: vec![seen; firewalls],
-            supports_notes: firewalls < FIREWALLS_MAX,
-            notes: Vec::new(),
-        }
-    }
-
-    fn note(reason: &str) -> AdminNote {
-        AdminNote { name: 77, at: 1_795_258_800, by: "root (uid 0)".to_owned(), reason: reason.to_owned() }
-    }
-
-    #[test]
-    fn what_was_encoded_is_read_back_within_the_bound() {
-        for firewalls in [0, 1, 2, FIREWALLS_MAX] {
-            let bytes = probe(firewalls).encode(keyed(5));
-            assert!(is_probe(&bytes) && bytes.len() <= PAYLOAD_MAX);
-            assert_eq!(Probe::decode(&bytes, keyed(5)), Ok(probe(firewalls)));
-        }
-        let notes = vec![AdminNote { by: "b".repeat(200), ..note(&"r".repeat(500)) }; 2];
-        let long =
-            Probe { engine: "x".repeat(NAME_MAX), version: "y".repeat(200), group: "z".repeat(63), notes, ..probe(99) };
-        assert_eq!(long.encode(keyed(5)).len(), PAYLOAD_MAX);
-        const { assert!(40 + 20 + PAYLOAD_MAX <= 1280, "IPv6, TCP, and the smallest MTU") };
-    }
-
-    #[test]
-    fn notes_are_read_back_as_many_as_fit_and_cut_between_letters() {
-        let told = Probe { notes: vec![note("upgrade"), note("disk")], ..probe(2) };
-        assert_eq!(Probe::decode(&told.encode(keyed(5)), keyed(5)), Ok(told));
-
-        let many = Probe { notes: vec![note("a few words of a reason"); 20], ..probe(2) };
-        let read = Probe::decode(&many.encode(keyed(5)), keyed(5)).unwrap();
-        assert_eq!(read.notes.len(), Probe::notes_that_fit(&many.notes));
-        assert!((2..20).contains(&read.notes.len()), "{}", read.notes.len());
-
-        let accents = Probe { notes: vec![note(&"é".repeat(200)), note("next")], ..probe(2) };
-        let read = Probe::decode(&accents.encode(keyed(5)), keyed(5)).unwrap();
-        assert_eq!((read.notes.len(), read.notes[0].reason.as_str()), (2, "é".repeat(REASON_MAX / 2).as_str()));
-    }
-
-    /// An engine without notes reads as many firewalls as the count says, skips those that it does not have, and takes
-    /// everything that follows for a malformed payload.
-    #[test]
-    fn without_notes_a_payload_is_one_of_before_with_one_firewall_more() {
-        let bytes = probe(2).encode(keyed(5));
-        let count = HEADER_LEN + 3 + "outer".len() + "0.1.0".len() + "perimeter".len();
-        assert_eq!((bytes[count], bytes.len()), (3, count + 1 + 3 * FIREWALL_LEN));
-        let silent = Probe { supports_notes: false, ..probe(2) }.encode(keyed(5));
-        assert_eq!((silent[count], silent.len()), (2, count + 1 + 2 * FIREWALL_LEN));
-        assert_eq!(Probe::decode(&silent, keyed(5)), Ok(Probe { supports_notes: false, ..probe(2) }));
-    }
-
-    #[test]
-    fn another_seed_is_told_from_another_program_and_another_version() {
-        let mut bytes = probe(2).encode(keyed(5));
-        assert_eq!(Probe::decode(&bytes, keyed(6)), Err(InvalidProbe::Unauthentic));
-        bytes[4] = 2;
-        assert_eq!(Probe::decode(&bytes, keyed(5)), Err(InvalidProbe::Version(2)));
-        assert_eq!(Probe::decode(b"\x08\x09\x0a\x0b pings of others", keyed(5)), Err(InvalidProbe::NotAProbe));
-        assert_eq!(Probe::decode(b"", keyed(5)), Err(InvalidProbe::NotAProbe));
-    }
-
-    #[test]
-    fn every_flipped_bit_and_every_cut_is_refused() {
-        let good = Probe { notes: vec![note("disk")], ..probe(2) }.encode(keyed(5));
-        for bit in 0..good.len() * 8 {
-            let mut bytes = good.clone();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(Probe::decode(&bytes, keyed(5)).is_err(), "bit {bit}");
-        }
-        for len in 0..good.len() {
-            assert!(Probe::decode(&good[..len], keyed(5)).is_err(), "cut to {len}");
-        }
-        let longer = [good.as_slice(), b"x"].concat();
-        assert!(Probe::decode(&longer, keyed(5)).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn no_authentic_bytes_make_it_panic(body in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let mut bytes = [&MAGIC[..], &[VERSION]].concat();
-            bytes.extend_from_slice(&keyed(5)(&body).to_be_bytes());
-            bytes.extend_from_slice(&body);
-            let _ = Probe::decode(&bytes, keyed(5));
-        }
-    }
-}
+mod tests;

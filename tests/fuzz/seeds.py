@@ -164,6 +164,47 @@ for mode, name in enumerate(["nat", "full-nat", "direct", "tunnel", "tunnel-cros
     SEQUENCES[f"service-{name}-small-mtu"] = (mode << 4 | 3, SERVED)
 
 
+def text(value):
+    return bytes([len(value)]) + value
+
+
+def told(name, verdict=1, admin=0):
+    return struct.pack(">QBB", name, verdict, admin)
+
+
+def probe(firewalls, cluster=None, notes=b"", names=(b"inner-a", b"0.1.0", b"perimeter"), version=None):
+    """The payload of a path probe, whose authentication is left to whoever knows the seed."""
+    version = version or (1 if cluster is None else 2)
+    body = struct.pack(">QQQQ", 7, 1 << 40, 9, 11) + b"".join(text(name) for name in names)
+    body += bytes([len(firewalls)]) + b"".join(firewalls) + (cluster or b"") + notes
+    return b"fwlb" + bytes([version]) + bytes(8) + body
+
+
+def cluster(role, nodes=(), count=None):
+    heard = b"".join(struct.pack(">QBIBH", name, of, term, 190, 12) for name, of, term in nodes)
+    return struct.pack(">BIBBB", role, 7, 200, 61, len(nodes) if count is None else count) + heard
+
+
+NOTE = bytes([1]) + struct.pack(">QQ", 1, 1_795_258_800) + text(b"root (uid 0)") + text(b"new firmware")
+NODES = [(1, 2, 6), (2, 3, 7), (3, 4, 5), (4, 0, 0)]
+PROBES = {
+    "alone": probe([told(1), told(2, 2, 1)]),
+    "alone-notes": probe([told(1, 0, 2)], notes=NOTE),
+    "no-firewalls": probe([]),
+    "full": probe([told(number) for number in range(64)], cluster(3, NODES), NOTE, [b"n" * 63] * 3),
+    "active": probe([told(1), told(2)], cluster(3, NODES[:1])),
+    "standby": probe([told(1)], cluster(2)),
+    "leaving-notes": probe([told(1, 1, 1)], cluster(4, NODES), NOTE),
+    "bad-role": probe([told(1)], cluster(5)),
+    "bad-node-role": probe([told(1)], cluster(3, [(1, 5, 1)])),
+    "bad-nodes": probe([told(1)], cluster(3, NODES + NODES[:1])),
+    "bad-count": probe([told(1)], cluster(3, NODES[:1], 2)),
+    "bad-format": probe([told(1)], version=3),
+    "bad-cluster-in-format-1": probe([told(1)], cluster(3, NODES[:2]), version=1),
+    "bad-text": probe([told(1)], names=(b"\xff\xfe", b"0.1.0", b"perimeter")),
+}
+
+
 def write(target, seeds):
     directory = HERE / target
     directory.mkdir(parents=True, exist_ok=True)
@@ -175,3 +216,4 @@ def write(target, seeds):
 
 write("frame_parse", {name: b"\0" + frame for name, frame in FRAMES.items()})
 write("forwarder_process", {name: bytes([world]) + b"".join(records) for name, (world, records) in SEQUENCES.items()})
+write("probe_decode", PROBES)

@@ -126,9 +126,9 @@ impl Program {
     }
 }
 
-/// Accepts whole echo requests and UDP datagrams to the engine's MAC addresses whose payload begins as that of a probe;
-/// and what may answer a check: TCP with ACK, or an echo reply, to its addresses and ports. An outer VLAN tag has been
-/// taken out of the frame. A frame that is too short for a load is rejected.
+/// Accepts whole ICMP echo requests and replies and UDP datagrams to the engine's MAC addresses whose payload begins as
+/// that of a probe; and what may answer a check: TCP with ACK, or an echo reply, to its addresses and ports. An outer
+/// VLAN tag has been taken out of the frame. A frame that is too short for a load is rejected.
 fn program(wanted: &ProbeFilter) -> Vec<libc::sock_filter> {
     let ProbeFilter { macs: stations, addresses: answers, ports } = wanted;
     let answers = &answers[..answers.len().min(ProbeFilter::ADDRESSES_MAX)];

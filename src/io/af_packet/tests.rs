@@ -269,9 +269,9 @@ fn udp_segments_and_fragments_pass() {
     use std::os::fd::AsRawFd;
     let (a, b) = hosts(SocketKind::Packet);
     let wire = ForwardingBridge::between(SocketKind::Packet, "e0", "e1", None);
-    let (told, ready) = std::sync::mpsc::channel();
-    b.run(move || told.send(UdpSocket::bind("10.88.0.2:7").unwrap()).unwrap());
-    let server = ready.recv().unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    b.run(move || sender.send(UdpSocket::bind("10.88.0.2:7").unwrap()).unwrap());
+    let server = receiver.recv().unwrap();
     server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
 
     a.run(|| {

@@ -5,7 +5,7 @@
 //!            fill                       note_received
 //!   free ────────────▶ KernelReceive(q) ────────────▶ Worker ──┐ free_taken
 //!    ▲ ▲                                               ▲   │   │
-//!    │ │ note_sent                           take_free │   │ give_to_kernel
+//!    │ │ note_returned                       take_free │   │ give_to_kernel
 //!    │ └──────────────── KernelSend(q) ◀───────────────┼───┘   │
 //!    └─────────────────────────────────────────────────┴───────┘
 //! ```
@@ -96,8 +96,9 @@ impl FrameOwners {
         Some(from)
     }
 
-    /// Notes that, as the kernel says, `queue` has sent `frame`. It is free then; false if that queue did not have it.
-    pub(super) fn note_sent(&mut self, frame: FrameIndex, queue: SocketIndex) -> bool {
+    /// Notes that `queue` has given `frame` back: the kernel has sent it, or it was taken back unsent. It is free then;
+    /// false if that queue did not have it.
+    pub(super) fn note_returned(&mut self, frame: FrameIndex, queue: SocketIndex) -> bool {
         let is_true = self.change_owner(frame, Owner::KernelSend(queue), Owner::Free);
         self.free.extend(is_true.then_some(frame));
         is_true
@@ -202,7 +203,7 @@ mod tests {
                     Step::Make => drop(frames.take_free()),
                     Step::Arrived(frame, number) => drop(frames.note_received(frame, queue(number))),
                     Step::Leave(frame, number) => drop(frames.give_to_kernel(frame, queue(number))),
-                    Step::Returned(frame, number) => drop(frames.note_sent(frame, queue(number))),
+                    Step::Returned(frame, number) => drop(frames.note_returned(frame, queue(number))),
                     Step::GiveUp(frame) => drop(frames.free_taken(frame)),
                     Step::Abandon(number) => frames.rest_frames_of(queue(number)),
                     Step::Tend(millis) => {
@@ -240,7 +241,7 @@ mod tests {
         assert!(!frames.note_received(frame, A), "once");
         assert_eq!(frames.give_to_kernel(frame, B), Some(A));
         assert!(frames.give_to_kernel(frame, B).is_none() && !frames.free_taken(frame), "it is the kernel's");
-        assert!(!frames.note_sent(frame, A) && frames.note_sent(frame, B));
+        assert!(!frames.note_returned(frame, A) && frames.note_returned(frame, B));
         assert_eq!(frames.take_free(), Some(frame), "still warm");
         assert!(frames.take_free().is_some() && frames.take_free().is_none());
     }

@@ -231,7 +231,7 @@ impl Queue {
         let mut taken_back = 0;
         if self.socket.transfer == Transfer::Copy {
             while let Some(descriptor) = self.rings.send.take_back(self.read_limit) {
-                if frames.note_sent(Memory::frame(descriptor.addr), self.key) {
+                if frames.note_returned(Memory::frame(descriptor.addr), self.key) {
                     self.sending -= 1;
                     taken_back += 1;
                 }
@@ -244,7 +244,7 @@ impl Queue {
     /// Frees the frames that the kernel has sent.
     fn collect_sent(&mut self, frames: &mut FrameOwners) {
         while let Some(offset) = self.rings.completion.pop() {
-            if frames.note_sent(Memory::frame(offset), self.key) {
+            if frames.note_returned(Memory::frame(offset), self.key) {
                 self.sending -= 1;
             }
         }

@@ -271,7 +271,7 @@ pub(crate) fn hosts(kind: SocketKind) -> (Host, Host) {
 /// Sends 8 MiB from `a` to a server on `b` and back, and compares every byte.
 pub(crate) fn tcp_bulk(a: &Host, b: &Host, server: &'static str) {
     let content: Vec<u8> = (0..8usize << 20).map(|at| (at / 251 + at % 251) as u8).collect();
-    let (told, ready) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     b.run(move || {
         let listener = TcpListener::bind(server).unwrap();
         let address = listener.local_addr().unwrap();
@@ -282,9 +282,9 @@ pub(crate) fn tcp_bulk(a: &Host, b: &Host, server: &'static str) {
             stream.read_to_end(&mut all).unwrap();
             stream.write_all(&all).unwrap();
         });
-        told.send((address, thread)).unwrap();
+        sender.send((address, thread)).unwrap();
     });
-    let (address, thread) = ready.recv().unwrap();
+    let (address, thread) = receiver.recv().unwrap();
     let expected = content.clone();
     let back = a.run(move || {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap();

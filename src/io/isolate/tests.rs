@@ -141,13 +141,13 @@ fn the_kernel_forwards_no_second_copy_of_a_frame() {
         host.ip(&format!("route add default via 10.77.{subnet}.1"));
     }
     command("sysctl", "-q -w net.ipv4.ip_forward=1");
-    let (told, ready) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     let ask = |socket: UdpSocket| {
         socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         move || socket.recv(&mut [0; 64]).is_ok()
     };
-    to.run(move || told.send(UdpSocket::bind("10.77.2.2:7").unwrap()).unwrap());
-    let receiver = ready.recv().unwrap();
+    to.run(move || sender.send(UdpSocket::bind("10.77.2.2:7").unwrap()).unwrap());
+    let receiver = receiver.recv().unwrap();
     let arrives = ask(receiver.try_clone().unwrap());
     let send = || from.run(|| UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", "10.77.2.2:7").unwrap());
     // On a busy machine, resolving the first frame's address may take longer than one attempt waits.

@@ -41,7 +41,7 @@ pub struct Pin {
     /// How its firewall was found.
     pub pinned_by: PinnedBy,
     /// The failure count of the firewall when it was pinned, modulo 2^16.
-    pub(super) firewall_falls: u16,
+    pub(super) failure_count: u16,
     /// The firewall from which a SYN arrived while another one was pinned.
     pub(super) syn_from: MaybeFirewall,
     /// When the first near packet since the last packet from the pin's firewall was sent; `None` if it was answered.
@@ -49,9 +49,9 @@ pub struct Pin {
     /// The dispute about the firewall, if there is one.
     pub(super) dispute: Option<Dispute>,
     /// The number of rotations so far.
-    pub(super) rotations: u8,
+    pub rotations: u8,
     /// The number of persistent changes that a confirmed leader has followed so far.
-    pub(super) leader_moves: u8,
+    pub leader_moves: u8,
 }
 
 /// A dispute: packets that arrived from a firewall which is not the pin's.
@@ -77,13 +77,41 @@ impl Pin {
     pub const SIZE_MAX: usize = 24;
 
     pub(super) fn new(view: &PinningView<'_>, firewall: FirewallId, state: PinState, pinned_by: PinnedBy) -> Self {
-        let fall = view.group.slot_of(firewall).map_or(0, |slot| view.set.failure_count(slot) as u16);
+        let failure_count = view.group.slot_of(firewall).map_or(0, |slot| view.set.failure_count(slot) as u16);
+        Self::fresh(view.set_id, firewall, state, pinned_by, failure_count)
+    }
+
+    /// A pin that another node made in `set_id`. If the firewall has failed here, the pin counts as one from before that,
+    /// so that `on-failure` applies to it. Nothing is known of packets under way.
+    pub fn copied(
+        set_id: PathSetId,
+        firewall: FirewallId,
+        state: PinState,
+        pinned_by: PinnedBy,
+        group: &FirewallGroup,
+        set: &PathSet,
+    ) -> Self {
+        let failure_count = group.slot_of(firewall).map_or(0, |slot| {
+            let has_failed = (set.up | set.starting) & (1 << slot) == 0;
+            set.failure_count(slot).wrapping_sub(u32::from(has_failed)) as u16
+        });
+        Self::fresh(set_id, firewall, state, pinned_by, failure_count)
+    }
+
+    /// A pin of which nothing has happened yet.
+    const fn fresh(
+        set: PathSetId,
+        firewall: FirewallId,
+        state: PinState,
+        pinned_by: PinnedBy,
+        failure_count: u16,
+    ) -> Self {
         Self {
-            set: view.set_id,
+            set,
             firewall,
             state,
             pinned_by,
-            firewall_falls: fall,
+            failure_count,
             unanswered_since: None,
             dispute: None,
             syn_from: MaybeFirewall::NONE,
@@ -111,7 +139,7 @@ impl Pin {
         let quarters =
             |[a, b, c, d]: [u16; 4]| u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48;
         [
-            quarters([self.set.0, self.firewall.0, self.firewall_falls, self.syn_from.0]),
+            quarters([self.set.0, self.firewall.0, self.failure_count, self.syn_from.0]),
             u64::from(asked) | u64::from(since) << 32,
             quarters([
                 brought,
@@ -141,7 +169,7 @@ impl Pin {
             firewall: FirewallId(quarter(place, 1)),
             state,
             pinned_by: if flags & 1 << 2 == 0 { PinnedBy::Hash } else { PinnedBy::Learned },
-            firewall_falls: quarter(place, 2),
+            failure_count: quarter(place, 2),
             syn_from: MaybeFirewall(quarter(place, 3)),
             unanswered_since: stamp(times as u32),
             dispute: dispute.map(|(since, packets)| Dispute { since, firewall: FirewallId(quarter(rest, 0)), packets }),
@@ -158,9 +186,9 @@ impl Pin {
 
     /// True if the firewall is down and failed after it was pinned, so that `on-failure` applies. A firewall that has
     /// left the group counts as failed.
-    pub fn has_fallen(&self, group: &FirewallGroup, set: &PathSet) -> bool {
+    pub fn has_failed(&self, group: &FirewallGroup, set: &PathSet) -> bool {
         match group.slot_of(self.firewall) {
-            Some(slot) => !set.is_up(slot) && set.failure_count(slot) as u16 != self.firewall_falls,
+            Some(slot) => !set.is_up(slot) && set.failure_count(slot) as u16 != self.failure_count,
             None => true,
         }
     }

@@ -1,3 +1,4 @@
+mod other_nodes;
 mod starting;
 
 use proptest::prelude::*;
@@ -46,6 +47,7 @@ impl World {
             on_failure: OnFailure::Reselect,
             min_up: 1,
             below_min: BelowMin::Drop,
+            has_mates: false,
         };
         let in_order = |hash: &FlowHash| rendezvous::rank(&group, *hash).iter().map(|scored| scored.slot).eq([0, 1, 2]);
         let hash = (0..).map(FlowHash).find(in_order).expect("a sixth of all flows");
@@ -319,6 +321,26 @@ fn an_unanswered_tentative_tcp_pin_tries_every_firewall_twice() {
 }
 
 #[test]
+fn with_other_engines_on_its_side_a_pin_stays_where_the_hash_puts_it() {
+    let mut world = World::new();
+    world.group.has_mates = true;
+    let (mut pin, _) = world.near(None, Data, T);
+    for round in 1..=20 {
+        let (next, change) = world.near(Some(pin), Data, later(1000 * round));
+        assert_eq!((next.firewall, change), (PIN, None), "the answers may go by another engine");
+        pin = next;
+    }
+    // A pin that is not what the hash says goes on trying, and ends at the one that it is.
+    let (learned, _) = world.far(None, F, Syn, T);
+    let (asked, _) = world.near(Some(learned), Data, T);
+    let (next, change) = world.near(Some(asked), Data, later(1000));
+    assert_eq!((next.firewall, change), (G, Some(Rotated)));
+    let (next, change) = world.near(Some(next), Data, later(2000));
+    assert_eq!((next.firewall, change), (PIN, Some(Rotated)));
+    assert_eq!(world.near(Some(next), Data, later(3000)).1, None);
+}
+
+#[test]
 fn silence_after_a_bare_acknowledgement_says_nothing() {
     // An engine that restarted sees a keep-alive and its acknowledgement, and then nothing until the next request.
     let world = World::new();
@@ -394,7 +416,7 @@ fn a_firewall_that_came_back_between_two_packets_keeps_its_flow() {
     let pin = world.pin(Confirmed);
     world.falls(PIN);
     world.set.up |= 1;
-    assert!(!pin.has_fallen(&world.group, &world.set));
+    assert!(!pin.has_failed(&world.group, &world.set));
     assert_eq!(world.near(Some(pin), Data, T).0.firewall, PIN);
 }
 
@@ -402,7 +424,7 @@ fn a_firewall_that_came_back_between_two_packets_keeps_its_flow() {
 fn a_firewall_that_left_the_group_has_failed() {
     let world = World::new();
     let pin = Pin { firewall: FirewallId(77), ..world.pin(Confirmed) };
-    assert!(pin.has_fallen(&world.group, &world.set));
+    assert!(pin.has_failed(&world.group, &world.set));
     assert_eq!(world.near(Some(pin), Data, T), {
         let (expected, _) = world.near(None, Data, T);
         (expected, Some(Reselected))

@@ -22,6 +22,7 @@ fn group(members: &[(&str, u16, bool)]) -> FirewallGroup {
         on_failure: OnFailure::Reselect,
         min_up: 1,
         below_min: BelowMin::Drop,
+        has_mates: false,
     }
 }
 

@@ -14,12 +14,12 @@ pub(in crate::path::pinning) fn any_pin() -> impl Strategy<Value = Pin> {
     let syn_from = prop_oneof![Just(MaybeFirewall::NONE), (0..3_u16).prop_map(MaybeFirewall)];
     let options = (prop::option::of(stamp()), prop::option::of(dispute), syn_from);
     (0..3_u16, state, 0..2_u16, options, 0..7_u8, 0..4_u8).prop_map(
-        |(firewall, state, fall, (asked, dispute, syn_from), turns, leader_moves)| Pin {
+        |(firewall, state, failure_count, (asked, dispute, syn_from), turns, leader_moves)| Pin {
             set: PathSetId(0),
             firewall: FirewallId(firewall),
             state,
             pinned_by: PinnedBy::Hash,
-            firewall_falls: fall,
+            failure_count,
             syn_from,
             unanswered_since: asked,
             dispute: dispute.filter(|dispute| dispute.firewall != FirewallId(firewall)),
