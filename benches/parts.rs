@@ -83,6 +83,7 @@ fn perimeter(firewalls: u16) -> FirewallGroup {
         on_failure: OnFailure::Reselect,
         min_up: 1,
         below_min: BelowMin::Drop,
+        has_mates: false,
     }
 }
 

@@ -99,7 +99,7 @@ fn open(worker: &mut SessionWorker, number: u32, now: Instant) {
     let outside = outside(number);
     let (key, direction) = outside.canonical();
     let inside = Some(reply(number).reversed());
-    let bound = Placement { service: ServiceId(0), server: ServerId(number as u16 % 8), server_falls: 0, inside };
+    let bound = Placement { service: ServiceId(0), server: ServerId(number as u16 % 8), server_failures: 0, inside };
     let opened = worker.open(&key, Some(bound), Session::new(&key, direction, now), false, |_, _| false, now);
     assert!(matches!(opened, (OpenResult::Inserted(_), None)), "{opened:?}");
 }

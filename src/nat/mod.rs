@@ -17,7 +17,7 @@ use crate::wire::frame::{Frame, Tuple, Untranslatable};
 use crate::wire::offload::Offload;
 
 pub use alternative_port::alternative_source_ports;
-pub use ports::{NoPort, PoolKey, PortPool, PortPools};
+pub use ports::{NoPort, PoolKey, PortPool, PortPools, ports_of_node};
 
 /// The direction of a packet of a translated flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -35,6 +35,19 @@ pub const PORTS_PER_FREE: u32 = 8;
 /// the tally is wrong by 1,000 ports in one case of 250 at most.
 const TALLY_COLUMNS: u32 = 256;
 
+/// The ports that one of `nodes` engines gives to clients, when several share their source addresses: the part of
+/// [`PORTS`] with the number `node`, from 0. No two engines can then give out the same one.
+///
+/// # Panics
+/// If `node` is not below `nodes`.
+pub fn ports_of_node(node: u8, nodes: u8) -> RangeInclusive<u16> {
+    assert!(node < nodes, "a node is one of all");
+    let (all, nodes) = (u32::from(u16::MAX - PORT_MIN) + 1, u32::from(nodes));
+    let first = |node: u32| (u32::from(PORT_MIN) + all * node / nodes) as u16;
+    let end = if u32::from(node) + 1 == nodes { u16::MAX } else { first(u32::from(node) + 1) - 1 };
+    first(u32::from(node))..=end
+}
+
 /// Why there is no port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoPort {
@@ -104,6 +117,22 @@ impl PortPool {
         Ok((word as u32 * 64 + bit) as u16)
     }
 
+    /// Takes a certain port for a client of `source`, even one that rests. False if it is in use or none of the pool.
+    pub fn reserve(&mut self, port: u16, source: SourceKey) -> bool {
+        if let Some(at) = self.resting.iter().position(|(_, resting, _)| *resting == port)
+            && let Some((_, _, had_by)) = self.resting.remove(at)
+        {
+            self.release_unused(port, had_by);
+        }
+        let is_free = self.is_free(port);
+        if is_free {
+            self.free[usize::from(port) / 64] &= !(1 << (port % 64));
+            self.available -= 1;
+            self.source_tally.add(source);
+        }
+        is_free
+    }
+
     /// Returns a port that `source` had; it may be used again at `rested`.
     pub fn release(&mut self, port: u16, source: SourceKey, rested: Instant) {
         self.resting.push_back((rested, port, source));
@@ -111,13 +140,19 @@ impl PortPool {
 
     /// Returns a port that was acquired for a flow of `source` but not used.
     pub fn release_unused(&mut self, port: u16, source: SourceKey) {
-        self.set_free(port);
-        self.source_tally.remove(source);
+        if !self.is_free(port) {
+            self.set_free(port);
+            self.source_tally.remove(source);
+        }
     }
 
     /// The number of ports that are neither in use nor resting.
     pub fn available(&self) -> u32 {
         self.available
+    }
+
+    fn is_free(&self, port: u16) -> bool {
+        self.free[usize::from(port) / 64] & 1 << (port % 64) != 0
     }
 
     fn set_free(&mut self, port: u16) {
@@ -174,7 +209,7 @@ impl PortPools {
         self.reuse_delay.store(nanos(rest), Ordering::Relaxed);
     }
 
-    /// The same pools with fewer ports, so that tests can exhaust them.
+    /// The same pools with these ports only: those of one node, or few that tests can exhaust.
     pub fn with_ports(self, ports: RangeInclusive<u16>) -> Self {
         Self { ports, ..self }
     }
@@ -190,8 +225,28 @@ impl PortPools {
         pool.acquire(self.hasher.key(client), random, now)
     }
 
+    /// Takes the port of a flow that another engine has opened for `client`. False if it is in use, if it is none of the
+    /// ports that these pools give out, so that nothing has to be done, or if too many pools are in use.
+    pub fn reserve(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr) -> bool {
+        if !self.ports.contains(&source.port) {
+            return false;
+        }
+        let parts = self.parts.len() as u16;
+        let worker = source.port % parts;
+        let mut part = self.part(worker);
+        let key = PoolKey { protocol, source: source.address, server };
+        if !part.contains_key(&key) && part.len() >= self.pools_max {
+            return false;
+        }
+        let pool = part.entry(key).or_insert_with(|| PortPool::new(self.ports.clone(), worker, parts));
+        pool.reserve(source.port, self.hasher.key(client))
+    }
+
     /// Returns a port when the flow of `client` that used it has ended.
     pub fn release(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr, now: Instant) {
+        if !self.ports.contains(&source.port) {
+            return;
+        }
         let mut part = self.part(source.port % self.parts.len() as u16);
         if let Some(pool) = part.get_mut(&PoolKey { protocol, source: source.address, server }) {
             let rested = now + Duration::from_nanos(self.reuse_delay.load(Ordering::Relaxed));

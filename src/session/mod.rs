@@ -5,6 +5,7 @@
 //! No lock of the table leaves this module: callers get a copy or an identifier.
 
 mod cell;
+mod changes;
 mod eviction;
 mod eviction_class;
 mod index;
@@ -29,11 +30,12 @@ use crate::path::pinning::Pin;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::{TcpSegment, protocol};
 
+pub use changes::{ChangeReader, ChangeWriter, SessionChange, change_ring};
 pub use locked_session::LockedSession;
 pub use sources::{OverLimit, Refusal, SourceLimiter, SourceLimits};
 pub use table::{EndReason, HashedKey, OpenResult, Removed, SessionId, SessionTable, Sweep};
 pub use tcp::TcpState;
-pub use worker::SessionWorker;
+pub use worker::{CopyOutcome, Precedence, SessionWorker};
 
 use tcp::SeenFlags;
 
@@ -139,7 +141,7 @@ pub struct Placement {
     /// The real server.
     pub server: ServerId,
     /// How often the server had gone down, in the flow's address family, when it was chosen.
-    pub server_falls: u32,
+    pub server_failures: u32,
     /// The inside leg as the 5-tuple of the first packet after translation; `None` for forwarding modes that do not
     /// translate (`direct`, `tunnel`).
     pub inside: Option<FlowKey>,
@@ -236,6 +238,29 @@ impl Session {
     /// packets of one end have to do for both.
     pub fn expect_no_replies(&mut self) {
         self.seen_flags.expect_no_replies();
+    }
+
+    /// The number of the worker that opened the session.
+    pub fn worker(&self) -> u16 {
+        self.worker
+    }
+
+    /// What another node has to know of the conversation besides its state, for [`Session::resume`].
+    pub fn told_flags(&self) -> u8 {
+        self.seen_flags.told()
+    }
+
+    /// Makes a new session one that goes on in this state. `flags` are the [`Session::told_flags`] that another node
+    /// told. The numbers of a TCP connection are learned anew from the packets to come, as of a connection in
+    /// mid-stream.
+    pub fn resume(&mut self, state: ConversationState, flags: u8) {
+        self.state = state;
+        self.seen_flags = SeenFlags::from_told(flags);
+    }
+
+    /// True if the sequence number of the next segment in `direction` is known.
+    pub fn knows_next(&self, direction: Direction) -> bool {
+        self.seen_flags.has_next_to(direction)
     }
 
     /// True for a TCP connection whose opener has had no credible answer: no segment but resets came from the other

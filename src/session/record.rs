@@ -65,9 +65,9 @@ const PACKETS_MAX: u64 = (1 << 48) - 1;
 /// [`Session::other_syn`].
 const OPENED_MAX: u64 = (1 << OTHER_SYN_SHIFT) - 1;
 const OTHER_SYN_SHIFT: u32 = 40;
-/// The position in the third word of a pin from which on half of [`Placement::server_falls`] is stored.
-const FALLS_SHIFT: u32 = 48;
-const PIN_MASK: u64 = (1 << FALLS_SHIFT) - 1;
+/// The position in the third word of a pin from which on half of [`Placement::server_failures`] is stored.
+const FAILURES_SHIFT: u32 = 48;
+const PIN_MASK: u64 = (1 << FAILURES_SHIFT) - 1;
 
 /// A canonical key in the form in which it is stored, compared and hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,8 +106,17 @@ impl KeyWords {
         (self.rest & IS_V6 != 0).then_some(self.wide)
     }
 
+    /// Reads back `rest` and the addresses, of which `word` gives the first, second and so on: one for IPv4, four for
+    /// IPv6. Also returns that number.
+    pub(super) fn read(rest: u64, word: impl Fn(usize) -> u64) -> (Self, usize) {
+        let is_wide = rest & IS_V6 != 0;
+        let addresses = if is_wide { 0 } else { word(0) };
+        let wide = if is_wide { std::array::from_fn(word) } else { [0; 4] };
+        (Self { addresses, rest: rest & (KIND_MASK | PORTS_MASK), wide }, if is_wide { 4 } else { 1 })
+    }
+
     #[inline]
-    fn key(&self) -> CanonicalKey {
+    pub(super) fn key(&self) -> CanonicalKey {
         let (low_port, high_port, protocol) =
             (self.rest as u16, (self.rest >> 16) as u16, (self.rest >> PROTOCOL_SHIFT) as u8);
         match self.wide() {
@@ -226,14 +235,14 @@ impl SlotRef<'_> {
         Some(Placement {
             service: ServiceId((placed >> 32) as u16),
             server: ServerId((placed >> 48) as u16),
-            server_falls: self.server_falls(),
+            server_failures: self.server_failures(),
             inside: (rest & HAS_INSIDE != 0).then(inside),
         })
     }
 
     #[inline]
-    fn server_falls(&self) -> u32 {
-        (self.word(LOW_PIN + 2) >> FALLS_SHIFT) as u32 | ((self.word(HIGH_PIN + 2) >> FALLS_SHIFT) as u32) << 16
+    fn server_failures(&self) -> u32 {
+        (self.word(LOW_PIN + 2) >> FAILURES_SHIFT) as u32 | ((self.word(HIGH_PIN + 2) >> FAILURES_SHIFT) as u32) << 16
     }
 
     /// Everything that is remembered of the flow except its key.
@@ -272,7 +281,7 @@ impl SlotRef<'_> {
     #[inline]
     pub(super) fn put_pin_toward(&self, direction: Direction, pin: &Pin) {
         let at = pin_at(direction);
-        self.put_pin(at, Some(pin), (self.word(at + 2) >> FALLS_SHIFT) as u16);
+        self.put_pin(at, Some(pin), (self.word(at + 2) >> FAILURES_SHIFT) as u16);
     }
 
     /// The direction of the first packet, and the protocol class.
@@ -334,11 +343,11 @@ impl SlotRef<'_> {
         let mut rest = key.rest;
         self.set(ADDRESSES, key.addresses);
         self.put_wide(0, key);
-        let (mut placed, mut fall) = (0, 0);
+        let (mut placed, mut server_failures) = (0, 0);
         if let Some(bound) = bound {
             rest |= IS_PLACED;
             placed = u64::from(bound.service.0) << 32 | u64::from(bound.server.0) << 48;
-            fall = bound.server_falls;
+            server_failures = bound.server_failures;
         }
         self.set(INSIDE, inside.map_or(0, |(inside, _)| inside.addresses));
         if let Some((inside, direction)) = inside {
@@ -347,17 +356,17 @@ impl SlotRef<'_> {
             self.put_wide(WIDE_INSIDE, &inside);
         }
         self.set(PLACEMENT, placed);
-        self.put_rest(session, rest, fall);
+        self.put_rest(session, rest, server_failures);
     }
 
     /// Writes everything that packets may change.
     #[inline]
     pub(super) fn put_session(&self, session: &Session) {
-        self.put_rest(session, self.word(REST) & KEY_AND_SHAPE, self.server_falls());
+        self.put_rest(session, self.word(REST) & KEY_AND_SHAPE, self.server_failures());
     }
 
     #[inline]
-    fn put_rest(&self, session: &Session, key_and_shape: u64, fall: u32) {
+    fn put_rest(&self, session: &Session, key_and_shape: u64, server_failures: u32) {
         let opened = if session.original_direction == Direction::HighToLow { OPENED_FROM_HIGH } else { 0 };
         let conversation =
             state_bits(session.state) << STATE_SHIFT | u64::from(session.seen_flags.bits()) << SEEN_SHIFT;
@@ -369,8 +378,8 @@ impl SlotRef<'_> {
         self.set(BYTES, session.bytes);
         self.set(TOWARD_LOW, pair(session.next_to_low, session.acked_by_high));
         self.set(TOWARD_HIGH, pair(session.next_to_high, session.acked_by_low));
-        self.put_pin(LOW_PIN, session.toward_low.as_ref(), fall as u16);
-        self.put_pin(HIGH_PIN, session.toward_high.as_ref(), (fall >> 16) as u16);
+        self.put_pin(LOW_PIN, session.toward_low.as_ref(), server_failures as u16);
+        self.put_pin(HIGH_PIN, session.toward_high.as_ref(), (server_failures >> 16) as u16);
     }
 
     #[inline]
@@ -378,7 +387,7 @@ impl SlotRef<'_> {
         let [first, second, third] = pin.map_or([0; 3], Pin::to_words);
         self.set(at, first);
         self.set(at + 1, second);
-        self.set(at + 2, third | u64::from(spare) << FALLS_SHIFT);
+        self.set(at + 2, third | u64::from(spare) << FAILURES_SHIFT);
     }
 
     fn put_wide(&self, at: usize, key: &KeyWords) {

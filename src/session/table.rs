@@ -136,6 +136,8 @@ pub struct SessionTable {
     pub(super) pool: Mutex<Pool>,
     /// For each worker, the slots of its sessions that other workers ended.
     pub(super) returned: Box<[Mutex<Vec<u32>>]>,
+    /// The number of workers that sweep the table, which are the first ones. One that only keeps copies does not.
+    pub(super) sweepers: usize,
 }
 
 /// Free slots that no worker has taken.
@@ -189,6 +191,7 @@ impl SessionTable {
             wheel_links: wheels,
             pool: Mutex::new(Pool { returned: Vec::with_capacity(capacity), first_unused: 0, capacity: slots }),
             returned: (0..workers).map(|_| Mutex::default()).collect(),
+            sweepers: workers,
         }
     }
 

@@ -121,6 +121,20 @@ impl SeenFlags {
         Self(bits)
     }
 
+    /// What another node is told of the flags: not which sequence numbers are known, since these are old when they
+    /// arrive.
+    const TOLD: u16 = Self::BOTH_FIN | Self::ESTABLISHED | Self::NO_REPLIES;
+
+    /// The flags that another node is told.
+    pub(super) const fn told(self) -> u8 {
+        (self.0 & Self::TOLD) as u8
+    }
+
+    /// The flags of a session that another node told of.
+    pub(super) fn from_told(told: u8) -> Self {
+        Self(u16::from(told) & Self::TOLD)
+    }
+
     pub(super) fn expect_no_replies(&mut self) {
         self.set(Self::NO_REPLIES);
     }
@@ -182,6 +196,10 @@ impl SeenFlags {
             Direction::LowToHigh => Self::LOW_OTHER_SYN,
             Direction::HighToLow => Self::HIGH_OTHER_SYN,
         }
+    }
+
+    pub(super) fn has_next_to(self, direction: Direction) -> bool {
+        self.has(Self::next_to(direction))
     }
 
     fn set_other_syn(&mut self, from: Direction) {

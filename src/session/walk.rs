@@ -1,5 +1,7 @@
 //! Visits all sessions one after the other while workers continue. Nothing is written and nobody has to wait.
 
+use std::ops::Range;
+
 use crate::flow::CanonicalKey;
 use crate::session::cell;
 use crate::session::table::is_live;
@@ -30,7 +32,21 @@ impl SessionTable {
         is_wanted: impl Fn(&CanonicalKey) -> bool,
         mut f: impl FnMut(SessionId, &CanonicalKey, &Session, Option<&Placement>) -> bool,
     ) {
-        for slot in from..self.first_unused() {
+        self.walk_slots(from..u32::MAX, is_wanted, |id, key, session, bound| f(id, key, session, bound));
+    }
+
+    /// Does the same for these slots. Returns the slot where the walk ended: that after the last session for which `f`
+    /// was called if it returned false, else the end of the slots; and `None` if no slot further on was ever used.
+    pub fn walk_slots(
+        &self,
+        slots: Range<u32>,
+        is_wanted: impl Fn(&CanonicalKey) -> bool,
+        mut f: impl FnMut(SessionId, &CanonicalKey, &Session, Option<&Placement>) -> bool,
+    ) -> Option<u32> {
+        let used = self.first_unused();
+        let end = slots.end.min(used);
+        let further = |slot: u32| (slot < used).then_some(slot);
+        for slot in slots.start..end {
             let place = self.slot_ref(slot);
             let Some((generation, key)) = cell::try_read(place.cell, is_live, |_| place.key()) else { continue };
             if !is_wanted(&key) {
@@ -40,9 +56,10 @@ impl SessionTable {
             if let Some((key, session, bound)) = self.copy(id)
                 && !f(id, &key, &session, bound.as_ref())
             {
-                return;
+                return further(slot + 1);
             }
         }
+        further(end.max(slots.start))
     }
 
     /// A copy of everything that is known of a session; `None` if it has ended. Writes nothing.

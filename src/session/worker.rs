@@ -1,5 +1,7 @@
 //! One worker of the session table: it opens, ends and expires sessions, and keeps free slots for new ones.
 
+mod copies;
+
 use std::sync::Arc;
 
 use crate::flow::CanonicalKey;
@@ -9,6 +11,8 @@ use crate::session::{
     EndReason, OpenResult, Placement, Removed, Session, SessionId, SessionTable, Sweep, Timeouts, lock,
 };
 use crate::time::Instant;
+
+pub use copies::{CopyOutcome, Precedence};
 
 /// The largest number of slots that a worker takes from the pool at once. If it has more than twice as many, it returns
 /// the excess.
@@ -53,13 +57,33 @@ impl SessionTable {
         let workers = (0..workers as u16).map(|worker| SessionWorker::new(Arc::clone(&table), worker)).collect();
         (table, workers)
     }
+
+    /// The same with one more worker, for the thread that keeps copies of another node's sessions: it opens and expires
+    /// them, and leaves sweeps of the table to the others.
+    ///
+    /// # Panics
+    /// If `workers` is 0 or above 65,534, or `capacity` is 0 or above 2^31.
+    pub fn with_copies(
+        capacity: usize,
+        workers: usize,
+        timeouts: Timeouts,
+        hash_seeds: [u64; 4],
+    ) -> (Arc<Self>, Vec<SessionWorker>, SessionWorker) {
+        assert!(workers > 0, "an engine has a worker");
+        let mut table = Self::reserve(capacity, workers + 1, timeouts, hash_seeds);
+        table.sweepers = workers;
+        let table = Arc::new(table);
+        let worker = |worker| SessionWorker::new(Arc::clone(&table), worker);
+        let (packet_workers, copies) = ((0..workers as u16).map(worker).collect(), worker(workers as u16));
+        (table, packet_workers, copies)
+    }
 }
 
 impl SessionWorker {
     fn new(table: Arc<SessionTable>, worker: u16) -> Self {
         let workers = table.returned.len();
         let batch = (table.capacity() / (8 * workers)).clamp(1, BATCH_MAX);
-        let hand = part(table.capacity() as u32, workers, worker).start;
+        let hand = part(&table, worker).start;
         Self { worker, free: Free { slots: Vec::with_capacity(3 * batch), batch }, harmless_cursor: hand, table }
     }
 
@@ -164,7 +188,7 @@ impl SessionWorker {
         mut visit: impl FnMut(&CanonicalKey, &mut Session, Option<&Placement>) -> Sweep,
         mut ended: impl FnMut(Removed),
     ) -> bool {
-        let part = part(self.table.capacity() as u32, self.table.returned.len(), self.worker);
+        let part = part(&self.table, self.worker);
         let end = part.end.min(self.table.first_unused());
         for _ in 0..budget {
             let slot = part.start + *cursor as u32;
@@ -200,7 +224,7 @@ impl SessionWorker {
 
     /// Ends a session whose packets would be forwarded in the same way by the hash.
     fn evict_harmless(&mut self, mut harmless: impl FnMut(&CanonicalKey, &Session) -> bool) -> Option<Removed> {
-        let part = part(self.table.capacity() as u32, self.table.returned.len(), self.worker);
+        let part = part(&self.table, self.worker);
         for _ in 0..HARMLESS_TRIES {
             let slot = self.harmless_cursor;
             self.harmless_cursor = if slot + 1 < part.end { slot + 1 } else { part.start };
@@ -256,8 +280,12 @@ impl Free {
     }
 }
 
-/// The slots that a worker sweeps.
-fn part(slots: u32, workers: usize, worker: u16) -> std::ops::Range<u32> {
-    let boundary = |worker: u64| (u64::from(slots) * worker / workers as u64) as u32;
+/// The slots that a worker sweeps: its part, or all of them for one that keeps copies.
+fn part(table: &SessionTable, worker: u16) -> std::ops::Range<u32> {
+    let (slots, workers) = (table.capacity() as u32, table.sweepers as u64);
+    if usize::from(worker) >= table.sweepers {
+        return 0..slots;
+    }
+    let boundary = |worker: u64| (u64::from(slots) * worker / workers) as u32;
     boundary(u64::from(worker))..boundary(u64::from(worker) + 1)
 }

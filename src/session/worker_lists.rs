@@ -1,5 +1,5 @@
-//! The expiry and eviction state of one worker, as data: the wheel by which its sessions are checked, the lists of those
-//! that may be evicted, and in which list each slot is. [`super::eviction`] moves sessions through them.
+//! The expiry and eviction state of one worker, as data: the wheel by which its sessions are checked, the lists of
+//! those that may be evicted, and in which list each slot is. [`super::eviction`] moves sessions through them.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -35,6 +35,7 @@ pub(super) struct Mark {
     /// In units of 2^24 ns (17 ms), modulo 2^28 (52 days).
     pub(super) tick: u32,
 }
+
 const TICK_BITS: u32 = 28;
 const TICKS: u32 = (1 << TICK_BITS) - 1;
 

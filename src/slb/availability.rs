@@ -67,7 +67,8 @@ mod tests {
             assert_eq!(word(AdminState::Drain, is_up, false), "drain");
         }
         assert_eq!(word(AdminState::Ready, true, true), "up", "one family serves, the other is checked");
-        assert_eq!(word(AdminState::Ready, false, true), "down");
-        assert_eq!(word(AdminState::Ready, false, false), "down");
+        assert_eq!(Availability::of(AdminState::Ready, false, true), Availability::Starting);
+        assert_eq!(Availability::of(AdminState::Ready, false, false), Availability::Down);
+        assert_eq!(Availability::Starting.shown(), ServiceState::Down);
     }
 }

@@ -82,6 +82,24 @@ impl StickyTable {
         }
     }
 
+    /// Remembers the server of a client that another engine chose at `used`, unless an entry was used later. Without room
+    /// the client is not sticky.
+    pub fn learn(&self, client: IpAddr, by: &StickyBy, server: &Arc<str>, used: Instant) {
+        let learned = StickyEntry { server: Arc::clone(server), last_used: used };
+        match self.entries.entry(prefix(client, by)) {
+            Entry::Occupied(mut entry) => {
+                if entry.get().last_used < used {
+                    entry.insert(learned);
+                }
+            }
+            Entry::Vacant(entry) => {
+                if self.capacity.reserve() {
+                    entry.insert(learned);
+                }
+            }
+        }
+    }
+
     /// Forgets all entries that were not used for `timeout`.
     pub fn expire(&self, timeout: Duration, now: Instant) {
         let mut forgotten = 0;
@@ -164,6 +182,20 @@ mod tests {
         assert!(table.server_of(client, &BY, at(1100)).is_none());
         table.expire(BY.timeout, at(1100));
         assert_eq!((table.len(), room.used()), (0, 0));
+    }
+
+    #[test]
+    fn of_what_another_engine_chose_the_latest_counts() {
+        let (room, table) = table(1);
+        let (s1, s2): (Arc<str>, Arc<str>) = ("s1".into(), "s2".into());
+        let client = [198, 51, 100, 7].into();
+
+        table.learn(client, &BY, &s1, at(100));
+        table.learn(client, &BY, &s2, at(50));
+        table.learn([192, 0, 2, 1].into(), &BY, &s2, at(100));
+        assert_eq!((table.server_of(client, &BY, at(101)), room.used()), (Some(s1), 1));
+        table.learn(client, &BY, &s2, at(150));
+        assert_eq!(table.server_of(client, &BY, at(151)), Some(s2));
     }
 
     #[test]

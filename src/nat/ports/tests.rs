@@ -231,3 +231,67 @@ proptest! {
         prop_assert_ne!(pools.acquire(worker, pool(6, 1), client(1), random, NOW), first);
     }
 }
+
+#[test]
+fn nodes_share_all_ports_and_no_port() {
+    for nodes in 1..=8 {
+        let ranges: Vec<_> = (0..nodes).map(|node| ports_of_node(node, nodes)).collect();
+        let sizes: Vec<usize> = ranges.iter().map(|range| range.len()).collect();
+
+        assert!(ranges.iter().cloned().flatten().eq(PORTS), "{nodes} nodes");
+        assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1, "{sizes:?}");
+    }
+}
+
+#[test]
+fn a_port_that_another_engine_gave_out_is_not_given_out_here_until_its_flow_has_ended_and_it_has_rested() {
+    let pools = PortPools::new(2, 4, Duration::from_secs(120), 7).with_ports(ports_of_node(0, 2));
+    let server = Endpoint { address: [10, 0, 0, 9].into(), port: 80 };
+    let source = |port| Endpoint { address: [10, 0, 0, 1].into(), port };
+    let key = PoolKey { protocol: 6, source: source(0).address, server };
+
+    assert!(pools.reserve(6, source(5000), server, client(1)));
+    assert!(!pools.reserve(6, source(5000), server, client(2)), "it is in use");
+    assert_eq!(pools.acquire(0, key, client(3), 5000, NOW), Ok(5002));
+    pools.release(6, source(5000), server, client(1), NOW);
+    assert_eq!(pools.acquire(0, key, client(3), 5000, NOW), Ok(5004));
+    assert_eq!(pools.acquire(0, key, client(3), 5000, Instant::from_millis(120_000)), Ok(5000));
+}
+
+#[test]
+fn a_port_of_another_engine_is_its_own_business() {
+    let pools = PortPools::new(1, 4, Duration::ZERO, 7).with_ports(60_000..=60_001);
+    let server = Endpoint { address: [10, 0, 0, 9].into(), port: 80 };
+    let source = |port| Endpoint { address: [10, 0, 0, 1].into(), port };
+    let key = PoolKey { protocol: 6, source: source(0).address, server };
+    assert_eq!(pools.acquire(0, key, client(1), 0, NOW), Ok(60_000));
+
+    assert!(!pools.reserve(6, source(2000), server, client(1)));
+    pools.release(6, source(2000), server, client(1), NOW);
+
+    assert_eq!(pools.acquire(0, key, client(2), 0, NOW), Ok(60_001));
+    assert_eq!(pools.acquire(0, key, client(3), 0, NOW), Err(NoPort::Exhausted));
+}
+
+#[test]
+fn a_resting_port_can_be_reserved_and_then_rests_no_more() {
+    let mut pool = PortPool::new(2000..=2000, 0, 1);
+    assert_eq!(pool.acquire(key(1), 0, NOW), Ok(2000));
+    pool.release(2000, key(1), Instant::from_millis(100));
+
+    assert!(pool.reserve(2000, key(2)));
+
+    assert_eq!(pool.acquire(key(3), 0, Instant::from_millis(200)), Err(NoPort::Exhausted));
+    pool.release(2000, key(2), Instant::from_millis(300));
+    assert_eq!(pool.acquire(key(3), 0, Instant::from_millis(300)), Ok(2000));
+    assert_eq!(pool.available(), 0);
+}
+
+#[test]
+fn a_port_that_is_returned_twice_is_free_once() {
+    let mut pool = PortPool::new(2000..=2001, 0, 1);
+    assert_eq!(pool.acquire(key(1), 0, NOW), Ok(2000));
+    pool.release_unused(2000, key(1));
+    pool.release_unused(2000, key(1));
+    assert_eq!(pool.available(), 2);
+}

@@ -62,9 +62,10 @@ fn record() -> impl Strategy<Value = (FlowKey, Session, Option<Placement>)> {
     let protocol = prop::sample::select(vec![6u8, 6, 17, 1, 50]);
     (any::<bool>(), protocol).prop_flat_map(|(wide, protocol)| {
         let ids = (any::<u16>(), any::<u16>(), any::<u32>());
-        let bound = (ids, prop::option::of(flow(wide, protocol))).prop_map(|((service, server, fall), inside)| {
-            Placement { service: ServiceId(service), server: ServerId(server), server_falls: fall, inside }
-        });
+        let bound =
+            (ids, prop::option::of(flow(wide, protocol))).prop_map(|((service, server, server_failures), inside)| {
+                Placement { service: ServiceId(service), server: ServerId(server), server_failures, inside }
+            });
         (flow(wide, protocol), session(protocol), prop::option::of(bound))
     })
 }

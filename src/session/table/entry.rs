@@ -76,6 +76,20 @@ impl SessionTable {
         self.find_by_direction(&inside, inward.reversed()).map(|_| OpenResult::Conflict)
     }
 
+    /// A session in the way of one that is to be inserted: that of the same flow, or one whose packets could not be
+    /// distinguished from its own.
+    pub(in crate::session) fn clash(
+        &self,
+        key: &CanonicalKey,
+        bound: Option<&Placement>,
+        opened: Direction,
+    ) -> Option<SessionId> {
+        let inside = inside_key(bound);
+        let directions = if inside.is_some() { Directions::only(opened) } else { Directions::BOTH };
+        let outside = self.find_owner(&self.hashed(key), directions).map(|(id, _)| id);
+        outside.or_else(|| inside.and_then(|(inside, inward)| self.find_by_direction(&inside, inward.reversed())))
+    }
+
     /// True if the source that opens a session has more of a table that is nearly full than a fair share: more than
     /// [`TABLE_PER_FREE`] for each place that is left to others, more than one of [`SHARES`] parts of the table, and
     /// more than [`SHARE_MIN`]. Half-open sessions beyond those that are kept count as free places, because they are

@@ -6,7 +6,7 @@ fn bound(inside: FlowKey) -> Placement {
     Placement {
         service: crate::id::ServiceId(0),
         server: crate::id::ServerId(0),
-        server_falls: 0,
+        server_failures: 0,
         inside: Some(inside),
     }
 }
