@@ -1,0 +1,442 @@
+//! Copies of sessions: what another node could not compute by itself is told to it, so that sessions go on after a
+//! takeover.
+//!
+//! ```text
+//!  packet workers ── changes ──> ┌────────┐ ── records, in order ──> ┌────────┐ ── SessionWorker ──> table
+//!  table <── passes, reads ───── │outgoing│                          │incoming│
+//!                                └────────┘ <── acknowledgements ─── └────────┘
+//! ```
+//!
+//! The active node tells each standby of every session that needs a copy when it is confirmed, changes its state or its
+//! firewall, or is ended by force. What it tells is the session as it is in the table at that moment. A *full pass* over
+//! the table tells all of them: to a node that joins, and after changes were lost because nobody could take them. When
+//! it is over, the standby drops what was not told. A *slow pass* renews what is in use, so that copies do not expire,
+//! and finds sessions that need a copy for another reason than a packet.
+//!
+//! Which session needs a copy, and what numbers mean, the [`CopyHost`] says. The thread that owns the [`Copies`] gives
+//! them datagrams and the time, and sends what they return; nothing here waits.
+
+mod host;
+mod incoming;
+mod outgoing;
+mod pass;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::ha::alarm::AlarmKind;
+use crate::ha::association::Kind;
+use crate::ha::score::SyncState;
+use crate::ha::settings::NodeId;
+use crate::ha::stream::StreamId;
+use crate::session::{ChangeReader, EndReason, SessionChange, SessionTable, SessionWorker};
+use crate::time::{Duration, Instant};
+
+pub use host::CopyHost;
+pub use incoming::{Refusals, Unapplied};
+
+use incoming::{Applies, Incoming};
+use outgoing::Outgoing;
+
+/// The shortest delay, which bounds how often changes are read.
+const DELAY_MIN: Duration = Duration::from_micros(100);
+/// How many changes of one worker are read in a step.
+const CHANGES_AT_ONCE: usize = 1024;
+/// After how many times its delay a node looks for changes at the latest, when there were none before.
+const REST_MAX: u32 = 8;
+/// How long a node without room for more may hold up what is told to others, before it is left to a full pass.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How long what a node said before it gave up its role is still sent.
+const FLUSH: Duration = Duration::from_secs(1);
+/// How often copies are expired, and how many entries are visited then.
+const EXPIRE_EVERY: Duration = Duration::from_millis(50);
+const EXPIRED_AT_ONCE: usize = 4096;
+/// Slots that are visited then to count the copies.
+const COUNTED_AT_ONCE: u32 = 4096;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Copies {
+    table: Arc<SessionTable>,
+    /// Opens and expires the copies.
+    owner: SessionWorker,
+    changes: Vec<ChangeReader>,
+    /// The random number of this process.
+    origin: u64,
+    /// The number of streams that this process has begun.
+    runs: u32,
+    /// The number of times that this process began to listen anew.
+    listens: u64,
+    delay: Duration,
+    is_router: bool,
+    others: Vec<Other>,
+    /// When changes are read next, and how long after the last time: the delay while there are some, and longer and longer
+    /// while there are none.
+    read_at: Instant,
+    rest: Duration,
+    /// When copies are expired next.
+    expire_at: Instant,
+    /// How many copies this node has, and the count that is under way: the next slot, and those before it.
+    held: usize,
+    count: (u32, usize),
+}
+
+#[derive(Debug)]
+struct Other {
+    node: NodeId,
+    is_connected: bool,
+    outgoing: Option<Outgoing>,
+    incoming: Incoming,
+}
+
+impl Other {
+    fn new(node: NodeId, origin: u64) -> Self {
+        Self { node, is_connected: false, outgoing: None, incoming: Incoming::new(origin) }
+    }
+}
+
+/// A datagram to be sealed and sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// The node.
+    pub node: NodeId,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its content.
+    pub body: Vec<u8>,
+}
+
+/// How far the copies are at one other node, and from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CopyStatus {
+    /// Sessions that it needs copies of, as the last pass counted them.
+    pub needed: u32,
+    /// Everything that was told has arrived there.
+    pub is_flushed: bool,
+    /// For how long something has waited in vain for its acknowledgement.
+    pub stalled: Duration,
+    /// The number of the pass that is under way: the slots that it has visited, and all slots.
+    pub pass: Option<(u32, u32)>,
+    /// Full passes that were begun.
+    pub full_passes: u32,
+    /// Records that were told.
+    pub records: u64,
+    /// Datagrams that were sent again.
+    pub resends: u64,
+    /// A full pass of that node has arrived here completely.
+    pub is_complete: bool,
+    /// Since when the next of what it told waits.
+    pub behind: Duration,
+    /// What of it could not be applied.
+    pub refusals: Refusals,
+    /// Copies for which there was no room since its last full pass began.
+    pub without_room: u64,
+    /// For how long it has acknowledged nothing, although the stream began again.
+    pub failing: Duration,
+}
+
+/// Something that was told so long ago and is not acknowledged, or not applied, is late.
+const LATE: Duration = Duration::from_secs(1);
+/// A node that has acknowledged nothing for so long takes no copies.
+const FAILED: Duration = Duration::from_secs(15);
+
+impl Copies {
+    /// The copies in a table that was made by [`SessionTable::with_copies`], of which `owner` is the last worker.
+    /// `changes` come from the packet workers, `others` are the other nodes, and `origin` is a random number that is
+    /// different at every start. Changes are told after `delay` at the latest while there are some, and after eight times that
+    /// when there were none before.
+    pub fn new(
+        owner: SessionWorker,
+        changes: Vec<ChangeReader>,
+        others: impl IntoIterator<Item = NodeId>,
+        origin: u64,
+        delay: Duration,
+        now: Instant,
+    ) -> Self {
+        let delay = delay.max(DELAY_MIN);
+        Self {
+            table: Arc::clone(owner.table()),
+            owner,
+            changes,
+            origin,
+            runs: 0,
+            listens: 0,
+            delay,
+            rest: delay,
+            is_router: false,
+            others: others.into_iter().map(|node| Other::new(node, origin)).collect(),
+            read_at: now,
+            expire_at: now,
+            held: 0,
+            count: (0, 0),
+        }
+    }
+
+    /// Says whether this node forwards packets. One that does not takes over what others tell without asking; one that
+    /// does tells others.
+    pub fn set_router(&mut self, is_router: bool, now: Instant) {
+        if is_router == self.is_router {
+            return;
+        }
+        self.is_router = is_router;
+        self.read_at = now;
+        for other in &mut self.others {
+            if is_router {
+                other.incoming.stop_pass();
+                other.outgoing = None;
+            } else {
+                // What this node decided while it forwarded is not known to be what the others have.
+                self.listens += 1;
+                other.incoming.begin_again(self.origin.wrapping_add(self.listens));
+                other.outgoing.as_mut().into_iter().for_each(|outgoing| outgoing.end_by(now + FLUSH));
+            }
+        }
+    }
+
+    /// Takes over the other nodes of another configuration, each with the number that it had before.
+    pub fn set_nodes(&mut self, nodes: impl IntoIterator<Item = (NodeId, Option<NodeId>)>) {
+        let mut known = std::mem::take(&mut self.others);
+        for (node, former) in nodes {
+            let place = known.iter().position(|other| Some(other.node) == former);
+            let other = place.map(|place| known.swap_remove(place));
+            self.others.push(Other { node, ..other.unwrap_or_else(|| Other::new(node, self.origin)) });
+        }
+    }
+
+    /// Says whether a node is heard and associated with this one.
+    pub fn set_connected(&mut self, node: NodeId, is_connected: bool) {
+        if let Some(other) = self.others.iter_mut().find(|other| other.node == node) {
+            other.is_connected = is_connected;
+            other.outgoing = other.outgoing.take().filter(|_| is_connected);
+        }
+    }
+
+    /// Tells everything again to every node.
+    pub fn resync(&mut self) {
+        self.others.iter_mut().filter_map(|other| other.outgoing.as_mut()).for_each(Outgoing::request_full_pass);
+    }
+
+    /// Takes the content of a datagram of kind [`Kind::Stream`] or [`Kind::Ack`].
+    pub fn handle_datagram(&mut self, node: NodeId, kind: Kind, body: &[u8], now: Instant) {
+        let Some(other) = self.others.iter_mut().find(|other| other.node == node) else { return };
+        match kind {
+            Kind::Stream => other.incoming.handle_datagram(body, now),
+            Kind::Ack => other.outgoing.as_mut().into_iter().for_each(|outgoing| outgoing.handle_ack(body, now)),
+            Kind::Init | Kind::Hello => {}
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, host: &mut dyn CopyHost, now: Instant) {
+        self.apply(host, now);
+        if now >= self.expire_at {
+            self.expire(host, now);
+        }
+        if now >= self.read_at {
+            self.rest = if self.tell(host, now) { self.delay } else { (self.rest * 2).min(self.delay * REST_MAX) };
+            self.read_at = now + self.rest;
+        }
+        for outgoing in self.others.iter_mut().filter_map(|other| other.outgoing.as_mut()) {
+            outgoing.handle_timeout(now);
+        }
+    }
+
+    /// When [`Copies::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Instant {
+        let tells = self.is_router && self.others.iter().any(|other| other.is_connected);
+        let outgoing = self.others.iter().filter_map(|other| other.outgoing.as_ref()?.poll_timeout());
+        let incoming = self.others.iter().filter_map(|other| other.incoming.poll_timeout(other.is_connected));
+        outgoing.chain(incoming).chain(tells.then_some(self.read_at)).fold(self.expire_at, Instant::min)
+    }
+
+    /// The next datagram to be sealed and sent.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        self.others.iter_mut().filter(|other| other.is_connected).find_map(|other| {
+            let ack = other.incoming.poll_ack(now).map(|body| (Kind::Ack, body));
+            let (kind, body) = ack.or_else(|| Some((Kind::Stream, other.outgoing.as_mut()?.poll_transmit()?)))?;
+            Some(Transmit { node: other.node, kind, body })
+        })
+    }
+
+    /// What hellos say of the copies. `needed` is that of the node that needs most.
+    pub fn sync_state(&self, now: Instant) -> SyncState {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let needed = self.others.iter().filter_map(|other| other.outgoing.as_ref()).map(Outgoing::needed).max();
+        let is_ready =
+            self.is_router || self.others.iter().any(|other| other.is_connected && other.incoming.is_ready(now));
+        SyncState {
+            is_ready,
+            sessions: count(self.table.len()),
+            needed: needed.unwrap_or(0),
+            held: if self.is_router { 0 } else { count(self.held) },
+            alarms: self
+                .others
+                .iter()
+                .filter(|other| other.is_connected)
+                .flat_map(|other| self.alarms(other.node, now))
+                .collect(),
+        }
+    }
+
+    fn alarms(&self, node: NodeId, now: Instant) -> impl Iterator<Item = (AlarmKind, NodeId, String)> + use<> {
+        let status = self.status(node, now);
+        let late = status.stalled.max(status.behind).max(status.failing);
+        let failed = (status.failing >= FAILED)
+            .then(|| (AlarmKind::SyncFailed, "it acknowledges no copies of sessions; does it keep any?".to_owned()));
+        let behind = (failed.is_none() && late >= LATE)
+            .then(|| (AlarmKind::SyncBehind, "copies of sessions are more than a second late".to_owned()));
+        let refused = (status.without_room > 0).then(|| {
+            let what = "copies of its sessions find no room here: raise `sessions` of [limits] as it has it";
+            (AlarmKind::SyncRefused, what.to_owned())
+        });
+        [failed, behind, refused].into_iter().flatten().map(move |(kind, reason)| (kind, node, reason))
+    }
+
+    /// Whether this node forwards packets.
+    pub fn is_router(&self) -> bool {
+        self.is_router
+    }
+
+    /// What changed until now is told in the next step.
+    pub fn hurry(&mut self, now: Instant) {
+        self.read_at = now;
+    }
+
+    /// Tells changes after another delay from here on, as [`Copies::new`] says.
+    pub fn set_delay(&mut self, delay: Duration) {
+        self.delay = delay.max(DELAY_MIN);
+    }
+
+    /// How far the copies are at a node, and from it.
+    pub fn status(&self, node: NodeId, now: Instant) -> CopyStatus {
+        let Some(other) = self.others.iter().find(|other| other.node == node) else { return CopyStatus::default() };
+        let status = CopyStatus { is_flushed: true, ..CopyStatus::default() };
+        let status = other.outgoing.as_ref().map_or(status, |outgoing| outgoing.status(&self.table, now));
+        other.incoming.status(status, now)
+    }
+
+    /// Applies what was told to this node.
+    fn apply(&mut self, host: &mut dyn CopyHost, now: Instant) {
+        let (mut taken, mut has_displaced) = (Vec::new(), false);
+        for other in &mut self.others {
+            let (owner, held) = (&mut self.owner, &mut self.held);
+            let (taken, has_displaced) = (&mut taken, &mut has_displaced);
+            let mut applies = Applies { owner, host, is_router: self.is_router, held, taken, has_displaced, now };
+            other.incoming.apply(&mut applies);
+        }
+        if !self.is_router {
+            return;
+        }
+        // What a router takes over, for instance from one that has just given up its role, is news to all others.
+        for outgoing in self.others.iter_mut().filter_map(|other| other.outgoing.as_mut()) {
+            for id in &taken {
+                outgoing.tell_change(SessionChange::Changed(*id), &self.table, host, now);
+            }
+            if has_displaced {
+                outgoing.request_full_pass();
+            }
+        }
+    }
+
+    /// Forgets copies that were idle for their timeout.
+    fn expire(&mut self, host: &mut dyn CopyHost, now: Instant) {
+        let (held, number, is_router) = (&mut self.held, self.owner.number(), self.is_router);
+        let visited = self.owner.expire(now, EXPIRED_AT_ONCE, |ended, reason: EndReason| {
+            *held = held.saturating_sub(usize::from(ended.session.worker() == number));
+            host.ended(ended, is_router.then_some(reason), now);
+        });
+        if !is_router {
+            self.count_held(host, now);
+        }
+        let free = self.table.capacity() - self.table.len();
+        for other in self.others.iter_mut().filter(|other| !is_router && other.incoming.needs_again(free, now)) {
+            self.listens += 1;
+            other.incoming.begin_again(self.origin.wrapping_add(self.listens));
+        }
+        self.expire_at = if visited < EXPIRED_AT_ONCE { now + EXPIRE_EVERY } else { now + self.delay };
+    }
+
+    /// Goes on with the count of copies. What is added at once for each that comes and goes is right for those alone that
+    /// the owner opened, and not for those that this node had as the router.
+    fn count_held(&mut self, host: &dyn CopyHost, now: Instant) {
+        let ((from, mut count), number) = (self.count, self.owner.number());
+        let slots = from..from.saturating_add(COUNTED_AT_ONCE);
+        let next = self.table.walk_slots(
+            slots,
+            |_| true,
+            |_, key, session, placement| {
+                let is_copy = placement.is_some() || session.worker() == number;
+                count += usize::from(is_copy || host.needs_copy(key, session, placement, now));
+                true
+            },
+        );
+        self.count = match next {
+            Some(slot) => (slot, count),
+            None => {
+                self.held = count;
+                (0, 0)
+            }
+        };
+    }
+
+    /// Tells the other nodes what changed. True if there was something to tell.
+    fn tell(&mut self, host: &mut dyn CopyHost, now: Instant) -> bool {
+        let overflow = self.changes.iter_mut().fold(false, |any, reader| reader.take_overflow() | any);
+        for other in &mut self.others {
+            let is_over = other.outgoing.as_ref().is_some_and(|outgoing| outgoing.is_over(now));
+            let begins = self.is_router && other.is_connected && other.outgoing.is_none();
+            if begins || is_over {
+                self.runs += u32::from(begins);
+                let id = StreamId { origin: self.origin, run: self.runs };
+                other.outgoing = begins.then(|| Outgoing::new(id, self.table.capacity(), now));
+            }
+            let Some(outgoing) = &mut other.outgoing else { continue };
+            if self.is_router && outgoing.has_to_begin_again(now) {
+                self.runs += 1;
+                outgoing.begin_again(StreamId { origin: self.origin, run: self.runs }, now);
+            }
+            if overflow {
+                outgoing.request_full_pass();
+            }
+            outgoing.follow_generation(host);
+        }
+        // What cannot be read yet is there to be told, too.
+        let mut has_told = !self.may_read(now) || self.read_changes(host, now);
+        for outgoing in self.others.iter_mut().filter_map(|other| other.outgoing.as_mut()) {
+            outgoing.step_pass(&self.table, host, now);
+            outgoing.flush(now);
+            has_told |= outgoing.is_passing();
+        }
+        has_told
+    }
+
+    /// False while nodes have no room for more, for a short time: then changes wait with the workers. Without an other
+    /// node they are read and dropped.
+    fn may_read(&mut self, now: Instant) -> bool {
+        let mut may_read = true;
+        for outgoing in self.others.iter_mut().filter_map(|other| other.outgoing.as_mut()) {
+            may_read &= outgoing.has_room() || outgoing.gives_up_waiting(now, PATIENCE);
+        }
+        may_read
+    }
+
+    /// Reads what the workers told. True if that was anything.
+    fn read_changes(&mut self, host: &mut dyn CopyHost, now: Instant) -> bool {
+        let Self { changes, others, table, .. } = self;
+        let is_told = others.iter().any(|other| other.outgoing.is_some());
+        let at_once = if is_told { CHANGES_AT_ONCE } else { usize::MAX };
+        let mut has_read = false;
+        for reader in changes {
+            for _ in 0..at_once {
+                let Some(change) = reader.poll() else { break };
+                has_read = true;
+                for outgoing in others.iter_mut().filter_map(|other| other.outgoing.as_mut()) {
+                    outgoing.tell_change(change, table, host, now);
+                }
+            }
+        }
+        has_read
+    }
+}

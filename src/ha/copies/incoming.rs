@@ -1,0 +1,343 @@
+//! What one other node tells this one.
+
+use std::collections::BTreeMap;
+
+use super::CopyStatus;
+use super::host::CopyHost;
+use super::slots::Marks;
+use crate::flow::{CanonicalKey, Direction};
+use crate::ha::records::{self, NamedKind, PinRecord, Record, SessionRecord};
+use crate::ha::stream::Receiver;
+use crate::id::{FirewallId, PathSetId, ServerId, ServiceId};
+use crate::path::pinning::Pin;
+use crate::session::{CopyOutcome, Placement, Precedence, Removed, Session, SessionId, SessionWorker};
+use crate::time::{Duration, Instant};
+
+/// Datagrams that are applied in a step.
+const APPLIED_AT_ONCE: usize = 64;
+/// Slots that are visited in a step for sessions that the other node does not have.
+const SWEPT_AT_ONCE: u32 = 8192;
+/// How long after copies were refused they are asked for again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+/// A node that is behind for this long is not ready.
+const BEHIND_MAX: Duration = Duration::from_millis(100);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    receiver: Receiver,
+    /// What the numbers of the sender mean, and the numbers of this node for that.
+    names: BTreeMap<(NamedKind, u16), Name>,
+    generation: u64,
+    pass: Option<HeardPass>,
+    /// All sessions that need a copy were told.
+    is_complete: bool,
+    /// Copies that had no room or were in conflict since the last full pass began.
+    refused: u64,
+    /// Those of them that had no room.
+    without_room: u64,
+    /// When the last one was refused.
+    refused_at: Instant,
+    /// Those since then that referred to something that is not in this node's configuration.
+    unknown: u64,
+    /// There were such, and the configuration is another one now.
+    has_new_names: bool,
+    refusals: Refusals,
+}
+
+#[derive(Debug)]
+struct Name {
+    name: String,
+    number: Option<u16>,
+}
+
+/// A full pass.
+#[derive(Debug)]
+struct HeardPass {
+    number: u32,
+    /// The slots of the sessions that were told since it began.
+    marks: Marks,
+    /// It has ended: the next slot that is searched for sessions that were not told.
+    sweep: Option<u32>,
+}
+
+/// What was told and could not be applied, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Refusals {
+    counts: [u64; Unapplied::ALL.len()],
+}
+
+named_enum! {
+    /// Why something that was told could not be applied.
+    pub enum Unapplied {
+        /// The table is full of sessions that must not be evicted.
+        Full = "full",
+        /// Packets of the session could not be distinguished from those of another one.
+        Conflict = "conflict",
+        /// It refers to something that is not in this node's configuration.
+        UnknownName = "unknown_name",
+        /// It could not be read.
+        Unreadable = "unreadable",
+    }
+}
+
+impl Refusals {
+    /// How often something could not be applied for this reason.
+    pub fn count(&self, reason: Unapplied) -> u64 {
+        self.counts[reason as usize]
+    }
+
+    fn add(&mut self, reason: Unapplied) {
+        self.counts[reason as usize] += 1;
+    }
+}
+
+/// What records are applied to.
+pub(super) struct Applies<'a> {
+    pub(super) owner: &'a mut SessionWorker,
+    pub(super) host: &'a mut dyn CopyHost,
+    pub(super) is_router: bool,
+    pub(super) held: &'a mut usize,
+    /// Sessions that were inserted or renewed.
+    pub(super) taken: &'a mut Vec<SessionId>,
+    /// A session had to end for a copy.
+    pub(super) has_displaced: &'a mut bool,
+    pub(super) now: Instant,
+}
+
+impl Applies<'_> {
+    /// Ends the session of a flow, unless this node forwards packets and knows better.
+    fn end(&mut self, key: &CanonicalKey, opened: Direction) {
+        let table = self.owner.table();
+        let Some(id) = table.find_by_direction(key, opened).filter(|_| !self.is_router) else { return };
+        // The key may be that of the inside of another session.
+        let is_flow =
+            table.copy(id).is_some_and(|(known, session, _)| known == *key && session.original_direction == opened);
+        if is_flow && let Some(ended) = self.owner.close(id) {
+            self.ended(&ended);
+        }
+    }
+
+    fn ended(&mut self, ended: &Removed) {
+        *self.held = self.held.saturating_sub(usize::from(ended.session.worker() == self.owner.number()));
+        self.host.ended(ended, None, self.now);
+    }
+}
+
+impl Incoming {
+    /// `me` is a number by which the other node recognises who has what it told.
+    pub(super) fn new(me: u64) -> Self {
+        Self {
+            receiver: Receiver::new(me),
+            names: BTreeMap::new(),
+            generation: 0,
+            pass: None,
+            is_complete: false,
+            refused: 0,
+            without_room: 0,
+            refused_at: Instant::ZERO,
+            unknown: 0,
+            has_new_names: false,
+            refusals: Refusals::default(),
+        }
+    }
+
+    pub(super) fn handle_datagram(&mut self, datagram: &[u8], now: Instant) {
+        let begins = self.receiver.handle_datagram(datagram, now);
+        if begins {
+            self.names.clear();
+            (self.pass, self.is_complete) = (None, false);
+        }
+    }
+
+    pub(super) fn poll_ack(&mut self, now: Instant) -> Option<Vec<u8>> {
+        self.receiver.poll_ack(now)
+    }
+
+    /// When there is something to apply or to acknowledge; a node that is not heard gets no acknowledgement.
+    pub(super) fn poll_timeout(&self, is_heard: bool) -> Option<Instant> {
+        let has_work = self.receiver.has_records() || self.pass.as_ref().is_some_and(|pass| pass.sweep.is_some());
+        if has_work { Some(Instant::ZERO) } else { self.receiver.poll_timeout().filter(|_| is_heard) }
+    }
+
+    /// True if copies were refused for which there may be room or names now: all has to be told again.
+    pub(super) fn needs_again(&self, free: usize, now: Instant) -> bool {
+        let has_room = usize::try_from(self.refused).is_ok_and(|refused| refused <= free);
+        self.has_new_names || (self.refused > 0 && has_room && now.since(self.refused_at) >= REFUSED_PAUSE)
+    }
+
+    /// Begins to listen anew as `me`, which makes the other node tell everything again.
+    pub(super) fn begin_again(&mut self, me: u64) {
+        self.receiver.begin_again(me);
+        self.names.clear();
+        (self.pass, self.is_complete, self.has_new_names) = (None, false, false);
+        (self.refused, self.without_room, self.unknown) = (0, 0, 0);
+    }
+
+    /// Keeps what a pass would drop: this node decides for itself.
+    pub(super) fn stop_pass(&mut self) {
+        (self.pass, self.is_complete) = (None, false);
+    }
+
+    pub(super) fn is_ready(&self, now: Instant) -> bool {
+        self.is_complete && self.refused == 0 && self.behind(now) < BEHIND_MAX
+    }
+
+    fn behind(&self, now: Instant) -> Duration {
+        self.receiver.behind_since().map_or(Duration::ZERO, |since| now.since(since))
+    }
+
+    pub(super) fn status(&self, status: CopyStatus, now: Instant) -> CopyStatus {
+        CopyStatus {
+            is_complete: self.is_complete,
+            behind: self.behind(now),
+            refusals: self.refusals,
+            without_room: self.without_room,
+            ..status
+        }
+    }
+
+    /// Applies what has arrived, and goes on with the search for what was not told.
+    pub(super) fn apply(&mut self, applies: &mut Applies<'_>) {
+        if self.generation != applies.host.generation() {
+            self.generation = applies.host.generation();
+            for ((kind, _), name) in &mut self.names {
+                name.number = applies.host.number(*kind, &name.name);
+            }
+            self.has_new_names |= self.unknown > 0;
+        }
+        for _ in 0..APPLIED_AT_ONCE {
+            let Some(datagram) = self.receiver.poll_records(applies.now) else { break };
+            for record in records::decode(&datagram) {
+                match record {
+                    Ok(record) => self.apply_record(record, applies),
+                    Err(_) => self.refusals.add(Unapplied::Unreadable),
+                }
+            }
+        }
+        self.sweep(applies);
+    }
+
+    fn apply_record(&mut self, record: Record, applies: &mut Applies<'_>) {
+        match record {
+            Record::Session(session) => match self.apply_session(&session, applies) {
+                Ok(id) => self.pass.as_mut().into_iter().for_each(|pass| pass.marks.set(id.slot)),
+                Err(reason) => {
+                    self.refused += u64::from(reason != Unapplied::UnknownName);
+                    self.without_room += u64::from(reason == Unapplied::Full);
+                    self.unknown += u64::from(reason == Unapplied::UnknownName);
+                    self.refused_at = applies.now;
+                    self.refusals.add(reason);
+                    // What was told of it before is no longer true.
+                    applies.end(&session.key, session.opened);
+                }
+            },
+            Record::End { key, opened } => applies.end(&key, opened),
+            Record::Name { kind, number, name } => {
+                let mine = applies.host.number(kind, &name);
+                self.names.insert((kind, number), Name { name, number: mine });
+            }
+            Record::PassBegins { pass } if !applies.is_router => {
+                let marks = match self.pass.take() {
+                    Some(HeardPass { mut marks, .. }) => {
+                        marks.clear();
+                        marks
+                    }
+                    None => Marks::new(applies.owner.table().capacity()),
+                };
+                self.pass = Some(HeardPass { number: pass, marks, sweep: None });
+                (self.refused, self.without_room, self.unknown) = (0, 0, 0);
+            }
+            Record::PassEnds { pass, sessions: _ } => {
+                let heard = self.pass.as_mut().filter(|heard| heard.number == pass);
+                heard.into_iter().for_each(|heard| heard.sweep = Some(0));
+            }
+            Record::PassBegins { pass: _ } => {}
+        }
+    }
+
+    /// Makes the table have a session that was told.
+    fn apply_session(&self, record: &SessionRecord, applies: &mut Applies<'_>) -> Result<SessionId, Unapplied> {
+        let (session, placement) = self.translate(record, applies).ok_or(Unapplied::UnknownName)?;
+        let precedence = if applies.is_router { Precedence::SeenLater } else { Precedence::Copy };
+        let now = applies.now;
+        let Applies { owner, host, held, taken, has_displaced, .. } = applies;
+        let number = owner.number();
+        let outcome = owner.put_copy(&record.key, placement, session, precedence, now, |ended| {
+            **has_displaced = true;
+            **held = held.saturating_sub(usize::from(ended.session.worker() == number));
+            host.ended(&ended, None, now);
+        });
+        match outcome {
+            CopyOutcome::Inserted(id) => {
+                **held += 1;
+                taken.push(id);
+                host.opened(&record.key, &session, placement.as_ref());
+                Ok(id)
+            }
+            CopyOutcome::Renewed { id, before } => {
+                taken.push(id);
+                host.renewed(&before, &session, placement.as_ref());
+                Ok(id)
+            }
+            CopyOutcome::Older(id) => Ok(id),
+            CopyOutcome::Conflict => Err(Unapplied::Conflict),
+            CopyOutcome::Full => Err(Unapplied::Full),
+        }
+    }
+
+    /// The session with the numbers and the time of this node. `None` if something is not in its configuration.
+    fn translate(&self, record: &SessionRecord, applies: &Applies<'_>) -> Option<(Session, Option<Placement>)> {
+        let before = |age: Duration| {
+            let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+            Instant::from_nanos(applies.now.as_nanos().saturating_sub(age))
+        };
+        let mut session = Session::new(&record.key, record.opened, applies.now);
+        session.resume(record.state, record.flags);
+        session.created = before(Duration::from_secs(record.age_s.into()));
+        session.last_seen = before(Duration::from_millis(record.idle_ms.into()));
+        (session.packets, session.bytes) = (record.packets, record.bytes);
+        for (pin, told) in
+            [(&mut session.toward_low, &record.toward_low), (&mut session.toward_high, &record.toward_high)]
+        {
+            *pin = match told {
+                Some(told) => Some(self.pin(told, applies)?),
+                None => None,
+            };
+        }
+        let Some(told) = record.placement else { return Some((session, None)) };
+        let service = ServiceId(self.number(NamedKind::Service, told.service.0)?);
+        let server = ServerId(self.number(NamedKind::Server, told.server.0)?);
+        let server_failures = applies.host.server_failures(service, server, record.key.family())?;
+        Some((session, Some(Placement { service, server, server_failures, inside: told.inside })))
+    }
+
+    fn pin(&self, told: &PinRecord, applies: &Applies<'_>) -> Option<Pin> {
+        let set = PathSetId(self.number(NamedKind::PathSet, told.set.0)?);
+        let firewall = FirewallId(self.number(NamedKind::Firewall, told.firewall.0)?);
+        applies.host.pin(&PinRecord { set, firewall, ..*told })
+    }
+
+    fn number(&self, kind: NamedKind, number: u16) -> Option<u16> {
+        self.names.get(&(kind, number))?.number
+    }
+
+    /// After a full pass, ends sessions that the other node did not tell of, unless they are as it would make them.
+    fn sweep(&mut self, applies: &mut Applies<'_>) {
+        let Some(HeardPass { number: _, marks, sweep: Some(cursor) }) = &mut self.pass else { return };
+        let end = cursor.saturating_add(SWEPT_AT_ONCE);
+        let mut ended = Vec::new();
+        let Applies { owner, host, now, .. } = applies;
+        let (number, now) = (owner.number(), *now);
+        let is_over = |id: SessionId, key: &CanonicalKey, session: &Session, placement: Option<&Placement>| {
+            let is_copy = placement.is_some() || session.worker() == number;
+            !marks.has(id.slot) && (is_copy || host.needs_copy(key, session, placement, now))
+        };
+        let is_done = owner.end_where(*cursor..end, is_over, |removed| ended.push(removed));
+        *cursor = end;
+        ended.iter().for_each(|ended| applies.ended(ended));
+        if is_done {
+            (self.pass, self.is_complete) = (None, true);
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! What this node tells one other node.
+
+use std::collections::BTreeSet;
+
+use super::CopyStatus;
+use super::host::CopyHost;
+use super::pass::{self, Pass, PassKind, SLOTS_AT_ONCE, Turn};
+use super::slots::Told;
+use crate::flow::{CanonicalKey, Direction};
+use crate::ha::records::{NamedKind, PinRecord, PlacementRecord, Record, SessionRecord};
+use crate::ha::stream::{AckOutcome, RECORDS_MAX, Sender, StreamId};
+use crate::path::pinning::Pin;
+use crate::session::{Placement, Session, SessionChange, SessionId, SessionTable};
+use crate::time::{Duration, Instant};
+
+/// Datagrams that a pass leaves to changes.
+const RESERVED_ROOM: usize = 64;
+/// After so long without an acknowledgement the stream begins again.
+const STALLED: Duration = Duration::from_secs(5);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    sender: Sender,
+    /// The other end has to be given all of it again.
+    is_broken: bool,
+    /// The records of the next datagram.
+    open: Vec<u8>,
+    /// The names that were told, of the things of this generation.
+    named: BTreeSet<(NamedKind, u16)>,
+    generation: u64,
+    /// [`CopyHost::selection`] when the last pass began.
+    selection: u64,
+    told: Told,
+    pass: Option<Pass>,
+    wants_full_pass: bool,
+    slow_pass_at: Instant,
+    passes: u32,
+    full_passes: u32,
+    /// What the last pass counted.
+    needed: u32,
+    /// Since when there is no room.
+    full_since: Option<Instant>,
+    /// When the stream ends, because this node gave up its role.
+    ends_at: Option<Instant>,
+    records: u64,
+    /// Datagrams that streams before this one sent again.
+    resends: u64,
+    /// Since when nothing was acknowledged, although the stream began again.
+    failing_since: Option<Instant>,
+}
+
+impl Outgoing {
+    pub(super) fn new(id: StreamId, slots: usize, now: Instant) -> Self {
+        Self {
+            sender: Sender::new(id, now),
+            is_broken: false,
+            open: Vec::with_capacity(RECORDS_MAX),
+            named: BTreeSet::new(),
+            generation: 0,
+            selection: 0,
+            told: Told::new(slots),
+            pass: None,
+            wants_full_pass: true,
+            slow_pass_at: now,
+            passes: 0,
+            full_passes: 0,
+            needed: 0,
+            full_since: None,
+            ends_at: None,
+            records: 0,
+            resends: 0,
+            failing_since: None,
+        }
+    }
+
+    /// Begins with a new stream, as nobody knows what of this one has arrived.
+    pub(super) fn begin_again(&mut self, id: StreamId, now: Instant) {
+        if self.sender.stalled(now) >= STALLED {
+            self.failing_since.get_or_insert(now);
+        }
+        self.resends += self.sender.resends();
+        self.sender = Sender::new(id, now);
+        self.is_broken = false;
+        self.open.clear();
+        self.named.clear();
+        self.told.clear();
+        (self.pass, self.wants_full_pass, self.full_since) = (None, true, None);
+    }
+
+    /// True if the other process started again, or has acknowledged nothing for long.
+    pub(super) fn has_to_begin_again(&self, now: Instant) -> bool {
+        self.is_broken || self.sender.stalled(now) >= STALLED
+    }
+
+    pub(super) fn request_full_pass(&mut self) {
+        self.wants_full_pass = true;
+    }
+
+    /// Nothing more is told; what was told is sent until then.
+    pub(super) fn end_by(&mut self, end: Instant) {
+        self.ends_at = Some(end);
+    }
+
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.ends_at.is_some_and(|end| now >= end || (self.sender.is_flushed() && self.open.is_empty()))
+    }
+
+    pub(super) fn needed(&self) -> u32 {
+        self.needed
+    }
+
+    pub(super) fn handle_ack(&mut self, ack: &[u8], now: Instant) {
+        match self.sender.handle_ack(ack, now) {
+            AckOutcome::Progress => self.failing_since = None,
+            AckOutcome::NoProgress => {}
+            AckOutcome::ReceiverRestarted => self.is_broken = true,
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.sender.handle_timeout(now);
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.sender.poll_timeout()
+    }
+
+    pub(super) fn poll_transmit(&mut self) -> Option<Vec<u8>> {
+        self.sender.poll_transmit()
+    }
+
+    /// True if changes can be told.
+    pub(super) fn has_room(&mut self) -> bool {
+        let has_room = self.sender.room() > 0;
+        if has_room {
+            self.full_since = None;
+        }
+        has_room
+    }
+
+    /// True if there was no room for so long that changes are not kept for this node any more: a full pass follows when
+    /// there is room.
+    pub(super) fn gives_up_waiting(&mut self, now: Instant, patience: Duration) -> bool {
+        let since = *self.full_since.get_or_insert(now);
+        now.since(since) >= patience
+    }
+
+    /// Follows a reload: numbers may have another meaning from here on, and other sessions need copies.
+    pub(super) fn follow_generation(&mut self, host: &dyn CopyHost) {
+        if self.generation != host.generation() {
+            self.generation = host.generation();
+            self.named.clear();
+            self.wants_full_pass = true;
+        }
+    }
+
+    /// Tells a change, if the node has to know of it.
+    pub(super) fn tell_change(
+        &mut self,
+        change: SessionChange,
+        table: &SessionTable,
+        host: &dyn CopyHost,
+        now: Instant,
+    ) {
+        if self.ends_at.is_some() {
+            return;
+        }
+        if self.sender.room() == 0 && self.full_since.is_some() {
+            self.wants_full_pass = true;
+            return;
+        }
+        let id = match change {
+            SessionChange::Changed(id) => Some(id),
+            SessionChange::Ended { key, opened } => {
+                // The flow may have a session again. If it is not needed, the old one has ended nevertheless.
+                self.append(&Record::End { key, opened }, now);
+                table.find_by_direction(&key, opened)
+            }
+        };
+        if let Some(id) = id
+            && let Some((key, session, placement)) = table.copy(id)
+        {
+            self.tell(id, &key, &session, placement.as_ref(), host, now);
+        }
+    }
+
+    /// Tells a session as it is, or that it needs no copy any more. True if it needs one.
+    fn tell(
+        &mut self,
+        id: SessionId,
+        key: &CanonicalKey,
+        session: &Session,
+        placement: Option<&Placement>,
+        host: &dyn CopyHost,
+        now: Instant,
+    ) -> bool {
+        let needs_copy =
+            host.needs_copy(key, session, placement, now) && self.tell_names(session, placement, host, now);
+        if needs_copy {
+            self.told.set(id);
+            self.append(&Record::Session(record_of(key, session, placement, now)), now);
+        } else if self.told.take(id) {
+            self.append(&Record::End { key: *key, opened: session.original_direction }, now);
+        }
+        needs_copy
+    }
+
+    /// Tells the names of what the session refers to, where that is still to be done. False if something has none.
+    fn tell_names(
+        &mut self,
+        session: &Session,
+        placement: Option<&Placement>,
+        host: &dyn CopyHost,
+        now: Instant,
+    ) -> bool {
+        let of_pin = |pin: Pin| [(NamedKind::PathSet, pin.set.0), (NamedKind::Firewall, pin.firewall.0)];
+        let pins = [session.toward_low, session.toward_high].into_iter().flatten().flat_map(of_pin);
+        let of_placement =
+            |place: &Placement| [(NamedKind::Service, place.service.0), (NamedKind::Server, place.server.0)];
+        for (kind, number) in pins.chain(placement.map(of_placement).into_iter().flatten()) {
+            if self.named.contains(&(kind, number)) {
+                continue;
+            }
+            let Some(name) = host.name(kind, number) else { return false };
+            self.named.insert((kind, number));
+            self.append(&Record::Name { kind, number, name }, now);
+        }
+        true
+    }
+
+    fn append(&mut self, record: &Record, now: Instant) {
+        let at = self.open.len();
+        record.encode(&mut self.open);
+        self.records += 1;
+        if self.open.len() > RECORDS_MAX {
+            let next = self.open.split_off(at);
+            self.flush(now);
+            self.open = next;
+        }
+    }
+
+    /// Makes a datagram of what was told.
+    pub(super) fn flush(&mut self, now: Instant) {
+        if !self.open.is_empty() {
+            let records = std::mem::replace(&mut self.open, Vec::with_capacity(RECORDS_MAX));
+            self.sender.push(records, now);
+        }
+    }
+
+    /// True while a pass is under way or due.
+    pub(super) fn is_passing(&self) -> bool {
+        self.pass.is_some() || self.wants_full_pass
+    }
+
+    /// Goes on with the pass, if there is room.
+    pub(super) fn step_pass(&mut self, table: &SessionTable, host: &dyn CopyHost, now: Instant) {
+        if self.ends_at.is_some() {
+            return;
+        }
+        let pause = pass::pause(&table.timeouts());
+        if self.selection != host.selection() {
+            self.selection = host.selection();
+            self.slow_pass_at = now;
+            self.pass = self.pass.filter(|pass| pass.kind == PassKind::Full);
+        }
+        let mut pass = match self.pass {
+            Some(pass) if pass.kind == PassKind::Full || !self.wants_full_pass => pass,
+            Some(_) | None if self.wants_full_pass && self.sender.room() > RESERVED_ROOM => {
+                self.begin_full_pass(pause, now)
+            }
+            None if now >= self.slow_pass_at => self.begin_slow_pass(table, pause, now),
+            Some(_) | None => return,
+        };
+        let timeouts = table.timeouts();
+        let end = pass.cursor.saturating_add(SLOTS_AT_ONCE);
+        let mut at = Some(pass.cursor);
+        while let Some(cursor) = at.filter(|cursor| *cursor < end)
+            && self.sender.room() > RESERVED_ROOM
+        {
+            // After each session that is told there may be no room.
+            at = table.walk_slots(
+                cursor..end,
+                |_| true,
+                |id, key, session, placement| {
+                    let is_due = match pass.kind {
+                        PassKind::Full => true,
+                        PassKind::Slow(turn) => !self.told.has(id) || turn.renews(key, session, &timeouts, now),
+                    };
+                    let needs_copy = if is_due {
+                        self.tell(id, key, session, placement, host, now)
+                    } else {
+                        host.needs_copy(key, session, placement, now)
+                            || self.tell(id, key, session, placement, host, now)
+                    };
+                    pass.needed += u32::from(needs_copy);
+                    self.sender.room() > RESERVED_ROOM
+                },
+            );
+        }
+        match at {
+            Some(cursor) => self.pass = Some(Pass { cursor, ..pass }),
+            None => self.end_pass(pass, now),
+        }
+    }
+
+    fn begin_full_pass(&mut self, pause: Duration, now: Instant) -> Pass {
+        self.slow_pass_at = now + pause;
+        self.wants_full_pass = false;
+        self.passes += 1;
+        self.full_passes += 1;
+        self.append(&Record::PassBegins { pass: self.passes }, now);
+        Pass { kind: PassKind::Full, number: self.passes, cursor: 0, needed: 0 }
+    }
+
+    fn begin_slow_pass(&mut self, table: &SessionTable, pause: Duration, now: Instant) -> Pass {
+        self.slow_pass_at = now + pause;
+        self.passes += 1;
+        let turn = Turn::new(self.passes, &table.timeouts());
+        Pass { kind: PassKind::Slow(turn), number: self.passes, cursor: 0, needed: 0 }
+    }
+
+    fn end_pass(&mut self, pass: Pass, now: Instant) {
+        if pass.kind == PassKind::Full {
+            self.append(&Record::PassEnds { pass: pass.number, sessions: pass.needed }, now);
+        }
+        self.needed = pass.needed;
+        self.pass = None;
+    }
+
+    pub(super) fn status(&self, table: &SessionTable, now: Instant) -> CopyStatus {
+        let slots = u32::try_from(table.capacity()).unwrap_or(u32::MAX);
+        CopyStatus {
+            needed: self.needed,
+            is_flushed: self.sender.is_flushed() && self.open.is_empty(),
+            stalled: self.sender.stalled(now),
+            pass: self.pass.map(|pass| (pass.cursor, slots)),
+            full_passes: self.full_passes,
+            records: self.records,
+            resends: self.resends + self.sender.resends(),
+            failing: self.failing_since.map_or(Duration::ZERO, |since| now.since(since) + STALLED),
+            ..CopyStatus::default()
+        }
+    }
+}
+
+/// A session as it is told.
+fn record_of(key: &CanonicalKey, session: &Session, placement: Option<&Placement>, now: Instant) -> SessionRecord {
+    let placement =
+        placement.map(|place| PlacementRecord { service: place.service, server: place.server, inside: place.inside });
+    let pin = |pin: Pin| PinRecord {
+        set: pin.set,
+        firewall: pin.firewall,
+        state: pin.state,
+        pinned_by: pin.pinned_by,
+        rotations: pin.rotations,
+        leader_moves: pin.leader_moves,
+    };
+    let opened: Direction = session.original_direction;
+    SessionRecord {
+        key: *key,
+        opened,
+        state: session.state,
+        flags: session.told_flags(),
+        age_s: u32::try_from(now.since(session.created).as_secs()).unwrap_or(u32::MAX),
+        idle_ms: u32::try_from(now.since(session.last_seen).as_millis()).unwrap_or(u32::MAX),
+        packets: session.packets,
+        bytes: session.bytes,
+        placement,
+        toward_low: session.toward_low.map(pin),
+        toward_high: session.toward_high.map(pin),
+    }
+}
