@@ -1,10 +1,12 @@
 //! Compares the configurations of several engines: whether they can run on one machine, and whether groups of the same
 //! name are configured alike. Each file is assumed to be valid by itself.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::config::diagnostic::Diagnostic;
 use crate::config::file::{self, File};
+use crate::config::reader::Located;
 use crate::config::{Config, Group, Io, LoadedConfig, Token};
 use crate::flow::HashMode;
 
@@ -21,10 +23,12 @@ pub fn compare(outcomes: &mut [LoadedConfig]) {
                 check_devices(config, file, other_config, &other.diagnostics.path, &mut found);
                 check_api_listeners(config, file, other_config, &other.diagnostics.path, &mut found);
                 check_groups(config, file, other_config, &other.diagnostics.path, &mut found);
+                check_vrids(config, file, other_config, &other.diagnostics.path, &mut found);
             }
         }
         let others: Vec<_> = earlier.iter().chain(later).filter_map(|other| other.config.as_ref()).collect();
-        one_sided_hash(config, file, &others, &mut found);
+        let far: Vec<_> = others.iter().copied().filter(|other| !is_same_cluster(config, other)).collect();
+        one_sided_hash(config, file, &far, &mut found);
         peer_addresses(config, file, &others, &mut found);
         let refused = found.iter().any(|diagnostic| diagnostic.severity == crate::config::Severity::Error);
         let this = &mut outcomes[index];
@@ -34,6 +38,12 @@ pub fn compare(outcomes: &mut [LoadedConfig]) {
             this.config = None;
         }
     }
+}
+
+/// True if the engines of both are nodes of one cluster, and so on the same side of the firewalls.
+fn is_same_cluster(config: &Config, other: &Config) -> bool {
+    let ha = config.ha.as_ref();
+    ha.is_some_and(|ha| ha.nodes.iter().any(|node| node.name == other.engine.name))
 }
 
 /// Refuses two engines with the same name, control socket, state directory or session log.
@@ -167,6 +177,34 @@ fn members(
     }
 }
 
+/// Refuses a VRID that the far cluster has, too, on the other side of transparent firewalls. These are bridges, so that
+/// both clusters would be one virtual MAC address in one network.
+fn check_vrids(config: &Config, file: &File, other: &Config, path: &str, found: &mut Vec<Diagnostic>) {
+    let Some(ha) = file.ha.as_ref().filter(|_| !is_same_cluster(config, other)) else { return };
+    let mut told = BTreeSet::new();
+    for group in &config.groups {
+        let is_bridged = group.peers.iter().any(|peer| config.peers[peer.index()].addresses.is_empty());
+        let twins = other.groups.iter().filter(|twin| is_bridged && twin.name == group.name);
+        let twins: Vec<_> = twins.flat_map(|twin| &twin.firewalls).map(|id| &other.firewalls[id.index()]).collect();
+        for firewall in group.firewalls.iter().map(|id| &config.firewalls[id.index()]) {
+            let Some(twin) = twins.iter().find(|twin| twin.name == firewall.name) else { continue };
+            let (own, far) = (config.vrid(firewall.link), other.vrid(twin.link));
+            let Some(vrid) = own.filter(|_| own == far && told.insert(firewall.link)) else { continue };
+            let typed = file.links.get(firewall.link.index()).and_then(|link| link.vrid.given()).or(ha.vrid.given());
+            let message = format!(
+                "VRID {vrid} is that of {path}, too, on link {:?} behind the transparent firewall {:?}",
+                other.links[twin.link.index()].name,
+                firewall.name
+            );
+            let at = typed.map_or(ha.span.clone(), |vrid| vrid.span.clone());
+            found.push(
+                Diagnostic::error(at, message)
+                    .hint("give the two sides different VRIDs: firewalls that are bridges join their links"),
+            );
+        }
+    }
+}
+
 /// The hash mode that the peer engine needs so that both engines hash the same address, and its name in the file.
 fn opposite(hash: HashMode) -> Option<(HashMode, &'static str)> {
     match hash {
@@ -191,18 +229,33 @@ fn one_sided_hash(config: &Config, file: &File, others: &[&Config], found: &mut 
     }
 }
 
-/// Warns about a peer that is one of the other engines by name, but has an address that this engine does not have.
+/// Warns about a peer that is one of the other engines by name, but has an address that this engine does not have: its
+/// own, or the floating ones that it shares.
 fn peer_addresses(config: &Config, file: &File, others: &[&Config], found: &mut Vec<Diagnostic>) {
+    let engine = |name: &str| others.iter().find(|other| other.engine.name == name);
+    let is_own = |engine: &Config, address: IpAddr| {
+        engine.links.iter().flat_map(|link| &link.addresses).any(|own| own.addr() == address)
+    };
+    let is_floating =
+        |engine: &Config, address: IpAddr| engine.links.iter().any(|link| link.floating.contains(&address));
+    let mut missing = |at: &Located<IpAddr>, name: &str, what: &str| {
+        let message = format!("engine {name:?} has no {what} {}", at.value);
+        found.push(Diagnostic::warning(at.span.clone(), message).hint("it must be one of its links'"));
+    };
     let typed = file.groups.iter().flat_map(|group| &group.peers);
     for (peer, typed) in config.peers.iter().zip(typed) {
-        let Some(engine) = others.iter().find(|other| other.engine.name == peer.name) else { continue };
-        let has =
-            |address: IpAddr| engine.links.iter().flat_map(|link| &link.addresses).any(|own| own.addr() == address);
-        for at in typed.addresses.given().map(|list| list.value.as_slice()).unwrap_or_default() {
-            if !has(at.value) {
-                let message = format!("engine {:?} has no address {}", peer.name, at.value);
-                found.push(Diagnostic::warning(at.span.clone(), message).hint("it must be one of its links'"));
-            }
+        let shared = typed.addresses.given().map(|list| list.value.as_slice()).unwrap_or_default();
+        if let Some(engine) = engine(&peer.name) {
+            let unknown = |at: &&Located<IpAddr>| !is_own(engine, at.value) && !is_floating(engine, at.value);
+            shared.iter().filter(unknown).for_each(|at| missing(at, &peer.name, "address"));
+        }
+        for typed_engine in &typed.engines {
+            let Some(name) = typed_engine.name.value() else { continue };
+            let Some(engine) = engine(&name) else { continue };
+            let own = typed_engine.addresses.given().map(|list| list.value.as_slice()).unwrap_or_default();
+            own.iter().filter(|at| !is_own(engine, at.value)).for_each(|at| missing(at, &name, "own address"));
+            let unshared = |at: &&Located<IpAddr>| !is_floating(engine, at.value);
+            shared.iter().filter(unshared).for_each(|at| missing(at, &name, "floating address"));
         }
     }
 }

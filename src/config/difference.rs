@@ -79,29 +79,29 @@ fn changes<'a>(was: &'a [Section], is: &'a [Section]) -> Vec<Change<'a>> {
 /// The difference of a section that only one of the configurations has.
 fn whole(section: &Section, added: bool) -> Change<'_> {
     let subject = section.subject.clone();
-    let (key, said) = match section.within() {
+    let (key, values) = match section.within() {
         None => (None, String::new()),
         Some(within) => {
-            let said: Vec<String> =
+            let values: Vec<String> =
                 section.keys().map(|(key, value)| format!("{} {}", key.name, value.describe(key))).collect();
-            (Some(within.to_owned()), said.join(", "))
+            (Some(within.to_owned()), values.join(", "))
         }
     };
     let nothing = key.as_ref().map(|_| "none".to_owned());
-    let (from, to) = if added { (nothing, Some(said)) } else { (Some(said), nothing) };
+    let (from, to) = if added { (nothing, Some(values)) } else { (Some(values), nothing) };
     Change { difference: Difference { subject, key, from, to }, key: None }
 }
 
 fn changed_values<'a>(section: &'a Section, other: &'a Section, found: &mut Vec<Change<'a>>) {
     for ((key, from), (_, to)) in section.keys().zip(other.keys()) {
         if from != to {
-            let told = Difference {
+            let difference = Difference {
                 subject: section.subject.clone(),
                 key: Some(section.name(key.name)),
                 from: Some(from.describe(key)),
                 to: Some(to.describe(key)),
             };
-            found.push(Change { difference: told, key: Some((other, key)) });
+            found.push(Change { difference, key: Some((other, key)) });
         }
     }
 }
@@ -113,8 +113,24 @@ pub fn refuse_restart(old: &Config, outcome: &mut LoadedConfig) {
     let typed = SourceText::read(outcome.diagnostics.text());
     let (was, is) = (sections(old), sections(new));
     let mut found = Vec::new();
-    for Change { difference: told, key: of } in changes(&was, &is) {
-        let (Some((section, key)), Difference { subject: _, key: _, from: Some(from), to: Some(to) }) = (of, told)
+    if old.ha.is_some() != new.ha.is_some() {
+        let message = "[ha] can be neither added nor removed while the engine runs";
+        let section = outcome.file.as_ref().and_then(|file| file.ha.as_ref());
+        let at = section.map_or(0..0, |section| section.span.clone());
+        found.push(Diagnostic::error(at, message).hint("put it back, or restart the engine for it"));
+    }
+    let copies = |config: &Config| !config.copying_nodes().is_empty();
+    if old.ha.is_some() == new.ha.is_some() && (old.source_ports() != new.source_ports() || copies(old) != copies(new))
+    {
+        let message = "the number of nodes of kind \"fwlb\", and the place of this one among them, cannot change while the \
+                       engine runs: each has its share of the ports of `full-nat`";
+        let section = outcome.file.as_ref().and_then(|file| file.ha.as_ref()?.nodes.first());
+        let at = section.map_or(0..0, |section| section.span.clone());
+        found.push(Diagnostic::error(at, message).hint("put the nodes back, or restart one engine after the other"));
+    }
+    for Change { difference, key: of } in changes(&was, &is) {
+        let (Some((section, key)), Difference { subject: _, key: _, from: Some(from), to: Some(to) }) =
+            (of, difference)
         else {
             continue;
         };

@@ -12,6 +12,7 @@ mod api;
 pub(super) mod choices;
 mod engine;
 mod groups;
+mod ha;
 mod links;
 mod log;
 mod root;
@@ -26,7 +27,8 @@ use crate::time::Duration;
 
 pub use api::{Api, Tls, Token};
 pub use engine::{Engine, Limits, Timeouts};
-pub use groups::{Check, CheckKindName, Firewall, Group, Peer};
+pub use groups::{Check, CheckKindName, Firewall, Group, Peer, PeerEngine};
+pub use ha::{Ha, Node};
 pub use links::{Destination, Link, Route};
 pub use log::Log;
 pub use root::{File, all, read};

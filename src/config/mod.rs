@@ -6,12 +6,14 @@
 //! hint; nothing behind it checks the values again.
 
 mod api;
+mod cluster;
 pub mod compare;
 pub mod diagnostic;
 pub mod difference;
 mod fact;
 mod field;
 pub mod file;
+mod ha;
 pub mod numbering;
 pub mod reader;
 mod redact;
@@ -49,6 +51,7 @@ pub use api::{Api, Role, Secret, Tls, Token};
 pub use compare::compare;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use difference::{Difference, differences, refuse_hidden, refuse_link, refuse_restart};
+pub use ha::{FloatingMac, Ha, PortSharing, SessionCopying};
 pub use numbering::{IdsExhausted, InUse, is_removed, renumber};
 pub use redact::{hide_secrets, secrets};
 pub use requirements::requirements;
@@ -100,6 +103,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[timeouts]`: idle times of sessions.
     pub timeouts: Timeouts,
+    /// `[ha]`: the nodes that are one virtual router together; `None` for an engine that stands alone.
+    pub ha: Option<Ha>,
     /// The names of the devices, indexed by [`DeviceId`], in the order in which links mention them.
     pub devices: Vec<String>,
     /// `[[link]]`, indexed by [`LinkId`].
@@ -199,8 +204,8 @@ named_enum! {
         /// AF_PACKET sockets: they work on every device and use its offloads.
         #[default]
         AfPacket = "af-packet",
-        /// AF_XDP sockets: they take frames before the kernel's stack sees them, use no offloads, and allow one engine per
-        /// device.
+        /// AF_XDP sockets: they take frames before the kernel's stack sees them, use no offloads, and allow one engine
+        /// per device.
         AfXdp = "af-xdp",
     }
 }
@@ -284,6 +289,14 @@ pub struct Link {
     pub mac: Option<MacAddr>,
     /// MTU: the largest IP packet in bytes, 576..=65,535; `None` means that of the device.
     pub mtu: Option<u16>,
+    /// The addresses of whichever node is active, those of IPv4 first; of IPv6 a link-local one first.
+    pub floating: Vec<IpAddr>,
+    /// The virtual router identifier, 1..=255; `None` means that of `[ha]`.
+    pub vrid: Option<u8>,
+    /// Whether the loss of the link lowers the priority of this node.
+    pub track: bool,
+    /// Whether advertisements go to each node's own address instead of the group of all VRRP routers.
+    pub unicast: bool,
 }
 
 /// `[[route]]`, resolved for one destination prefix.
@@ -352,6 +365,24 @@ pub struct Peer {
     pub group: GroupId,
     /// The addresses that probes go to, at most one per family. Without any, probes go to each firewall's own
     /// `addresses`: with transparent firewalls these are the peer's.
+    pub addresses: Vec<IpAddr>,
+    /// The engines behind these addresses, where the file names them.
+    pub engines: Vec<PeerEngine>,
+}
+
+impl Peer {
+    /// The engine that has this address of its own.
+    pub fn engine_at(&self, address: IpAddr) -> Option<&PeerEngine> {
+        self.engines.iter().find(|engine| engine.addresses.contains(&address))
+    }
+}
+
+/// One of `engines` of `[[group.peer]]`: a node of the cluster that has the peer's addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerEngine {
+    /// The engine's name, unique in the peer.
+    pub name: String,
+    /// Addresses of its own, at most one per family.
     pub addresses: Vec<IpAddr>,
 }
 

@@ -78,17 +78,6 @@ impl Config {
         present(&self.services, |service| &service.name)
     }
 
-    /// The names by which events and alarms refer to the things of the file: `web`, `web/s1`, `perimeter/fw1`, ...
-    pub fn subjects(&self) -> BTreeSet<String> {
-        let links = self.link_ids().map(|id| self.links[id.index()].name.clone());
-        let groups = self.group_ids().map(|id| self.groups[id.index()].name.clone());
-        let firewalls = self.firewall_ids().map(|id| self.firewall_name(id));
-        let peers = self.peer_ids().map(|id| self.peer_name(id));
-        let services = self.service_ids().map(|id| self.services[id.index()].name.clone());
-        let servers = self.server_ids().map(|id| self.server_name(id));
-        links.chain(groups).chain(firewalls).chain(peers).chain(services).chain(servers).collect()
-    }
-
     /// What a firewall is called in events and alarms: `perimeter/fw1`.
     pub fn firewall_name(&self, id: FirewallId) -> String {
         let firewall = &self.firewalls[id.index()];
@@ -240,6 +229,7 @@ impl Numbers {
             links: place(links, &self.links, &old.links, |link| {
                 remove(&mut link.name);
                 link.addresses.clear();
+                link.floating.clear();
             }),
             routes,
             groups: place(groups, &self.groups, &old.groups, |group| {
@@ -257,6 +247,7 @@ impl Numbers {
             peers: place(peers, &self.peers, &old.peers, |peer| {
                 remove(&mut peer.name);
                 peer.addresses.clear();
+                peer.engines.clear();
             }),
             services: place(services, &self.services, &old.services, |service| {
                 remove(&mut service.name);

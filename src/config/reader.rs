@@ -1,6 +1,9 @@
 //! Reads tables of the parsed text key by key. A wrong value hides no other mistake: each read returns a [`Field`], and
 //! mistakes are added to the diagnostics.
 
+mod unknown_key;
+
+use std::borrow::Cow;
 use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
@@ -12,6 +15,8 @@ use crate::config::schema::{self, Key, Schema, Unset, ValueKind};
 use crate::config::synonyms;
 use crate::config::value::{self, InvalidValue, did_you_mean};
 use crate::time::Duration;
+
+use unknown_key::refuse_key;
 
 /// A section of the file, as `section!` of [`crate::config::file`] declares it.
 pub trait Declared: Sized {
@@ -130,26 +135,41 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads one of the choices that the key is declared with.
-    pub fn choice<T: Copy>(&self, key: &str, choices: &[(&'static str, T)], out: &mut Diagnostics) -> Field<T> {
+    /// Reads one of the choices that the key is declared with. `reserved` are the words of a later version, each with
+    /// what to write instead.
+    pub fn choice<T: Copy>(
+        &self,
+        key: &str,
+        choices: &[(&'static str, T)],
+        reserved: &[(&str, &str)],
+        out: &mut Diagnostics,
+    ) -> Field<T> {
+        self.debug_assert_declared(key, choices);
+        self.string(key, |text| one_choice(key, text, choices, reserved), out)
+    }
+
+    /// Reads a list of the choices that the key is declared with; a single one counts as a list of one. `reserved` are
+    /// the words of a later version, each with what to write instead.
+    pub fn choices<T: Copy>(
+        &self,
+        key: &str,
+        choices: &[(&'static str, T)],
+        reserved: &[(&str, &str)],
+        out: &mut Diagnostics,
+    ) -> Field<Vec<Located<T>>> {
+        self.debug_assert_declared(key, choices);
+        self.strings(key, |text| one_choice(key, text, choices, reserved), out)
+    }
+
+    fn debug_assert_declared<T>(&self, key: &str, choices: &[(&'static str, T)]) {
         debug_assert!(
-            matches!(self.key(key).kind, ValueKind::Choice(words) if words() == schema::choice_names(choices)),
+            matches!(
+                self.key(key).kind,
+                ValueKind::Choice(words) | ValueKind::Choices(words) if words() == schema::choice_names(choices)
+            ),
             "`{key}` of {} is declared with other words",
             self.schema.section
         );
-        let parse = |text: &str| {
-            if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
-                return Ok(*value);
-            }
-            let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
-            let refused = InvalidValue::new(format!("`{key}` must be {}, found {text:?}", one_of(&words)));
-            let refused = match did_you_mean(text, choices.iter().map(|(word, _)| *word)) {
-                Some(word) => refused.hint(format!("did you mean {word:?}?")),
-                None => refused,
-            };
-            Err(synonyms::hinted(refused, key, text))
-        };
-        self.string(key, parse, out)
     }
 
     /// Reads a whole number in the declared range.
@@ -294,6 +314,31 @@ impl<'a> Reader<'a> {
         tables.into_iter().map(|(table, span)| self.child(table, span, out)).collect()
     }
 
+    /// Reads the sections of the list under `key`, in which a bare string stands for a section with that `name` alone.
+    pub fn tables_or_names<T: Declared>(&self, key: &str, out: &mut Diagnostics) -> Vec<T> {
+        let items = match self.raw(key).map(Spanned::get_ref) {
+            Some(DeValue::Array(items)) if items.iter().any(|item| item.get_ref().as_str().is_some()) => items,
+            Some(_) | None => return self.tables(key, out),
+        };
+        let mut sections = Vec::new();
+        for item in items {
+            match item.get_ref() {
+                DeValue::String(name) => {
+                    let mut table = DeTable::new();
+                    let value = Spanned::new(item.span(), DeValue::String(name.clone()));
+                    table.insert(Spanned::new(item.span(), Cow::Borrowed("name")), value);
+                    sections.push(T::read(&Reader::new(&table, item.span(), T::schema(), self.all, out), out));
+                }
+                DeValue::Table(table) => sections.push(self.child(table, item.span(), out)),
+                other => {
+                    let message = format!("`{key}` must be a list of names and tables, found {}", kind(other));
+                    out.push(Diagnostic::error(item.span(), message));
+                }
+            }
+        }
+        sections
+    }
+
     fn child<T: Declared>(&self, table: &'a DeTable<'a>, span: Range<usize>, out: &mut Diagnostics) -> T {
         T::read(&Reader::new(table, span, T::schema(), self.all, out), out)
     }
@@ -385,6 +430,27 @@ fn one_range(
     })
 }
 
+fn one_choice<T: Copy>(
+    key: &str,
+    text: &str,
+    choices: &[(&'static str, T)],
+    reserved: &[(&str, &str)],
+) -> Result<T, InvalidValue> {
+    if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
+        return Ok(*value);
+    }
+    if let Some((word, hint)) = reserved.iter().find(|(word, _)| *word == text) {
+        return Err(InvalidValue::new(format!("`{key} = {word:?}` is reserved for a later version")).hint(*hint));
+    }
+    let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
+    let refused = InvalidValue::new(format!("`{key}` must be {}, found {text:?}", one_of(&words)));
+    let refused = match did_you_mean(text, choices.iter().map(|(word, _)| *word)) {
+        Some(word) => refused.hint(format!("did you mean {word:?}?")),
+        None => refused,
+    };
+    Err(synonyms::hinted(refused, key, text))
+}
+
 fn one_string<T>(
     key: &str,
     raw: &Spanned<DeValue<'_>>,
@@ -413,37 +479,4 @@ fn kind(value: &DeValue<'_>) -> String {
         DeValue::Array(_) => "a list".to_owned(),
         DeValue::Table(_) => "a table".to_owned(),
     }
-}
-
-/// The error about `key`, which `schema` does not have.
-fn refuse_key(key: &Spanned<toml::de::DeString<'_>>, schema: &'static Schema, all: &[&'static Schema]) -> Diagnostic {
-    let name = &**key.get_ref();
-    let section = schema.section;
-    if schema.reserved.contains(&name) {
-        let message = format!("`{name}` of {section} is reserved for a later version");
-        return Diagnostic::error(key.span(), message).hint("remove it");
-    }
-    let unknown = Diagnostic::error(key.span(), format!("unknown key `{name}` in {section}"));
-    // TOML assigns a key to the header above it: a key of the group that stands below [group.check] becomes one of the
-    // check.
-    let mut owners = all.iter().filter(|other| other.section != section && other.key(name).is_some());
-    let owner = owners.clone().find(|owner| is_parent(owner.section, section)).or_else(|| owners.next());
-    if let Some(owner) = owner.filter(|owner| is_parent(owner.section, section)) {
-        return unknown.hint(format!("`{name}` belongs to {}, move it above {section}", owner.section));
-    }
-    if let Some(meant) = synonyms::key(section, name) {
-        return unknown.hint(meant);
-    }
-    match (did_you_mean(name, schema.names()), owner) {
-        (Some(own), _) => unknown.hint(format!("did you mean `{own}`?")),
-        (None, Some(owner)) => unknown.hint(format!("`{name}` belongs to {}", owner.section)),
-        (None, None) if schema.keys.is_empty() => unknown,
-        (None, None) => unknown.hint(format!("{section} has {}", schema.names().collect::<Vec<_>>().join(", "))),
-    }
-}
-
-/// True if `child` is a subsection of `parent`, as `[group.check]` is of `[[group]]`.
-fn is_parent(parent: &str, child: &str) -> bool {
-    let bare = |section: &str| section.trim_matches(['[', ']']).to_owned();
-    bare(child).rsplit_once('.').is_some_and(|(above, _)| above == bare(parent))
 }

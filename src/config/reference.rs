@@ -120,8 +120,19 @@ pub fn reference() -> Vec<Chapter> {
     chapters.collect()
 }
 
+/// Makes [`EXAMPLE`] a node of a cluster, for the defaults of `[ha]`: the example itself is an engine that stands alone.
+const CLUSTER: &str = r#"
+[ha]
+vrid = 51
+[[ha.node]]
+name = "NAME"
+addresses = ["10.2.0.1", "10.10.20.1"]
+"#;
+
 /// [`EXAMPLE`] as a configuration; the content of the files that it names is made up.
 fn example_config() -> Option<Config> {
+    let own = "addresses = [\"10.2.0.1/24\"]";
+    let text = EXAMPLE.replacen(own, &format!("{own}\nfloating = \"10.2.0.254\""), 1) + CLUSTER;
     let mut content = |path: &Path| {
         Ok(match path.extension().and_then(|extension| extension.to_str()) {
             Some("crt") => "-----BEGIN CERTIFICATE-----".to_owned(),
@@ -129,7 +140,7 @@ fn example_config() -> Option<Config> {
             _ => "a-text-that-nobody-could-guess".to_owned(),
         })
     };
-    load("fwlb.toml", EXAMPLE, &mut content).config
+    load("fwlb.toml", &text, &mut content).config
 }
 
 fn entry(key: &'static Key, plain: Option<&Section>) -> Entry {

@@ -54,12 +54,14 @@ impl Section {
 
 /// All sections of a configuration in the order of a file, including values that are left to their defaults.
 pub fn sections(config: &Config) -> Vec<Section> {
+    // Names every part of Config, so that a new one does not compile until its section is listed below.
     let Config {
         engine: _,
         api: _,
         log: _,
         limits: _,
         timeouts: _,
+        ha: _,
         devices: _,
         links: _,
         routes: _,
@@ -78,6 +80,14 @@ pub fn sections(config: &Config) -> Vec<Section> {
     all.push(Section::new::<file::Limits>("limits", &once("limits"), file::Limits::facts(&config.limits, config)));
     let facts = file::Timeouts::facts(&config.timeouts, config);
     all.push(Section::new::<file::Timeouts>("timeouts", &once("timeouts"), facts));
+    if let Some(ha) = &config.ha {
+        let here = ("ha", None);
+        all.push(Section::new::<file::Ha>("ha", &[here], file::Ha::facts(ha, config)));
+        for node in &ha.nodes {
+            let (subject, path) = (format!("node {}", node.name), [here, ("node", Some(node.name.as_str()))]);
+            all.push(Section::new::<file::Node>(subject, &path, file::Node::facts(node, config)));
+        }
+    }
     for link in &config.links {
         let (subject, path) = (format!("link {}", link.name), [("link", Some(link.name.as_str()))]);
         all.push(Section::new::<file::Link>(subject, &path, file::Link::facts(link, config)));
@@ -112,8 +122,13 @@ fn group(config: &Config, group: &Group, all: &mut Vec<Section>) {
     let facts = file::Check::facts(&group.check, config);
     all.push(Section::new::<file::Check>(subject, &[here, ("check", None)], facts));
     for peer in group.peers.iter().map(|id| &config.peers[id.index()]) {
-        let (subject, path) = (format!("peer {name}/{}", peer.name), [here, ("peer", Some(peer.name.as_str()))]);
-        all.push(Section::new::<file::Peer>(subject, &path, file::Peer::facts(peer, config)));
+        let (subject, at) = (format!("peer {name}/{}", peer.name), ("peer", Some(peer.name.as_str())));
+        all.push(Section::new::<file::Peer>(subject.clone(), &[here, at], file::Peer::facts(peer, config)));
+        for engine in &peer.engines {
+            let path = [here, at, ("engines", Some(engine.name.as_str()))];
+            let facts = file::PeerEngine::facts(engine, config);
+            all.push(Section::new::<file::PeerEngine>(format!("{subject} engine {}", engine.name), &path, facts));
+        }
     }
     for firewall in group.firewalls.iter().map(|id| &config.firewalls[id.index()]) {
         let path = [here, ("firewall", Some(firewall.name.as_str()))];

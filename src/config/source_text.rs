@@ -51,13 +51,13 @@ impl<'a> SourceText<'a> {
 
 /// True for the item of a list that has this name. A route is named by one of its prefixes.
 fn is_called(item: &DeTable<'_>, list: &str, name: &str) -> bool {
-    let said = |key: &str| item.get(key).map(Spanned::get_ref);
+    let value = |key: &str| item.get(key).map(Spanned::get_ref);
     if list != "route" {
-        return said("name").and_then(DeValue::as_str) == Some(name);
+        return value("name").and_then(DeValue::as_str) == Some(name);
     }
     let leads_there =
         |to: &DeValue<'_>| to.as_str().is_some_and(|to| prefixes(to).iter().any(|to| to.to_string() == name));
-    match said("to") {
+    match value("to") {
         Some(DeValue::Array(list)) => list.iter().any(|to| leads_there(to.get_ref())),
         Some(one) => leads_there(one),
         None => false,

@@ -1,6 +1,7 @@
 //! Tests of what a file means, and of the messages about files with mistakes.
 
 mod beyond;
+mod ha;
 mod judged;
 
 use std::net::IpAddr;
@@ -152,11 +153,11 @@ fn syntax_errors_are_told_with_their_place_and_nothing_is_made_up_about_the_rest
 #[test]
 fn reserved_words_and_what_this_version_lacks_have_errors_of_their_own() {
     let reserved = "reserved for a later version";
-    for section in ["[ha]", "[[policy]]", "[[pool]]", "[defaults]", "[[bridge]]", "[bgp]", "[hooks]"] {
+    for section in ["[[policy]]", "[[pool]]", "[defaults]", "[[bridge]]", "[bgp]", "[hooks]"] {
         refused(&format!("{GOOD}\n{section}\n"), &[reserved]);
     }
     refused(&with("name = \"outer\"", "name = \"outer\"\ninclude = \"x\""), &["`include` of [engine] is", reserved]);
-    for key in ["zone", "bridge", "floating"] {
+    for key in ["zone", "bridge"] {
         refused(&with("device = \"eth0\"", &format!("device = \"eth0\"\n{key} = 1")), &["[[link]]", reserved]);
     }
     refused(&with("device = \"eth0\"", "device = \"eth0\"\nvlan = [1, 2]"), &["`vlan` as a list is", reserved]);
@@ -172,7 +173,10 @@ fn reserved_words_and_what_this_version_lacks_have_errors_of_their_own() {
         let text = with("[[group.peer]]", &format!("[group.check]\n{key} = 1\n[[group.peer]]"));
         refused(&text, &["[group.check]", reserved]);
     }
-    refused(&with("[[group.peer]]", "[group.check]\nkind = \"https\"\n[[group.peer]]"), &["\"https\" is", reserved]);
+    refused(
+        &with("[[group.peer]]", "[group.check]\nkind = \"https\"\n[[group.peer]]"),
+        &["`kind = \"https\"` is", reserved],
+    );
 }
 
 #[test]

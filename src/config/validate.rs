@@ -3,6 +3,7 @@
 mod addresses;
 mod api;
 mod groups;
+mod ha;
 mod links;
 mod members;
 mod names;
@@ -27,6 +28,9 @@ pub type ReadSecret<'a> = dyn FnMut(&Path) -> Result<String, String> + 'a;
 /// The seed of the documentation and of `configs/`. It is public, and a file that uses it gets a warning.
 pub const DOCUMENTATION_SEED: &str = "documentation seed, replace it";
 
+/// The key of `[ha]` in the documentation and in `configs/`, which is public as well.
+pub const DOCUMENTATION_KEY: &str = "documentation key, replace it: fwlb ha key";
+
 /// The configuration that `file` means; `None` if there are errors in `out`.
 pub fn validate(
     file: &File,
@@ -35,7 +39,7 @@ pub fn validate(
     out: &mut Diagnostics,
 ) -> Option<Config> {
     let engine = engine(file.engine.as_ref(), out);
-    let (devices, links) = links::links(&file.links, out);
+    let (devices, links) = links::links(&file.links, file.ha.as_ref(), out);
     let link_names = Names::new("link", file.links.iter().map(|link| &link.name), out);
     let group_names = Names::new("group", file.groups.iter().map(|group| &group.name), out);
     let members = groups::groups(file, &links, &link_names, read_secret, out);
@@ -44,6 +48,7 @@ pub fn validate(
     let routes = routes::routes(&known, out);
     let farm = services::services(file, &links, &routes, out);
     let api = api::api(&file.api, read_secret, out);
+    let ha = ha::ha(file, &links, read_secret, out);
     addresses::addresses(file, &links, out);
     if out.errors() > 0 {
         return None;
@@ -54,6 +59,7 @@ pub fn validate(
         log: log(&file.log),
         limits: limits(&file.limits),
         timeouts: timeouts(&file.timeouts),
+        ha: ha?,
         devices,
         links: links.into_iter().collect::<Option<_>>()?,
         routes,

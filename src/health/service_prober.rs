@@ -316,7 +316,7 @@ impl ServerProber {
                 Exchange::Tcp(connection, _) if !connection.was_established() => {
                     format!("no SYN-ACK in {within:?}")
                 }
-                Exchange::Tcp(_, conversation) => format!("{} in {within:?}", conversation.lacks()),
+                Exchange::Tcp(_, conversation) => format!("{} in {within:?}", conversation.timeout_reason()),
             }));
         }
         match &mut self.exchange {

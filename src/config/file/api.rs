@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::NAME;
 use super::section::section;
-use crate::config::fact::{hidden, or_none, secret, text, word};
+use crate::config::fact::{hidden, or_none, secret, text};
 use crate::config::value::{self, InvalidValue};
 use crate::config::{self, Role};
 
@@ -46,7 +46,7 @@ section! {
     name: String = string("name", NAME, value::name), required("\"ansible\""),
         "The name that events have as `by`." => text(&token.name);
     role: Role = choice("role", &Role::CHOICES), required("\"viewer\""),
-        "A viewer may read; an operator may change things, too." => word(&Role::CHOICES, &token.role);
+        "A viewer may read; an operator may change things, too." => text(token.role);
     secret: String = secret("secret", "16 to 1024 visible ASCII characters"),
         required("\"file:/etc/fwlb/ansible.token\""),
         "The token itself." => secret(&token.secret);

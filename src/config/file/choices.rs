@@ -1,4 +1,5 @@
-//! Lists the choices of every key that takes one of a few strings, each with its meaning.
+//! Lists the choices of the keys whose values are no enum, each with its meaning, and the words that a later version will
+//! know.
 
 /// `level` of `[log]`.
 pub const LEVEL: [(&str, &str); 5] =
@@ -35,5 +36,21 @@ pub const FACILITY: [(&str, u8); 20] = [
 /// `protocol` of `[[service]]`: IP protocol numbers.
 pub const PROTOCOL: [(&str, u8); 2] = [("tcp", 6), ("udp", 17)];
 
+/// Words of `protocol` of a later version, each with what to write instead.
+pub const PROTOCOL_RESERVED: &[(&str, &str)] =
+    &[("any", "use \"tcp\", \"udp\" or both"), ("sctp", "use \"tcp\", \"udp\" or both")];
+
+/// Words of `mode` of `[[service]]` of a later version, each with what to write instead.
+pub const MODE_RESERVED: &[(&str, &str)] = &[("proxy", "use \"nat\", \"full-nat\", \"direct\" or \"tunnel\"")];
+
 /// `by` of `sticky`.
 pub const STICKY_BY: [(&str, ()); 1] = [("source", ())];
+
+/// Words of `by` of `sticky` of a later version, each with what to write instead.
+pub const STICKY_BY_RESERVED: &[(&str, &str)] = &[("cookie", "use by = \"source\"")];
+
+/// Words of `kind` of `[group.check]` of a later version, each with what to write instead.
+pub const CHECK_KIND_RESERVED: &[(&str, &str)] = &[("https", "use \"icmp\", \"tcp\" or \"udp\"")];
+
+/// Words of `kind` of `[service.check]` of a later version, each with what to write instead.
+pub const SERVICE_CHECK_KIND_RESERVED: &[(&str, &str)] = &[("https", "use \"http\" or \"tcp\"")];

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use super::section::section;
 use super::{NAME, PATH, TIME_MAX, path, socket_path};
-use crate::config::fact::{bare, or_none, text, time, word};
-use crate::config::value::{self, InvalidValue};
-use crate::config::{self, Io, synonyms};
+use crate::config::fact::{bare, or_none, text, time};
+use crate::config::value;
+use crate::config::{self, Io};
 use crate::session;
 use crate::time::Duration;
 
@@ -22,8 +22,8 @@ section! {
         "The engine's name, unique among engines that share firewalls." => text(&engine.name);
     workers: u16 = number("workers", 1..=256), unset("one per CPU"), with_restart,
         "The number of packet workers." => or_none(engine.workers, bare);
-    io: Io = choice_by("io", &Io::CHOICES, io), optional(Io::default()), with_restart,
-        "The kind of socket: AF_PACKET works on every device, AF_XDP is faster." => word(&Io::CHOICES, &engine.io);
+    io: Io = choice("io", &Io::CHOICES), optional(Io::default()), with_restart,
+        "The kind of socket: AF_PACKET works on every device, AF_XDP is faster." => text(engine.io);
     xdp_send: bool = flag("xdp-send"), optional(true), with_restart,
         "With af-packet: frames that need no offload are sent by AF_XDP where the device allows it."
         => bare(engine.xdp_send);
@@ -39,14 +39,6 @@ section! {
         "The group that the process runs as." => or_none(engine.group.as_ref(), text);
     sandbox: bool = flag("sandbox"), optional(true), with_restart,
         "A seccomp filter allows only the system calls that a running engine needs." => bare(engine.sandbox);
-}
-
-fn io(text: &str) -> Result<Io, InvalidValue> {
-    let unknown = || {
-        let refused = InvalidValue::new(format!("`io` must be \"af-packet\" or \"af-xdp\", found {text:?}"));
-        synonyms::hinted(refused, "io", text)
-    };
-    Io::CHOICES.into_iter().find(|(word, _)| *word == text).map(|(_, io)| io).ok_or_else(unknown)
 }
 
 section! {

@@ -2,12 +2,10 @@
 
 use std::net::IpAddr;
 
+use super::choices::CHECK_KIND_RESERVED;
 use super::section::section;
 use super::{NAME, TIME_MAX};
-use crate::config::diagnostic::{Diagnostic, Diagnostics};
-use crate::config::fact::{Value, bare, list, or_never, or_none, text, time, word};
-use crate::config::reader::{Field, Reader};
-use crate::config::schema::{ValueKind, choice_names};
+use crate::config::fact::{Value, bare, list, or_never, or_none, text, time};
 use crate::config::{self, AdminState, BelowMin, LearnBy, OnFailure, PathCheck, PathCheckKind, value};
 use crate::flow::HashMode;
 use crate::time::Duration;
@@ -26,13 +24,13 @@ section! {
     seed: String = secret("seed", "a text of 16 bytes or more"), required("\"file:/etc/fwlb/seed\""),
         "The secret key of the hash and of the probes." => Value::Hidden(group.seed.digest(b"which seed is it"));
     hash: HashMode = choice("hash", &HashMode::CHOICES), optional(HashMode::default()),
-        "The fields of a packet that choose its firewall." => word(&HashMode::CHOICES, &group.hash);
+        "The fields of a packet that choose its firewall." => text(group.hash);
     on_failure: OnFailure = choice("on-failure", &OnFailure::CHOICES), optional(OnFailure::default()),
-        "What happens to the sessions of a firewall that went down." => word(&OnFailure::CHOICES, &group.on_failure);
+        "What happens to the sessions of a firewall that went down." => text(group.on_failure);
     min_up: u16 = number("min-up", 1..=64), optional(1),
         "With fewer live firewalls than this, `below-min` applies." => bare(group.min_up);
     below_min: BelowMin = choice("below-min", &BelowMin::CHOICES), optional(BelowMin::default()),
-        "With too few live firewalls: drop packets, or send them past the group." => word(&BelowMin::CHOICES, &group.below_min);
+        "With too few live firewalls: drop packets, or send them past the group." => text(group.below_min);
     drain_timeout: Option<Duration> = duration_or_never("drain-timeout", Duration::ZERO..=TIME_MAX),
         optional(Some(Duration::from_secs(300))),
         "How long the sessions of a draining firewall may stay." => or_never(group.drain_timeout);
@@ -50,7 +48,22 @@ section! {
         "The peer's name, unique in the group." => text(&peer.name);
     addresses: IpAddr = strings("addresses", "an address, one per family", value::station_address),
         unset("each firewall's own `addresses`, for transparent firewalls"),
-        "The peer's addresses on the firewalls' link." => list(&peer.addresses, text);
+        "The peer's addresses on the firewalls' link; of several engines the floating ones." => list(&peer.addresses, text);
+    engines: PeerEngine = tables_or_names("engines"), unset("one engine of any name"),
+        "The engines that have these addresses in turn.";
+}
+
+section! {
+    /// The values of `[[group.peer.engines]]`.
+    PeerEngine = "[[group.peer.engines]]" "One of several engines behind a peer's addresses. Also written as a list: \
+            engines = [{ name = \"inner-a\", addresses = [\"10.2.0.2\", \"fd00:2::2\"] }, \"inner-b\"].";
+    facts(engine: &config::PeerEngine, _config);
+    reserved;
+    name: String = string("name", NAME, value::name), required("\"inner-a\""),
+        "The engine's name, as its own file has it." => text(&engine.name);
+    addresses: IpAddr = strings("addresses", "an address, one per family", value::station_address),
+        unset("none: it is known by its name alone"),
+        "Addresses of its own on the firewalls' link, from which it probes." => list(&engine.addresses, text);
 }
 
 named_enum! {
@@ -69,8 +82,8 @@ section! {
             and up after `rise` with one.";
     facts(check: &PathCheck, _config);
     reserved "https", "send", "expect", "negative";
-    kind: CheckKindName = with("kind", ValueKind::Choice(|| choice_names(&CheckKindName::CHOICES)), kind), optional(CheckKindName::Icmp),
-        "The kind of probe." => word(&CheckKindName::CHOICES, &kind_and_port(check.kind).0);
+    kind: CheckKindName = choice("kind", &CheckKindName::CHOICES, CHECK_KIND_RESERVED), optional(CheckKindName::Icmp),
+        "The kind of probe." => text(kind_and_port(check.kind).0);
     port: u16 = number("port", 1..=65_535), unset("none; tcp and udp need it"),
         "The destination port of tcp and udp probes." => or_none(kind_and_port(check.kind).1, bare);
     interval: Duration = duration("interval", Duration::from_millis(10)..=MINUTES),
@@ -84,17 +97,6 @@ section! {
         "Answered probes in a row after which a path is up." => bare(check.rise);
     hold: Duration = duration("hold", Duration::ZERO..=HOUR), optional(PathCheck::default().hold),
         "How long a recovered firewall must be good before it takes new flows." => time(check.hold);
-}
-
-fn kind(reader: &Reader<'_>, out: &mut Diagnostics) -> Field<CheckKindName> {
-    match reader.raw("kind") {
-        Some(raw) if raw.get_ref().as_str() == Some("https") => {
-            let message = "the kind \"https\" is reserved for a later version";
-            out.push(Diagnostic::error(raw.span(), message).hint("use \"icmp\", \"tcp\" or \"udp\""));
-            Field::Invalid
-        }
-        Some(_) | None => reader.choice("kind", &CheckKindName::CHOICES, out),
-    }
 }
 
 fn kind_and_port(kind: PathCheckKind) -> (CheckKindName, Option<u16>) {
@@ -121,15 +123,11 @@ section! {
         => list(&firewall.addresses, text);
     learn_by: LearnBy = choice("learn-by", &LearnBy::CHOICES), optional(LearnBy::default()),
         "Its packets are recognised by source MAC, or are all that arrive on the link."
-        => word(&LearnBy::CHOICES, &firewall.learn_by);
-    weight: u16 = with("weight", ValueKind::Number(1..=256), weight), optional(1),
+        => text(firewall.learn_by);
+    weight: u16 = number("weight", 1..=256, NO_WEIGHT), optional(1),
         "Its share of the flows, relative to other firewalls." => bare(firewall.weight);
     spare: bool = flag("spare"), optional(false),
         "It takes flows only in place of a firewall that is down." => bare(firewall.spare);
     admin: AdminState = choice("admin", &AdminState::CHOICES), optional(AdminState::default()),
-        "Its administrative state." => word(&AdminState::CHOICES, &firewall.admin);
-}
-
-fn weight(reader: &Reader<'_>, out: &mut Diagnostics) -> Field<u16> {
-    reader.number_or("weight", Some(NO_WEIGHT), out)
+        "Its administrative state." => text(firewall.admin);
 }

@@ -20,7 +20,7 @@ section! {
     /// The values of `[[link]]`.
     Link = "[[link]]" "A network device, or one VLAN on it, that the engine owns while it runs.";
     facts(link: &config::Link, config);
-    reserved "zone", "bridge", "floating";
+    reserved "zone", "bridge";
     name: String = string("name", NAME, value::name), required("\"clients\""),
         "The link's name, unique in the file." => text(&link.name);
     device: String = string(
@@ -37,6 +37,18 @@ section! {
         "The engine's MAC address on the link." => or_none(link.mac, text);
     mtu: u16 = number("mtu", 576..=65_535), unset("the device's"),
         "The MTU: the largest IP packet, in bytes." => or_none(link.mtu, bare);
+    floating: IpAddr = strings("floating", "an address in a subnet of the link", value::station_address), unset("none"),
+        "With [ha]: the addresses of whichever node is active, which routers, firewalls and servers use as next hop."
+        => list(&link.floating, text);
+    vrid: u8 = number("vrid", 1..=255), unset("that of [ha]"), with_restart,
+        "With [ha]: the virtual router identifier, where another router on the link uses that of [ha]."
+        => or_none(link.vrid, bare);
+    track: bool = flag("track"), optional(true),
+        "With [ha]: the loss of the link lowers the priority of this node." => bare(link.track);
+    unicast: bool = flag("unicast"), optional(false),
+        "With [ha]: hellos and advertisements go to each node's own addresses in the link's subnets, where the network \
+         carries no multicast."
+        => bare(link.unicast);
 }
 
 fn vlan(reader: &Reader<'_>, out: &mut Diagnostics) -> Field<u16> {

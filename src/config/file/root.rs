@@ -8,7 +8,8 @@ use std::ops::Range;
 use toml::de::DeTable;
 
 use super::{
-    Api, Check, Engine, Firewall, Group, Limits, Link, Log, Peer, Route, Server, Service, ServiceCheck, Sticky,
+    Api, Check, Engine, Firewall, Group, Ha, Limits, Link, Log, Node, Peer, PeerEngine, Route, Server, Service,
+    ServiceCheck, Sticky,
 };
 use super::{Timeouts, Tls, Token};
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
@@ -37,6 +38,12 @@ static ROOT: Schema = Schema {
             "Idle times after which sessions are forgotten.",
         ),
         Key::new(
+            "ha",
+            ValueKind::Table,
+            Unset::Means("the engine stands alone"),
+            "Several engines as one virtual router.",
+        ),
+        Key::new(
             "link",
             ValueKind::Tables,
             Unset::Means("none"),
@@ -46,11 +53,11 @@ static ROOT: Schema = Schema {
         Key::new("group", ValueKind::Tables, Unset::Means("none"), "Stateful firewalls that share load."),
         Key::new("service", ValueKind::Tables, Unset::Means("none"), "Virtual services and their real servers."),
     ],
-    reserved: &["ha", "policy", "pool", "defaults", "bridge", "bgp", "hooks"],
+    reserved: &["policy", "pool", "defaults", "bridge", "bgp", "hooks"],
 };
 
 /// All sections, in the order of the reference.
-pub fn all() -> [&'static Schema; 18] {
+pub fn all() -> [&'static Schema; 21] {
     [
         &ROOT,
         Engine::schema(),
@@ -60,10 +67,13 @@ pub fn all() -> [&'static Schema; 18] {
         Log::schema(),
         Limits::schema(),
         Timeouts::schema(),
+        Ha::schema(),
+        Node::schema(),
         Link::schema(),
         Route::schema(),
         Group::schema(),
         Peer::schema(),
+        PeerEngine::schema(),
         Check::schema(),
         Firewall::schema(),
         Service::schema(),
@@ -81,6 +91,7 @@ pub struct File {
     pub log: Log,
     pub limits: Limits,
     pub timeouts: Timeouts,
+    pub ha: Option<Ha>,
     pub links: Vec<Link>,
     pub routes: Vec<Route>,
     pub groups: Vec<Group>,
@@ -107,6 +118,7 @@ pub fn read(text: &str, out: &mut Diagnostics) -> Option<File> {
         log: root.table("log", out).unwrap_or_default(),
         limits: root.table("limits", out).unwrap_or_default(),
         timeouts: root.table("timeouts", out).unwrap_or_default(),
+        ha: root.table("ha", out),
         links: root.tables("link", out),
         routes: root.tables("route", out),
         groups: root.tables("group", out),

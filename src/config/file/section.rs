@@ -1,7 +1,8 @@
 //! Declares a section of the file: each key once, with its type, range, default and purpose.
 //!
-//! One declaration gives the [`Schema`](crate::config::schema::Schema) with the names that the did-you-mean hints know and what the reference says,
-//! the structure of the typed values, the function that reads it, the defaults, and the facts that a reload compares.
+//! One declaration gives the [`Schema`](crate::config::schema::Schema) with the names that the did-you-mean hints know
+//! and what the reference says, the structure of the typed values, the function that reads it, the defaults, and the
+//! facts that a reload compares.
 
 /// Declares one section. It stands for a structure with one field for each key.
 ///
@@ -19,13 +20,14 @@
 /// | kind | arguments |
 /// | --- | --- |
 /// | `flag` | none |
-/// | `number`, `duration`, `duration_or_never` | the range |
-/// | `choice` | the list of words |
-/// | `choice_by`, `choices_by` | the list of words, and the function that reads one: it has messages of its own |
+/// | `number` | the range; if there is one, the hint for a number outside it |
+/// | `duration`, `duration_or_never` | the range |
+/// | `choice`, `choices` | the list of words; if there are any, the words of a later version, each with what to write instead |
 /// | `ranges` | the bounds, and the word for all of them |
 /// | `string`, `strings` | what it is, and the function that reads one |
 /// | `secret`, `file` | what it is |
 /// | `table`, `tables` | none; the type is that of the subsection, and there is no fact |
+/// | `tables_or_names` | the same; a bare string is a subsection with that name |
 /// | `with` | the [`ValueKind`](crate::config::schema::ValueKind), and the function that reads the key |
 ///
 /// `LEFT-OUT` is `required(EXAMPLE)`, `unset(WHAT-IT-MEANS)`, `optional(DEFAULT)`, which also gives a method of the
@@ -90,21 +92,21 @@ macro_rules! section {
 
     (@type table $type:ty) => { Option<$type> };
     (@type tables $type:ty) => { Vec<$type> };
+    (@type tables_or_names $type:ty) => { Vec<$type> };
     (@type strings $type:ty) => { section!(@type list $type) };
-    (@type choices_by $type:ty) => { section!(@type list $type) };
+    (@type choices $type:ty) => { section!(@type list $type) };
     (@type ranges $type:ty) => { section!(@type list $type) };
     (@type list $type:ty) => { $crate::config::reader::Field<Vec<$crate::config::reader::Located<$type>>> };
     (@type $kind:ident $type:ty) => { $crate::config::reader::Field<$type> };
 
     (@kind flag) => { $crate::config::schema::ValueKind::Flag };
-    (@kind number, $range:expr) => { $crate::config::schema::ValueKind::Number($range) };
+    (@kind number, $range:expr $(, $hint:expr)?) => { $crate::config::schema::ValueKind::Number($range) };
     (@kind duration, $range:expr) => { $crate::config::schema::ValueKind::Duration($range) };
     (@kind duration_or_never, $range:expr) => { $crate::config::schema::ValueKind::DurationOrNever($range) };
-    (@kind choice, $list:expr) => {
+    (@kind choice, $list:expr $(, $reserved:expr)?) => {
         $crate::config::schema::ValueKind::Choice(|| $crate::config::schema::choice_names($list))
     };
-    (@kind choice_by, $list:expr, $parse:expr) => { section!(@kind choice, $list) };
-    (@kind choices_by, $list:expr, $parse:expr) => {
+    (@kind choices, $list:expr $(, $reserved:expr)?) => {
         $crate::config::schema::ValueKind::Choices(|| $crate::config::schema::choice_names($list))
     };
     (@kind ranges, $bounds:expr, $all:expr) => { $crate::config::schema::ValueKind::Ranges($bounds, $all) };
@@ -114,19 +116,25 @@ macro_rules! section {
     (@kind file, $what:expr) => { $crate::config::schema::ValueKind::File($what) };
     (@kind table) => { $crate::config::schema::ValueKind::Table };
     (@kind tables) => { $crate::config::schema::ValueKind::Tables };
+    (@kind tables_or_names) => { $crate::config::schema::ValueKind::Tables };
     (@kind with, $kind:expr, $read:expr) => { $kind };
+
+    (@reserved) => { &[] };
+    (@reserved $words:expr) => { $words };
 
     (@left_out required, $example:expr) => { $crate::config::schema::Unset::Required($example) };
     (@left_out unset, $means:expr) => { $crate::config::schema::Unset::Means($means) };
     (@left_out optional $(, $default:expr)?) => { $crate::config::schema::Unset::Default };
 
-    (@read $reader:ident, $out:ident, choice_by, $key:literal, $list:expr, $parse:expr) => {
-        $reader.string($key, $parse, $out)
+    (@read $reader:ident, $out:ident, number, $key:literal, $range:expr, $hint:expr) => {
+        $reader.number_or($key, Some($hint), $out)
     };
-    (@read $reader:ident, $out:ident, choices_by, $key:literal, $list:expr, $parse:expr) => {
-        $reader.strings($key, $parse, $out)
+    (@read $reader:ident, $out:ident, choice, $key:literal, $list:expr $(, $reserved:expr)?) => {
+        $reader.choice($key, $list, section!(@reserved $($reserved)?), $out)
     };
-    (@read $reader:ident, $out:ident, choice, $key:literal, $list:expr) => { $reader.choice($key, $list, $out) };
+    (@read $reader:ident, $out:ident, choices, $key:literal, $list:expr $(, $reserved:expr)?) => {
+        $reader.choices($key, $list, section!(@reserved $($reserved)?), $out)
+    };
     (@read $reader:ident, $out:ident, string, $key:literal, $what:expr, $parse:expr) => {
         $reader.string($key, $parse, $out)
     };
@@ -149,6 +157,7 @@ macro_rules! section {
 
     (@fact table, $key:literal) => { None };
     (@fact tables, $key:literal) => { None };
+    (@fact tables_or_names, $key:literal) => { None };
     (@fact $kind:ident, $key:literal, $fact:expr) => { Some(($key, $fact)) };
 }
 

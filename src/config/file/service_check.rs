@@ -2,11 +2,9 @@
 
 use std::ops::RangeInclusive;
 
+use super::choices::SERVICE_CHECK_KIND_RESERVED;
 use super::section::section;
-use crate::config::diagnostic::{Diagnostic, Diagnostics};
-use crate::config::fact::{Value, bare, list, or_none, ports, text, time, word};
-use crate::config::reader::{Field, Reader};
-use crate::config::schema::{ValueKind, choice_names};
+use crate::config::fact::{Value, bare, list, or_none, ports, text, time};
 use crate::config::value::InvalidValue;
 use crate::config::{self, ServiceCheckKind};
 use crate::time::Duration;
@@ -30,9 +28,9 @@ section! {
     ServiceCheck = "[service.check]" "The health check of each server. A server is down after `fall` failures in a row, and up after `rise` successes.";
     facts(check: &config::ServiceCheck, _config);
     reserved "https", "send", "expect", "negative";
-    kind: ServiceCheckKindName = with("kind", ValueKind::Choice(|| choice_names(&ServiceCheckKindName::CHOICES)), kind),
+    kind: ServiceCheckKindName = choice("kind", &ServiceCheckKindName::CHOICES, SERVICE_CHECK_KIND_RESERVED),
         unset("tcp for TCP services, else icmp"),
-        "The kind of check." => word(&ServiceCheckKindName::CHOICES, &kind_name(&check.kind));
+        "The kind of check." => text(kind_name(&check.kind));
     port: u16 = number("port", 1..=65_535), unset("the server's"),
         "The port that the check goes to." => or_none(check.port, bare);
     path: String = string("path", "a path of visible ASCII characters, 1024 bytes at most", http_path),
@@ -56,17 +54,6 @@ section! {
         "The time between checks of a server that is down; left out, it is `interval`." => time(check.dead_interval);
     down_after: Duration = duration("down-after", INTERVAL), unset("`fall` alone decides"),
         "A server without a success for this long is down, whatever `fall` says." => or_none(check.down_after, time);
-}
-
-fn kind(reader: &Reader<'_>, out: &mut Diagnostics) -> Field<ServiceCheckKindName> {
-    match reader.raw("kind") {
-        Some(raw) if raw.get_ref().as_str() == Some("https") => {
-            let message = "the kind \"https\" is reserved for a later version";
-            out.push(Diagnostic::error(raw.span(), message).hint("use \"http\" or \"tcp\""));
-            Field::Invalid
-        }
-        Some(_) | None => reader.choice("kind", &ServiceCheckKindName::CHOICES, out),
-    }
 }
 
 /// Parses the path of an HTTP request line, which white space would end (RFC 9112 section 3).
@@ -127,6 +114,8 @@ fn http_keys(kind: &ServiceCheckKind) -> HttpKeys {
             status: list(status, ports),
             body: or_none(body.as_ref(), text),
         },
-        _ => HttpKeys { path: Value::None, host: Value::None, status: Value::None, body: Value::None },
+        ServiceCheckKind::Icmp | ServiceCheckKind::Tcp | ServiceCheckKind::HalfOpen | ServiceCheckKind::None => {
+            HttpKeys { path: Value::None, host: Value::None, status: Value::None, body: Value::None }
+        }
     }
 }

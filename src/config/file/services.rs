@@ -3,16 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
-use super::choices::{PROTOCOL, STICKY_BY};
+use super::choices::{MODE_RESERVED, PROTOCOL, PROTOCOL_RESERVED, STICKY_BY, STICKY_BY_RESERVED};
 use super::section::section;
 use super::service_check::ServiceCheck;
 use super::{NAME, TIME_MAX};
 use crate::config::fact::{Value, bare, list, or_never, or_none, ports, text, time, word};
-use crate::config::schema::choice_names;
 use crate::config::value::{self, InvalidValue};
-use crate::config::{
-    self, AdminState, ForwardingMode, HashOn, Observe, OnFailure, Scheduler, SchedulerName, StickyBy, synonyms,
-};
+use crate::config::{self, AdminState, ForwardingMode, HashOn, Observe, OnFailure, Scheduler, SchedulerName, StickyBy};
 use crate::time::Duration;
 
 /// The largest number of addresses in one range of `snat`. Each address gives 64,512 source ports per server.
@@ -29,18 +26,18 @@ section! {
     addresses: IpAddr = strings("address", "an address", value::station_address), required("\"203.0.113.80\""),
         "The virtual addresses (VIPs)." => list(&service.addresses, text);
     /// IP protocol numbers: 6 or 17.
-    protocols: u8 = choices_by("protocol", &PROTOCOL, protocol), required("\"tcp\""),
+    protocols: u8 = choices("protocol", &PROTOCOL, PROTOCOL_RESERVED), required("\"tcp\""),
         "The protocols that are served." => list(&service.protocols, |number| word(&PROTOCOL, number));
     ports: RangeInclusive<u16> = ranges("port", 1..=65_535, Some("any")), required("80"),
         "The ports; of services with the same VIP the most specific port wins." => list(&service.ports, ports);
     scheduler: SchedulerName = choice("scheduler", &SchedulerName::CHOICES), optional(SchedulerName::RoundRobin),
-        "How a new session gets its server; weights always count." => word(&SchedulerName::CHOICES, &service.scheduler.name());
-    hash_on: HashPart = choices_by("hash-on", &HashPart::CHOICES, hash_part),
+        "How a new session gets its server; weights always count." => text(service.scheduler.name());
+    hash_on: HashPart = choices("hash-on", &HashPart::CHOICES),
         unset("the source address, with scheduler = \"hash\""),
         "The fields of a packet that the scheduler `hash` uses." => hash_on(service.scheduler);
-    mode: ForwardingMode = choice_by("mode", &ForwardingMode::CHOICES, mode), optional(ForwardingMode::default()),
+    mode: ForwardingMode = choice("mode", &ForwardingMode::CHOICES, MODE_RESERVED), optional(ForwardingMode::default()),
         "How packets reach the server: NAT, NAT of the source too, by MAC (DSR), or in an IP-in-IP tunnel (DSR)."
-        => word(&ForwardingMode::CHOICES, &service.mode);
+        => text(service.mode);
     /// First and last address of each range.
     snat: (IpAddr, IpAddr) = strings(
             "snat", "an address, or a range such as 10.10.20.240-10.10.20.243", address_range
@@ -49,16 +46,16 @@ section! {
     sticky: Sticky = table("sticky"), unset("off"), "Source-address persistence: clients keep their server.";
     on_failure: OnFailure = choice("on-failure", &OnFailure::CHOICES), unset("reset for TCP, reselect for the rest"),
         "What happens to the sessions of a server that went down."
-        => word(&OnFailure::CHOICES, &service.on_failure);
+        => text(service.on_failure);
     drain_timeout: Option<Duration> = duration_or_never("drain-timeout", Duration::ZERO..=TIME_MAX),
         optional(Some(Duration::from_secs(300))),
         "How long the sessions of a draining server may stay." => or_never(service.drain_timeout);
     admin: AdminState = choice("admin", &AdminState::CHOICES), optional(AdminState::default()),
-        "Its administrative state." => word(&AdminState::CHOICES, &service.admin);
+        "Its administrative state." => text(service.admin);
     observe: Observe = choice("observe", &Observe::CHOICES), optional(Observe::default()),
         "Passive checks: with layer4, TCP connections that a server refuses or does not answer have it checked at once; it takes no new \
              sessions until it passes. At most half of the servers, never the last."
-        => word(&Observe::CHOICES, &service.observe);
+        => text(service.observe);
     check: ServiceCheck = table("check"), unset("its defaults"), "How its servers are checked.";
     servers: Server = tables("server"), unset("none"), "Its servers.";
 }
@@ -71,48 +68,6 @@ named_enum! {
         DestinationAddress = "destination-address",
         DestinationPort = "destination-port",
     }
-}
-
-fn protocol(text: &str) -> Result<u8, InvalidValue> {
-    if let Some((_, number)) = PROTOCOL.iter().find(|(word, _)| *word == text) {
-        return Ok(*number);
-    }
-    match text {
-        "any" | "sctp" => Err(InvalidValue::new(format!("the protocol {text:?} is reserved for a later version"))
-            .hint("use \"tcp\", \"udp\" or both")),
-        _ => {
-            let refused = InvalidValue::new(format!("`protocol` must be \"tcp\" or \"udp\", found {text:?}"));
-            Err(synonyms::hinted(refused, "protocol", text))
-        }
-    }
-}
-
-fn mode(text: &str) -> Result<ForwardingMode, InvalidValue> {
-    if let Some((_, mode)) = ForwardingMode::CHOICES.iter().find(|(word, _)| *word == text) {
-        return Ok(*mode);
-    }
-    match text {
-        "proxy" => Err(InvalidValue::new("the mode \"proxy\" is reserved for a later version")
-            .hint("use \"nat\", \"full-nat\", \"direct\" or \"tunnel\"")),
-        _ => {
-            let modes = "\"nat\", \"full-nat\", \"direct\" or \"tunnel\"";
-            let refused = InvalidValue::new(format!("`mode` must be {modes}, found {text:?}"));
-            Err(match value::did_you_mean(text, choice_names(&ForwardingMode::CHOICES)) {
-                Some(word) => synonyms::hinted(refused.hint(format!("did you mean {word:?}?")), "mode", text),
-                None => synonyms::hinted(refused, "mode", text),
-            })
-        }
-    }
-}
-
-fn hash_part(text: &str) -> Result<HashPart, InvalidValue> {
-    HashPart::CHOICES.iter().find(|(word, _)| *word == text).map(|(_, part)| *part).ok_or_else(|| {
-        let refused = InvalidValue::new(format!(
-            "`hash-on` is made of \"source-address\", \"source-port\", \"destination-address\" and \"destination-port\", \
-             found {text:?}"
-        ));
-        synonyms::hinted(refused, "hash-on", text)
-    })
 }
 
 /// Parses `10.10.20.240-10.10.20.243`, or one address.
@@ -163,7 +118,7 @@ fn hash_on(scheduler: Scheduler) -> Value {
                 (destination_port, HashPart::DestinationPort),
             ];
             let named: Vec<HashPart> = parts.into_iter().filter(|(has, _)| *has).map(|(_, part)| part).collect();
-            list(&named, |part| word(&HashPart::CHOICES, part))
+            list(&named, text)
         }
     }
 }
@@ -174,26 +129,13 @@ section! {
         "Source-address persistence: clients keep their server, as in sticky = { by = \"source\", timeout = \"10m\" }.";
     facts(sticky: &StickyBy, _config);
     reserved "cookie";
-    by: () = choice_by("by", &STICKY_BY, by), required("\"source\""), "What identifies a client." => text("source");
+    by: () = choice("by", &STICKY_BY, STICKY_BY_RESERVED), required("\"source\""), "What identifies a client." => text("source");
     prefix: u8 = number("prefix", 0..=32), optional(32),
         "IPv4 clients that share a prefix of this length count as one." => bare(sticky.prefix);
     prefix6: u8 = number("prefix6", 0..=128), optional(128),
         "IPv6 clients that share a prefix of this length count as one." => bare(sticky.prefix6);
     timeout: Duration = duration("timeout", Duration::from_secs(1)..=TIME_MAX), optional(Duration::from_secs(600)),
         "How long a client without a session is remembered." => time(sticky.timeout);
-}
-
-fn by(text: &str) -> Result<(), InvalidValue> {
-    match text {
-        "source" => Ok(()),
-        "cookie" => {
-            Err(InvalidValue::new("`by = \"cookie\"` is reserved for a later version").hint("use by = \"source\""))
-        }
-        _ => {
-            let refused = InvalidValue::new(format!("`by` must be \"source\", found {text:?}"));
-            Err(synonyms::hinted(refused, "by", text))
-        }
-    }
 }
 
 section! {
@@ -213,5 +155,5 @@ section! {
     backup: bool = flag("backup"), optional(false),
         "A sorry server: it is used only while every other server is down." => bare(server.backup);
     admin: AdminState = choice("admin", &AdminState::CHOICES), optional(AdminState::default()),
-        "Its administrative state." => word(&AdminState::CHOICES, &server.admin);
+        "Its administrative state." => text(server.admin);
 }

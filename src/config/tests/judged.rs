@@ -92,6 +92,35 @@ fn groups_are_judged() {
 }
 
 #[test]
+fn engines_of_a_peer_are_judged() {
+    let peer = |lines: &str| with("\"fd00:2::1\"]\n", &format!("\"fd00:2::1\"]\n{lines}\n"));
+    let two =
+        peer("engines = [{ name = \"inner-a\", addresses = [\"10.2.0.2\", \"fd00:2::2\"] }, { name = \"inner-b\" }]");
+    let config = load_text(&two).config.unwrap();
+    let [a, b] = config.peers[0].engines.as_slice() else { panic!("{:?}", config.peers) };
+    assert_eq!((a.name.as_str(), a.addresses.len(), b.name.as_str(), b.addresses.len()), ("inner-a", 2, "inner-b", 0));
+    assert_eq!(config.peers[0].engine_at("fd00:2::2".parse().unwrap()), Some(a));
+    assert_eq!(config.peers[0].engine_at("10.2.0.1".parse().unwrap()), None);
+
+    let bare = load_text(&peer("engines = [\"inner-a\", { name = \"inner-b\" }]")).config.unwrap();
+    let names: Vec<_> = bare.peers[0].engines.iter().map(|engine| engine.name.as_str()).collect();
+    assert_eq!(names, ["inner-a", "inner-b"]);
+    refused(&peer("engines = [\"inner-a\", 7]"), &["`engines` must be a list of names and tables, found"]);
+    refused(&peer("engines = [\"not a name\"]"), &["not a name"]);
+    refused(&peer("engines = [{ name = \"a\" }, { name = \"a\" }]"), &["\"a\""]);
+    refused(&peer("engines = [{ addresses = \"10.2.0.2\" }]"), &["[[group.peer.engines]] needs `name`"]);
+    refused(&peer("engines = [{ name = \"a\", address = \"10.2.0.2\" }]"), &["unknown key `address`", "addresses"]);
+    refused(&peer("engines = \"inner-a\""), &["[[group.peer.engines]]"]);
+    refused(&peer("engines = [{ name = \"a\", addresses = \"10.2.0.1\" }]"), &["peer address 10.2.0.1"]);
+    refused(&peer("engines = [{ name = \"a\", addresses = \"10.1.0.1\" }]"), &["that is to be another station"]);
+    refused(&peer("engines = [{ name = \"a\", addresses = \"fe80::9\" }]"), &["no firewall forwards to it"]);
+    let both = "engines = [{ name = \"a\", addresses = \"10.2.0.2\" }, { name = \"b\", addresses = \"10.2.0.2\" }]";
+    refused(&peer(both), &["peer address 10.2.0.2"]);
+    let many: Vec<_> = (0..9).map(|n| format!("{{ name = \"n{n}\" }}")).collect();
+    refused(&peer(&format!("engines = [{}]", many.join(", "))), &["a peer has at most 8 engines"]);
+}
+
+#[test]
 fn checks_are_judged() {
     let check = |lines: &str| with("[[group.peer]]", &format!("[group.check]\n{lines}\n[[group.peer]]"));
     refused(&check("kind = \"tcp\""), &["this kind of check needs a `port`"]);

@@ -1,5 +1,7 @@
 //! Tests of `[[service]]`.
 
+mod checks;
+mod modes;
 mod observe;
 
 use super::*;
@@ -209,14 +211,23 @@ fn ports_and_words_are_judged() {
     refused(&farm("port = 80\n", "port = \"http\"\n"), &["or \"any\", found the string \"http\""]);
     refused(&farm("port = 80\n", "port = []\n"), &["`port` is an empty list"]);
     refused(&farm("port = 80\n", ""), &["[[service]] needs `port`"]);
-    refused(&farm("protocol = \"tcp\"", "protocol = \"sctp\""), &["the protocol \"sctp\" is reserved"]);
-    refused(&farm("protocol = \"tcp\"", "protocol = \"tpc\""), &["`protocol` must be \"tcp\" or \"udp\""]);
+    refused(
+        &farm("protocol = \"tcp\"", "protocol = \"sctp\""),
+        &["`protocol = \"sctp\"` is reserved", "use \"tcp\", \"udp\" or both"],
+    );
+    refused(
+        &farm("protocol = \"tcp\"", "protocol = \"tpc\""),
+        &["`protocol` must be \"tcp\" or \"udp\"", "did you mean \"tcp\"?"],
+    );
     refused(&farm("protocol = \"tcp\"", "protocol = [\"tcp\", \"tcp\"]"), &["the same protocol stands twice"]);
     refused(&service("mode = \"dirct\""), &["did you mean \"direct\"?"]);
-    refused(&service("mode = \"proxy\""), &["\"proxy\" is reserved"]);
+    refused(&service("mode = \"proxy\""), &["`mode = \"proxy\"` is reserved"]);
     refused(&service("scheduler = \"robin\""), &["`scheduler` must be"]);
     refused(&service("hash-on = \"source-port\""), &["`hash-on` is for `scheduler = \"hash\"`"]);
-    refused(&service("scheduler = \"hash\"\nhash-on = \"source\""), &["`hash-on` is made of"]);
+    refused(
+        &service("scheduler = \"hash\"\nhash-on = \"source\""),
+        &["`hash-on` must be \"source-address\"", "write hash-on = \"source-address\""],
+    );
     refused(&service("sticky = { by = \"cookie\" }"), &["\"cookie\"` is reserved"]);
     refused(&service("sticky = { by = \"source\", prefix = 33 }"), &["`prefix` must be 0..=32, found 33"]);
     refused(&service("sticky = { prefix = 24 }"), &["needs `by`"]);
@@ -231,33 +242,6 @@ fn ports_and_words_are_judged() {
         &["`drain-timeout` belongs to [[service]], move it above"],
     );
     warned(&service("drain-timeout = \"0s\""), &["a drain ends every session at once"]);
-}
-
-#[test]
-fn checks_of_servers_are_judged() {
-    refused(&check("kind = \"htpp\""), &["did you mean \"http\"?"]);
-    refused(&check("kind = \"https\""), &["\"https\" is reserved"]);
-    refused(&check("kind = \"icmp\"\nport = 80"), &["`port` is for the kinds \"tcp\", \"half-open\" and \"http\""]);
-    refused(&check("kind = \"tcp\"\npath = \"/\""), &["`path` is for the kind \"http\""]);
-    refused(&check("expect-body = \"OK\""), &["`expect-body` is for the kind \"http\""]);
-    warned(
-        &check("kind = \"http\"\nexpect-body = \"OK\""),
-        &["a check of the content without a status: only answers with 200 are looked into", "expect-status = 200"],
-    );
-    refused(
-        &check("interval = \"1s\""),
-        &["`interval` must be longer than `timeout`: it is 1s, the timeout 1s", "one check ends before the next"],
-    );
-    refused(&check("timeout = \"3s\""), &["`interval` must be longer than `timeout`: it is 2s, the timeout 3s"]);
-    refused(&check("dead-interval = \"500ms\""), &["`dead-interval` must be longer than `timeout`"]);
-    refused(&check("down-after = \"2s\""), &["a good server may be silent for 3s", "make it 3s or more"]);
-    refused(&check("kind = \"http\"\nexpect-status = 99"), &["`expect-status` must be 100..=599"]);
-    refused(&check("kind = \"http\"\npath = \"x\""), &["`path` begins with a slash", "write \"/x\""]);
-    refused(&check("kind = \"http\"\npath = \"/a b\""), &["visible ASCII"]);
-    refused(&check("kind = \"http\"\nhost = \"a\\r\\nb\""), &["not a host name"]);
-    let any = farm("port = 80\n", "port = \"any\"\n").replace("port = 8080\n", "");
-    refused(&any, &["which one is to be checked is not said", "add `port` to [service.check]"]);
-    assert_eq!(said(&any.replace("kind = \"http\"", "kind = \"http\"\nport = 80")), "");
 }
 
 #[test]
@@ -295,116 +279,6 @@ fn clients_among_the_servers_are_told_the_way_out() {
     let mut one_arm = FARM.to_owned();
     one_arm.replace_range(link, "");
     warned(&one_arm, &words);
-}
-
-#[test]
-fn what_is_not_translated_cannot_change_its_port_or_source() {
-    let text = service("mode = \"direct\"");
-    refused(
-        &text,
-        &["port 8080 of the server is not port 80 of the service", "reaches the server as the client sent it"],
-    );
-    let same = text.replace("port = 8080", "port = 80");
-    assert_eq!(said(&same), "", "no port is translated");
-    refused(
-        &same.replace("protocol =", "snat = \"10.10.20.240\"\nprotocol ="),
-        &["`snat` is for `full-nat`", "as the client sent it"],
-    );
-    refused(&service("snat = \"10.10.20.240\""), &["the servers see the clients' own addresses"]);
-    refused(&service("mode = \"tunnel\""), &["port 8080 of the server is not port 80 of the service", "with `tunnel`"]);
-    refused(&service("mode = \"tunnel\"\nsnat = \"10.10.20.240\""), &["`snat` is for `full-nat`: with `tunnel`"]);
-    let routed = service("mode = \"direct\"").replace("port = 8080\n", "").replace("10.10.20.12", "192.0.2.12");
-    refused(
-        &routed,
-        &["192.0.2.12 is in no connected subnet", "only the MAC address changes", "mode = \"tunnel\" or \"full-nat\""],
-    );
-}
-
-#[test]
-fn a_tunnel_leads_to_an_address_of_either_family_behind_a_router_but_not_behind_firewalls() {
-    let text = service("mode = \"tunnel\"").replace("port = 8080\n", "").replace("10.10.20.12", "192.0.2.12");
-    warned(&text, &["no link and no route leads to 192.0.2.12", "add a [[route]]"]);
-    let routed = format!("{text}\n[[route]]\nto = \"192.0.2.0/24\"\nvia = \"10.10.20.254\"\n");
-    assert_eq!(said(&routed), "");
-    // One address serves both VIPs.
-    let one_family = routed.replace("[\"192.0.2.12\", \"fd00:20::12\"]", "\"192.0.2.12\"");
-    assert_ne!(one_family, routed);
-    assert_eq!(said(&one_family), "");
-
-    let behind = format!(
-        "{}\n[[service]]\nname = \"web\"\naddress = \"198.51.100.80\"\nprotocol = \"tcp\"\nport = 80\nmode = \"tunnel\"\n\
-         [[service.server]]\nname = \"s1\"\naddress = \"203.0.113.11\"\n",
-        super::GOOD
-    );
-    refused(&behind, &["the route to 203.0.113.11 leads through firewalls", "that names a gateway"]);
-}
-
-#[test]
-fn source_addresses_are_judged() {
-    let snat = |snat: &str| service(&format!("mode = \"full-nat\"\nsnat = {snat}"));
-    assert_eq!(said(&snat("[\"10.10.20.240-10.10.20.243\", \"fd00:20::240\"]")), "");
-    warned(&snat("[\"192.0.2.1\", \"fd00:20::240\"]"), &["192.0.2.1 is in no link's subnet"]);
-    refused(&snat("\"10.10.20.240\""), &["`snat` has no IPv6 address, but VIP 2001:db8:1::80 is one"]);
-    refused(&snat("\"10.10.20.243-10.10.20.240\""), &["ends before it begins"]);
-    refused(&snat("\"10.10.0.0-10.10.20.240\""), &["a range has at most 256 addresses"]);
-    refused(&snat("\"10.10.20.240-fd00::1\""), &["a range has one family"]);
-    refused(&snat("[\"10.10.20.240\", \"10.10.20.240\", \"fd00:20::240\"]"), &["10.10.20.240 stands twice"]);
-    refused(&snat("[\"198.51.100.80\", \"fd00:20::240\"]"), &["198.51.100.80 is the VIP of service \"web\", here"]);
-}
-
-#[test]
-fn the_servers_of_a_direct_service_are_told_how_to_take_the_vip() {
-    let nat = requirements(&load_text(&service("")).config.unwrap());
-    assert!(!nat.contains("arp_ignore"), "{nat}");
-    let file = load_text(&service("mode = \"direct\"").replace("port = 8080\n", ""));
-    let told = requirements(&file.config.unwrap_or_else(|| panic!("{}", file.diagnostics)));
-    for line in [
-        "Linux:    sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2",
-        "ip address add 198.51.100.80/32 dev lo",
-        "ip address add 2001:db8:1::80/128 dev lo nodad",
-        "netsh interface ipv4 add address vip 198.51.100.80 255.255.255.255",
-        "netsh interface ipv6 set interface lan weakhostreceive=enabled",
-    ] {
-        assert!(told.contains(line), "{line}\n{told}");
-    }
-}
-
-#[test]
-fn how_many_flows_fit_behind_source_addresses_and_what_one_client_gets_is_told() {
-    let farm = FARM.replace("port = 80\n", "port = 80\nmode = \"full-nat\"\n");
-    let with = |farm: &str| requirements(&load_text(farm).config.unwrap());
-    let told = with(&farm);
-    for family in ["IPv4", "IPv6"] {
-        let line =
-            format!("64512 {family} flows at a time to each server port by 1 source address; one client gets 57344");
-        assert!(told.contains(&line), "{told}");
-    }
-    let told = with(&format!("{farm}\n[limits]\nsource-sessions = 500\n"));
-    assert!(told.contains("one client gets 500 at most"), "{told}");
-    assert!(!with(FARM).contains("flows at a time"));
-}
-
-#[test]
-fn what_is_checked_and_how_fast_is_told() {
-    let told = requirements(&load_text(FARM).config.unwrap());
-    assert!(
-        told.contains("service web: tcp 198.51.100.80 2001:db8:1::80 port 80, nat, round-robin, 2 servers"),
-        "{told}"
-    );
-    assert!(told.contains("checked by http GET /healthz on port 8080, expecting 200"), "{told}");
-    assert!(told.contains("a dead server is out within 7s, a good one is in again within 5s"), "{told}");
-    let never = requirements(&load_text(&check("kind = \"none\"")).config.unwrap());
-    assert!(never.contains("no checks"), "{never}");
-    let soon = only(&check("down-after = \"4s\""));
-    assert_eq!(requirements::server_detection(&soon.check).unwrap().0, Duration::from_secs(4));
-}
-
-#[test]
-fn the_port_of_a_check_is_its_own_then_the_servers_then_the_services() {
-    let port = |text: &str| load_text(text).config.unwrap().check_port(ServerId(0));
-    assert_eq!(port(FARM), Some(8080));
-    assert_eq!(port(&check("port = 9")), Some(9));
-    assert_eq!(port(&FARM.replace("port = 8080\n", "")), Some(80));
 }
 
 #[test]

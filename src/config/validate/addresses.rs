@@ -21,6 +21,10 @@ use crate::config::value::hosts_only;
 enum AddressRole {
     /// The engine's address on a link.
     Own,
+    /// An address of whichever node is active.
+    Floating,
+    /// An own address of another node.
+    Node,
     /// The first address of a connected IPv4 subnet, which denotes the subnet itself (RFC 1812 section 4.2.3.1).
     Network,
     /// The last address of a connected IPv4 subnet.
@@ -64,28 +68,39 @@ const ENGINE_ANSWERS: &str = "the engine answers ARP and ND for it, so that nobo
 const NO_STATION: &str = "no station can have that address";
 const EVERY_ROUTER: &str = "every router of the subnet has it, the engine too";
 const NEVER_USED: &str = "the engine keeps packets to it, and the route is never used";
+const MOVES: &str = "a floating address moves between nodes, and each has an address of its own beside it";
+const ANOTHER_NODE: &str = "it is another node of this cluster";
 const KERNEL_OWNS: &str = "this machine's kernel has it, no other station can";
 
 /// The table of all pairs of roles; `first` is not after `second`.
 fn check_roles(first: AddressRole, second: AddressRole) -> RoleCheck {
-    use AddressRole::{Anycast, Broadcast, Firewall, Listen, Network, NextHop, Own, Peer, RouteThrough, RouteVia};
-    use AddressRole::{Server, Snat, Vip};
+    use AddressRole::{Anycast, Broadcast, Firewall, Floating, Listen, Network, NextHop, Node, Own, Peer};
+    use AddressRole::{RouteThrough, RouteVia, Server, Snat, Vip};
     use RoleCheck::{Error, Fine, ReportedElsewhere, Warning};
     match (first, second) {
         // One role may refer to an address several times: a server of two services, the next hop of two routes.
         // Repetitions that are not allowed are reported by the rules of their section.
         (Network | Broadcast | Anycast, Network | Broadcast | Anycast) => Fine,
         (NextHop | Server | Snat | RouteVia | RouteThrough | Listen, again) if again == first => Fine,
-        (Own | Vip | Firewall | Peer, again) if again == first => ReportedElsewhere,
+        (Own | Floating | Node | Vip | Firewall | Peer, again) if again == first => ReportedElsewhere,
+
+        (Own | Floating, Floating | Node) => Error(MOVES),
+        (Floating | Node, Network | Broadcast) => Error(NO_STATION),
+        (Floating | Node, Anycast) => Error(EVERY_ROUTER),
+        (Node, Vip | NextHop | Firewall | Peer | Server | Snat) => Error(ANOTHER_NODE),
+        (Node, RouteVia | RouteThrough) => Fine,
+        (Node, Listen) => Error(KERNEL_OWNS),
 
         (Own, Network | Broadcast) => Warning("stations of that subnet do not answer it"),
         (Own, Anycast) => Warning("other routers of that subnet have it too"),
-        (Own, Vip) => Error("give the service an address of its own; one in the same subnet is answered by ARP and ND"),
-        (Own, NextHop | Firewall | Peer | Server) => Error("that is to be another station"),
+        (Own | Floating, Vip) => {
+            Error("give the service an address of its own; one in the same subnet is answered by ARP and ND")
+        }
+        (Own | Floating, NextHop | Firewall | Peer | Server) => Error("that is to be another station"),
         // This is the default of full-nat, written explicitly.
-        (Own, Snat) => Fine,
-        (Own | Vip | Snat, RouteVia | RouteThrough) => Warning(NEVER_USED),
-        (Own | Vip | Snat, Listen) => {
+        (Own | Floating, Snat) => Fine,
+        (Own | Floating | Vip | Snat, RouteVia | RouteThrough) => Warning(NEVER_USED),
+        (Own | Floating | Vip | Snat, Listen) => {
             Error("the kernel does not serve it; listen on an address of a management device")
         }
 
@@ -121,7 +136,11 @@ fn check_roles(first: AddressRole, second: AddressRole) -> RoleCheck {
         (Server | RouteVia | RouteThrough, Listen) => Fine,
 
         // The roles are in order, so that these pairs do not occur.
-        (_, Own | Network | Broadcast | Anycast | Vip | NextHop | Firewall | Peer | Server | Snat | RouteVia) => Fine,
+        (
+            _,
+            Own | Floating | Node | Network | Broadcast | Anycast | Vip | NextHop | Firewall | Peer | Server | Snat
+            | RouteVia,
+        ) => Fine,
         (RouteThrough | Listen, RouteThrough | Listen) => Fine,
     }
 }
@@ -140,6 +159,8 @@ impl AddressUse<'_> {
         let of = &self.owner;
         match self.role {
             AddressRole::Own => format!("the engine's own address on link {of:?}"),
+            AddressRole::Floating => format!("a floating address of link {of:?}"),
+            AddressRole::Node => format!("the own address of node {of:?}"),
             AddressRole::Network => format!("the connected subnet {of} itself"),
             AddressRole::Broadcast => format!("the broadcast address of the connected subnet {of}"),
             AddressRole::Anycast => format!("the anycast address of the routers of the connected subnet {of}"),
@@ -165,6 +186,7 @@ pub fn addresses(file: &File, links: &[Option<Link>], out: &mut Diagnostics) {
         claims.entry(place).or_default().push(AddressUse { role, owner: of, span });
     };
     of_links(file, &mut claim);
+    of_nodes(file, &mut claim);
     of_groups(file, &mut claim);
     of_services(file, &mut claim);
     if let Some(listen) = file.api.listen.given().filter(|at| !at.value.ip().is_unspecified()) {
@@ -243,6 +265,23 @@ fn of_links<'a>(file: &'a File, claim: &mut impl FnMut(AddressScope, AddressRole
     }
 }
 
+/// Floating addresses, and the own ones of other nodes. Those of this node are its links'.
+fn of_nodes<'a>(file: &'a File, claim: &mut impl FnMut(AddressScope, AddressRole, String, &'a Range<usize>)) {
+    for link in &file.links {
+        let of = name(&link.name);
+        for at in given(&link.floating) {
+            claim(place(at.value, &of), AddressRole::Floating, of.clone(), &at.span);
+        }
+    }
+    let me = file.engine.as_ref().and_then(|engine| engine.name.value());
+    let others = file.ha.iter().flat_map(|ha| &ha.nodes).filter(|node| node.name.value() != me);
+    for node in others {
+        for at in given(&node.addresses).iter().filter(|at| !is_link_local(at.value)) {
+            claim((at.value, None), AddressRole::Node, name(&node.name), &at.span);
+        }
+    }
+}
+
 fn of_groups<'a>(file: &'a File, claim: &mut impl FnMut(AddressScope, AddressRole, String, &'a Range<usize>)) {
     for group in &file.groups {
         for firewall in &group.firewalls {
@@ -253,6 +292,11 @@ fn of_groups<'a>(file: &'a File, claim: &mut impl FnMut(AddressScope, AddressRol
         for peer in &group.peers {
             for at in given(&peer.addresses) {
                 claim((at.value, None), AddressRole::Peer, name(&peer.name), &at.span);
+            }
+            for engine in &peer.engines {
+                for at in given(&engine.addresses) {
+                    claim((at.value, None), AddressRole::Peer, name(&engine.name), &at.span);
+                }
             }
         }
     }

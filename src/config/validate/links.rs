@@ -1,6 +1,6 @@
 //! Validates `[[link]]`: devices, VLANs, addresses.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -10,6 +10,7 @@ use crate::config::file;
 use crate::config::reader::{Field, Located};
 use crate::config::validate::names::duplicate_error;
 use crate::id::DeviceId;
+use crate::wire::Family;
 
 /// The largest number of links of one engine.
 const LINKS_MAX: usize = 1024;
@@ -17,7 +18,7 @@ const LINKS_MAX: usize = 1024;
 const IPV6_MTU_MIN: u16 = 1280;
 
 /// The device names in the order of first mention, and the links; `None` for a link with a mistake.
-pub fn links(typed: &[file::Link], out: &mut Diagnostics) -> (Vec<String>, Vec<Option<Link>>) {
+pub fn links(typed: &[file::Link], ha: Option<&file::Ha>, out: &mut Diagnostics) -> (Vec<String>, Vec<Option<Link>>) {
     if typed.is_empty() {
         let missing = Diagnostic::error(0..0, "the engine has no [[link]]");
         out.push(missing.hint("write [[link]] with a name and a device, once for every side of the engine"));
@@ -29,11 +30,11 @@ pub fn links(typed: &[file::Link], out: &mut Diagnostics) -> (Vec<String>, Vec<O
     check_vlan_tags(typed, out);
     same_subnet(typed, out);
     let mut devices: Vec<String> = Vec::new();
-    let links = typed.iter().map(|link| one(link, &mut devices, out)).collect();
+    let links = typed.iter().map(|link| one(link, ha, &mut devices, out)).collect();
     (devices, links)
 }
 
-fn one(typed: &file::Link, devices: &mut Vec<String>, out: &mut Diagnostics) -> Option<Link> {
+fn one(typed: &file::Link, ha: Option<&file::Ha>, devices: &mut Vec<String>, out: &mut Diagnostics) -> Option<Link> {
     let addresses = typed.addresses.given().map(|list| list.value.as_slice()).unwrap_or_default();
     if let (Some(mtu), Some(v6)) = (typed.mtu.given(), addresses.iter().find(|at| matches!(at.value, IpNet::V6(_))))
         && mtu.value < IPV6_MTU_MIN
@@ -57,7 +58,33 @@ fn one(typed: &file::Link, devices: &mut Vec<String>, out: &mut Diagnostics) -> 
         addresses: addresses.iter().map(|at| at.value).collect(),
         mac: typed.mac.value(),
         mtu: typed.mtu.value(),
+        floating: floating_of(typed, ha),
+        vrid: typed.vrid.value(),
+        track: typed.track(),
+        unicast: typed.unicast(),
     })
+}
+
+/// The floating addresses of a link. IPv6 has a link-local one first (RFC 9568 section 5.2.9); without one typed it is
+/// made from the VRID, never from the virtual MAC address (section 7.4).
+fn floating_of(typed: &file::Link, ha: Option<&file::Ha>) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = typed
+        .floating
+        .given()
+        .map(|list| list.value.as_slice())
+        .unwrap_or_default()
+        .iter()
+        .map(|at| at.value)
+        .collect();
+    let vrid = typed.vrid.value().or(ha.and_then(|ha| ha.vrid.value())).unwrap_or_default();
+    addresses.sort_by_key(|address| (Family::of(*address), !is_link_local(*address)));
+    let first = addresses.iter().position(|address| address.is_ipv6());
+    if let Some(first) = first.filter(|first| !is_link_local(addresses[*first])) {
+        // The decimal digits of the VRID stand in the last group as they are written.
+        let group = u16::from_str_radix(&vrid.to_string(), 16).unwrap_or_default();
+        addresses.insert(first, Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x9568, group).into());
+    }
+    addresses
 }
 
 /// Refuses links that share a device without different VLAN tags.

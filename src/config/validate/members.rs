@@ -8,9 +8,12 @@ use crate::config::file::{self, File};
 use crate::config::reader::{Field, Located};
 use crate::config::validate::links::is_link_local;
 use crate::config::validate::names::{Names, duplicate_error};
-use crate::config::{AdminState, Firewall, LearnBy, Link, Peer};
+use crate::config::{AdminState, Firewall, LearnBy, Link, Peer, PeerEngine};
 use crate::id::{GroupId, LinkId};
 use crate::wire::Family;
+
+/// The largest number of engines behind a peer's addresses, which is that of the nodes of a cluster.
+const ENGINES_MAX: usize = 8;
 
 /// The firewalls of a group; `None` for one with a mistake.
 pub fn firewalls(
@@ -96,14 +99,47 @@ pub fn peers(typed: &file::Group, group: GroupId, links: &[Option<Link>], out: &
             far_side(at, links, out);
         }
         seen.extend(addresses.iter().cloned());
+        let engines = engines(typed, &mut seen, links, out);
         let invalid = matches!(typed.addresses, Field::Invalid);
         Some(Peer {
             name: typed.name.value().filter(|_| !invalid)?,
             group,
             addresses: addresses.into_iter().map(|at| at.value).collect(),
+            engines: engines?,
         })
     };
     typed.peers.iter().map(&mut one).collect()
+}
+
+/// The engines behind a peer's addresses; `None` if there is a mistake. `seen` are the addresses of the group's peers
+/// and of their engines so far.
+fn engines(
+    typed: &file::Peer,
+    seen: &mut Vec<Located<IpAddr>>,
+    links: &[Option<Link>],
+    out: &mut Diagnostics,
+) -> Option<Vec<PeerEngine>> {
+    if let Some(one) = typed.engines.get(ENGINES_MAX) {
+        out.push(Diagnostic::error(one.span.clone(), format!("a peer has at most {ENGINES_MAX} engines")));
+        return None;
+    }
+    Names::new("engine", typed.engines.iter().map(|engine| &engine.name), out);
+    let mut one = |typed: &file::PeerEngine| {
+        let addresses = one_per_family(&typed.addresses, out);
+        for at in &addresses {
+            if let Some(first) = seen.iter().find(|first| first.value == at.value) {
+                out.push(duplicate_error(format!("peer address {}", at.value), &at.span, &first.span));
+            }
+            far_side(at, links, out);
+        }
+        seen.extend(addresses.iter().cloned());
+        let invalid = matches!(typed.addresses, Field::Invalid);
+        Some(PeerEngine {
+            name: typed.name.value().filter(|_| !invalid)?,
+            addresses: addresses.into_iter().map(|at| at.value).collect(),
+        })
+    };
+    typed.engines.iter().map(&mut one).collect()
 }
 
 /// Warns about a peer in a connected subnet: it is on the near side, and packets to it need not pass the firewalls.

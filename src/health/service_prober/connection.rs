@@ -48,9 +48,9 @@ pub(super) struct CheckConnection {
 
 impl std::fmt::Debug for CheckConnection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection")
-            .field("was_open", &self.was_established)
-            .field("wake", &self.next_poll)
+        f.debug_struct("CheckConnection")
+            .field("was_established", &self.was_established)
+            .field("next_poll", &self.next_poll)
             .finish_non_exhaustive()
     }
 }

@@ -17,8 +17,8 @@ pub(super) trait Conversation: fmt::Debug + Send + Sync {
     /// The successful answer in words, such as `HTTP 200` or `connected`.
     fn answer(&self) -> String;
 
-    /// What an established connection lacks when the time is over, such as `no answer`.
-    fn lacks(&self) -> &'static str;
+    /// Why an established connection gave no verdict when its time was over, such as `no answer`.
+    fn timeout_reason(&self) -> &'static str;
 }
 
 /// The conversation of kind `tcp`: a server that takes the connection is healthy.
@@ -45,7 +45,7 @@ impl Conversation for Connect {
         "connected".to_owned()
     }
 
-    fn lacks(&self) -> &'static str {
+    fn timeout_reason(&self) -> &'static str {
         "no answer"
     }
 }

@@ -91,20 +91,7 @@ impl Conversation for HttpResponse {
         connection.poll(now);
         connection.read(|bytes| self.receive(bytes));
         let phase = connection.phase();
-        let verdict = match (decided, self.verdict(phase == ConnectionPhase::PeerClosed), phase) {
-            (true, _, _) => None,
-            (false, ResponseVerdict::Healthy, _) => Some(Ok(())),
-            (false, ResponseVerdict::Unhealthy(why), _) => Some(Err(why)),
-            (false, ResponseVerdict::Undecided, ConnectionPhase::Closed) => {
-                let why = if connection.was_established() { "connection reset" } else { REFUSED };
-                Some(Err(why.to_owned()))
-            }
-            (
-                false,
-                ResponseVerdict::Undecided,
-                ConnectionPhase::Connecting | ConnectionPhase::Established | ConnectionPhase::PeerClosed,
-            ) => None,
-        };
+        let verdict = if decided { None } else { self.verdict_in(phase, connection.was_established()) };
         if verdict.is_some() {
             connection.close(now);
         }
@@ -120,12 +107,28 @@ impl Conversation for HttpResponse {
         self.status.map_or_else(String::new, |status| format!("HTTP {status}"))
     }
 
-    fn lacks(&self) -> &'static str {
+    fn timeout_reason(&self) -> &'static str {
         if self.is_empty { "no answer" } else { "answer not complete" }
     }
 }
 
 impl HttpResponse {
+    /// The verdict while the connection is in `phase`, if there is one yet: the reason of a failure.
+    fn verdict_in(&self, phase: ConnectionPhase, was_established: bool) -> Option<Result<(), String>> {
+        match (self.verdict(phase == ConnectionPhase::PeerClosed), phase) {
+            (ResponseVerdict::Healthy, _) => Some(Ok(())),
+            (ResponseVerdict::Unhealthy(why), _) => Some(Err(why)),
+            (ResponseVerdict::Undecided, ConnectionPhase::Closed) => {
+                let why = if was_established { "connection reset" } else { REFUSED };
+                Some(Err(why.to_owned()))
+            }
+            (
+                ResponseVerdict::Undecided,
+                ConnectionPhase::Connecting | ConnectionPhase::Established | ConnectionPhase::PeerClosed,
+            ) => None,
+        }
+    }
+
     pub(super) fn new(expected: Vec<RangeInclusive<u16>>, wanted: Option<String>) -> Self {
         Self {
             expected,

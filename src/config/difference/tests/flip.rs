@@ -55,6 +55,30 @@ udp = "20s"
 icmp = "20s"
 other = "20s"
 fragment = "20s"
+[ha]
+vrid = 61
+key = "a key of 32 bytes for two nodes.."
+advertise = "1s"
+preempt = "never"
+margin = 10
+damping = "3s"
+start-delay = "3s"
+linger = "3s"
+version = 3
+mac = "virtual"
+lease = "auto"
+sessions = "needed"
+sync-delay = "3ms"
+ports = "split"
+[[ha.node]]
+name = "inner-b"
+priority = 190
+addresses = ["10.2.0.3", "10.10.20.3"]
+sync = "10.255.0.2"
+kind = "fwlb"
+[[ha.node]]
+name = "inner"
+addresses = ["10.2.0.1", "10.10.20.1"]
 [[link]]
 name = "firewalls"
 device = "eth1"
@@ -62,10 +86,15 @@ vlan = 7
 addresses = ["10.2.0.1/24"]
 mac = "02:00:5e:10:00:01"
 mtu = 1500
+floating = ["10.2.0.5"]
+vrid = 62
+track = true
+unicast = false
 [[link]]
 name = "servers"
 device = "eth2"
 addresses = ["10.10.20.1/24", "10.2.9.1/24"]
+floating = ["10.10.20.5"]
 [[route]]
 to = "0.0.0.0/0"
 via = "10.10.20.254"
@@ -84,6 +113,9 @@ drain-timeout = "20s"
 [[group.peer]]
 name = "outer"
 addresses = ["10.1.0.1"]
+[[group.peer.engines]]
+name = "outer-a"
+addresses = ["10.1.0.2"]
 [group.check]
 kind = "tcp"
 port = 7
@@ -158,14 +190,22 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("[log]", "hostname", r#""there""#),
     ("[[link]]", "name", r#""dmz""#),
     ("[[link]]", "device", r#""eth9""#),
-    ("[[link]]", "addresses", r#"["10.2.0.2/24"]"#),
+    ("[ha]", "key", r#""another key of 32 bytes for nodes""#),
+    ("[ha]", "sync-delay", r#""5ms""#),
+    ("[[ha.node]]", "name", r#""third""#),
+    ("[[ha.node]]", "addresses", r#"["10.2.0.4", "10.10.20.4"]"#),
+    ("[[ha.node]]", "sync", r#""10.255.0.3""#),
+    ("[[link]]", "floating", r#""10.2.0.6""#),
+    ("[[link]]", "addresses", "[\"10.2.0.1/24\", \"10.99.0.1/24\"]"),
     ("[[link]]", "mac", r#""02:00:5e:10:00:02""#),
     ("[[route]]", "to", r#""198.51.100.0/24""#),
     ("[[route]]", "via", r#""10.10.20.253""#),
     ("[[group]]", "name", r#""dmz""#),
     ("[[group]]", "seed", r#""another seed of 32 bytes, as long.""#),
     ("[[group.peer]]", "name", r#""dmz""#),
-    ("[[group.peer]]", "addresses", r#""10.1.0.2""#),
+    ("[[group.peer]]", "addresses", r#""10.1.0.9""#),
+    ("[[group.peer.engines]]", "name", r#""outer-b""#),
+    ("[[group.peer.engines]]", "addresses", r#""10.1.0.3""#),
     ("[[group.firewall]]", "name", r#""fw3""#),
     ("[[group.firewall]]", "addresses", r#""10.2.0.13""#),
     ("[[service]]", "name", r#""www""#),
@@ -377,7 +417,7 @@ fn what_is_in_force_is_a_file_that_means_the_same() {
     }
     let again = understood(&shown).unwrap_or_else(|why| panic!("{why}\n{shown}"));
     let told: Vec<String> = differences(&old, &again).iter().map(Difference::to_string).collect();
-    assert_eq!(told, ["token ansible: secret changed", "group perimeter: seed changed"], "{shown}");
+    assert_eq!(told, ["token ansible: secret changed", "ha: key changed", "group perimeter: seed changed"], "{shown}");
 }
 
 #[test]

@@ -3,8 +3,10 @@
 use super::*;
 use crate::config::diagnostic::Severity;
 
-const ROLES: [AddressRole; 13] = [
+const ROLES: [AddressRole; 15] = [
     AddressRole::Own,
+    AddressRole::Floating,
+    AddressRole::Node,
     AddressRole::Network,
     AddressRole::Broadcast,
     AddressRole::Anycast,
@@ -21,21 +23,23 @@ const ROLES: [AddressRole; 13] = [
 
 /// `E` error, `W` warning, `o` reported elsewhere, `.` fine; blank: see the cell of the other order.
 #[rustfmt::skip]
-const CELLS: [(&str, AddressRole); 13] = [
-//   second: Own Net Bro Any VIP Hop Fw Peer Srv Snat Via Thr Listen
-    ("o W W W E E E E E . W W E", AddressRole::Own),
-    ("  . . . E E E E E E W W E", AddressRole::Network),
-    ("    . . E E E E E E W W E", AddressRole::Broadcast),
-    ("      . E W W E E E W W E", AddressRole::Anycast),
-    ("        o E E W E E W W E", AddressRole::Vip),
-    ("          . W o . E . . W", AddressRole::NextHop),
-    ("            o o . E . W W", AddressRole::Firewall),
-    ("              o W E W . W", AddressRole::Peer),
-    ("                . E . . .", AddressRole::Server),
-    ("                  . W W E", AddressRole::Snat),
-    ("                    . o .", AddressRole::RouteVia),
-    ("                      . .", AddressRole::RouteThrough),
-    ("                        .", AddressRole::Listen),
+const CELLS: [(&str, AddressRole); 15] = [
+//   second: Own Flo Nod Net Bro Any VIP Hop Fw Peer Srv Snat Via Thr Listen
+    ("o E E W W W E E E E E . W W E", AddressRole::Own),
+    ("  o E E E E E E E E E . W W E", AddressRole::Floating),
+    ("    o E E E E E E E E E . . E", AddressRole::Node),
+    ("      . . . E E E E E E W W E", AddressRole::Network),
+    ("        . . E E E E E E W W E", AddressRole::Broadcast),
+    ("          . E W W E E E W W E", AddressRole::Anycast),
+    ("            o E E W E E W W E", AddressRole::Vip),
+    ("              . W o . E . . W", AddressRole::NextHop),
+    ("                o o . E . W W", AddressRole::Firewall),
+    ("                  o W E W . W", AddressRole::Peer),
+    ("                    . E . . .", AddressRole::Server),
+    ("                      . W W E", AddressRole::Snat),
+    ("                        . o .", AddressRole::RouteVia),
+    ("                          . .", AddressRole::RouteThrough),
+    ("                            .", AddressRole::Listen),
 ];
 
 fn expected(first: AddressRole, second: AddressRole) -> char {
@@ -109,6 +113,14 @@ fn section(role: AddressRole, address: &str, n: usize, words: &Words) -> String 
         AddressRole::Own => {
             format!("[[link]]\nname = \"l{n}\"\ndevice = \"eth{}\"\naddresses = \"{address}/{length}\"\n", n + 2)
         }
+        AddressRole::Floating => {
+            let own = (words.address)(60 + n as u8);
+            format!(
+                "[[link]]\nname = \"l{n}\"\ndevice = \"eth{}\"\naddresses = \"{own}/{length}\"\nfloating = \"{address}\"\n",
+                n + 2
+            )
+        }
+        AddressRole::Node => format!("[[ha.node]]\nname = \"n{n}\"\naddresses = \"{address}\"\n"),
         // 77 lies in the subnet from 76 to 79.
         AddressRole::Network | AddressRole::Broadcast | AddressRole::Anycast => {
             let inside = (words.address)(77);
@@ -131,8 +143,10 @@ fn section(role: AddressRole, address: &str, n: usize, words: &Words) -> String 
 }
 
 fn file(sections: &[String]) -> crate::config::LoadedConfig {
+    let has_nodes = sections.iter().any(|section| section.contains("[[ha.node]]") || section.contains("floating"));
+    let ha = if has_nodes { "[ha]\nvrid = 1\n[[ha.node]]\nname = \"x\"\naddresses = \"198.51.100.1\"\n" } else { "" };
     let text = format!(
-        "[engine]\nname = \"x\"\n[[link]]\nname = \"clients\"\ndevice = \"eth0\"\naddresses = [\"198.51.100.1/24\", \
+        "[engine]\nname = \"x\"\n{ha}[[link]]\nname = \"clients\"\ndevice = \"eth0\"\naddresses = [\"198.51.100.1/24\", \
          \"2001:db8:1::1/64\"]\n[[link]]\nname = \"firewalls\"\ndevice = \"eth1\"\naddresses = [\"10.1.0.1/24\", \
          \"fd00:1::1/64\"]\n{}",
         sections.concat()

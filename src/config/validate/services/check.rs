@@ -81,26 +81,36 @@ fn keys_fit(typed: &file::ServiceCheck, kind: &ServiceCheckKind, out: &mut Diagn
         out.push(Diagnostic::error(port.span.clone(), message).hint("add kind = \"tcp\", or remove the port"));
         return false;
     }
-    if !matches!(kind, ServiceCheckKind::Http { .. }) {
-        let keys = [
-            ("path", place(&typed.path)),
-            ("host", place(&typed.host)),
-            ("expect-status", place(&typed.status)),
-            ("expect-body", place(&typed.body)),
-        ];
-        let http_only: Vec<_> = keys.into_iter().filter_map(|(key, at)| Some((key, at?))).collect();
-        for (key, at) in &http_only {
-            let message = format!("`{key}` is for the kind \"http\"");
-            out.push(Diagnostic::error(at.clone(), message).hint("add kind = \"http\", or remove it"));
+    match kind {
+        ServiceCheckKind::Http { .. } => {
+            if let (Field::Given(body), Field::Absent) = (&typed.body, &typed.status) {
+                let message =
+                    format!("a check of the content without a status: only answers with {STATUS} are looked into");
+                let hint = format!("say it: expect-status = {STATUS}");
+                out.push(Diagnostic::warning(body.span.clone(), message).hint(hint));
+            }
+            true
         }
-        return http_only.is_empty();
+        ServiceCheckKind::Icmp | ServiceCheckKind::Tcp | ServiceCheckKind::HalfOpen | ServiceCheckKind::None => {
+            no_http_keys(typed, out)
+        }
     }
-    if let (Field::Given(body), Field::Absent) = (&typed.body, &typed.status) {
-        let message = format!("a check of the content without a status: only answers with {STATUS} are looked into");
-        let hint = format!("say it: expect-status = {STATUS}");
-        out.push(Diagnostic::warning(body.span.clone(), message).hint(hint));
+}
+
+/// Refuses the keys of the kind `http`. Returns whether there is none.
+fn no_http_keys(typed: &file::ServiceCheck, out: &mut Diagnostics) -> bool {
+    let keys = [
+        ("path", place(&typed.path)),
+        ("host", place(&typed.host)),
+        ("expect-status", place(&typed.status)),
+        ("expect-body", place(&typed.body)),
+    ];
+    let http_only: Vec<_> = keys.into_iter().filter_map(|(key, at)| Some((key, at?))).collect();
+    for (key, at) in &http_only {
+        let message = format!("`{key}` is for the kind \"http\"");
+        out.push(Diagnostic::error(at.clone(), message).hint("add kind = \"http\", or remove it"));
     }
-    true
+    http_only.is_empty()
 }
 
 fn place<T>(field: &Field<T>) -> Option<Range<usize>> {
