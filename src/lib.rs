@@ -30,6 +30,7 @@
 //! | [`path`] | which firewall a flow takes: rendezvous, the pinning rules, what "up" means | touch bytes |
 //! | [`slb`] | which server a session takes: services, schedulers, stickiness | touch bytes |
 //! | [`health`], [`neighbor`] | when a path or server is up; which MAC address a neighbour has | open sockets, read the clock |
+//! | [`ha`] | which engine of a cluster is active, and what its nodes tell each other | touch sessions |
 //! | [`config`] | what the operator meant | touch files or devices |
 //! | [`engine`] | the appliance without an operating system: [`engine::Forwarder`] and [`engine::Controller`] | do I/O |
 //! | [`sim`] | the simulation: virtual time, model firewalls, faults, checkers | touch private parts |
@@ -64,6 +65,7 @@ pub mod client;
 pub mod config;
 pub mod engine;
 pub mod flow;
+pub mod ha;
 pub mod health;
 pub mod id;
 #[cfg(feature = "appliance")]

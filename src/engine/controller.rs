@@ -31,6 +31,7 @@ mod paths;
 mod publish;
 mod refusals;
 mod restore;
+mod role;
 mod tally;
 mod views;
 
@@ -38,9 +39,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::engine::change::StateChange;
 use crate::engine::snapshot::ReusedIds;
 use crate::engine::verdict::{Punt, Transmit};
-use crate::engine::{Counters, Snapshot, view};
+use crate::engine::{Counters, SharedRole, Snapshot, view};
 use crate::id::{DeviceId, LinkId};
 use crate::random::SplitMix64;
 use crate::time::{Duration, Instant};
@@ -53,6 +55,9 @@ use paths::Paths;
 
 pub use farm::ServerChange;
 pub use order::{Consequence, Order};
+pub use paths::ClusterRole;
+#[cfg(test)]
+use paths::group_digests;
 
 /// What the owner has to do for the controller, or to report.
 #[derive(Debug, Clone)]
@@ -60,7 +65,7 @@ pub enum Event {
     /// Gives workers this snapshot, which they use from their next batch on.
     Publish(Arc<Snapshot>),
     /// Something changed its state. The owner logs it and shows it under `show events`.
-    Change(view::EventView),
+    Change(StateChange),
     /// A health check ended. It is reported for the log only where the configuration asks for it.
     CheckEnded(view::CheckLogView),
     /// The answer to [`Controller::probe`] or [`Controller::ping`].
@@ -99,6 +104,8 @@ pub struct Controller {
     publish_from: Instant,
     out: Outbox,
     refusals: refusals::Refusals,
+    /// The role word of a node of a cluster.
+    role: Option<Arc<SharedRole>>,
     /// What [`Controller::poll_timeout`] returned last, to find out how late the owner is.
     due: Option<Instant>,
 }
@@ -121,6 +128,7 @@ impl Controller {
             publish_from: now,
             out: Outbox::default(),
             refusals: Default::default(),
+            role: config.ha.as_ref().map(|_| Arc::default()),
             due: None,
             config,
         };
@@ -208,6 +216,7 @@ impl Controller {
 
     /// Finds out how late the owner is: what is missed meanwhile is not the firewalls' fault.
     fn detect_lag(&mut self, now: Instant) {
+        self.follow_role(now);
         if let Some(due) = self.due {
             self.paths.handle_lag(now.since(due), now);
             self.farm.handle_lag(now.since(due));

@@ -73,6 +73,10 @@ pub struct Counters {
     pub sessions_failed: u64,
     /// Sessions that an operator ended.
     pub sessions_killed: u64,
+    /// Sessions that another engine of the cluster opened, and told of.
+    pub copies_opened: u64,
+    /// Sessions that ended because that engine said so, or does not have them.
+    pub copies_ended: u64,
     /// Packets of flows that belong to no service; the others are counted at their server.
     pub routed_packets: u64,
     /// Bytes of the IP packets of flows that belong to no service.
@@ -127,6 +131,8 @@ impl Default for Counters {
             sessions_evicted: 0,
             sessions_failed: 0,
             sessions_killed: 0,
+            copies_opened: 0,
+            copies_ended: 0,
             routed_packets: 0,
             routed_bytes: 0,
             table_full: 0,
@@ -182,6 +188,8 @@ impl Counters {
             ("sessions_evicted", self.sessions_evicted),
             ("sessions_failed", self.sessions_failed),
             ("sessions_killed", self.sessions_killed),
+            ("copies_opened", self.copies_opened),
+            ("copies_ended", self.copies_ended),
             ("routed_packets", self.routed_packets),
             ("routed_bytes", self.routed_bytes),
             (
@@ -218,6 +226,8 @@ impl Counters {
             (&mut self.sessions_evicted, other.sessions_evicted),
             (&mut self.sessions_failed, other.sessions_failed),
             (&mut self.sessions_killed, other.sessions_killed),
+            (&mut self.copies_opened, other.copies_opened),
+            (&mut self.copies_ended, other.copies_ended),
             (&mut self.routed_packets, other.routed_packets),
             (&mut self.routed_bytes, other.routed_bytes),
             (&mut self.removed_server_packets, other.removed_server_packets),
@@ -306,6 +316,23 @@ impl Counters {
         } += 1;
         self.move_pin(session.toward_low.as_ref(), None);
         self.move_pin(session.toward_high.as_ref(), None);
+    }
+
+    /// Counts the end of a session because another engine said so.
+    pub fn count_copy_end(&mut self, session: &Session) {
+        self.copies_ended += 1;
+        self.move_pin(session.toward_low.as_ref(), None);
+        self.move_pin(session.toward_high.as_ref(), None);
+    }
+
+    /// Counts that another engine made or moved a session's pin. To the firewall this is no new session of this engine.
+    pub fn move_copied_pin(&mut self, before: Option<&Pin>, after: Option<&Pin>) {
+        if let Some(left) = before {
+            self.firewall(left.firewall).sessions -= 1;
+        }
+        if let Some(taken) = after {
+            self.firewall(taken.firewall).sessions += 1;
+        }
     }
 
     /// Counts that a session's pin moved from one firewall to another, was made or confirmed, or ended.

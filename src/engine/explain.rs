@@ -13,7 +13,7 @@ use crate::engine::forwarder::{
     self, Addressee, Arrival, Pins, RoutedFlow, ServiceAction, classify_addresses, decide, view_toward_destination,
 };
 use crate::engine::route::{FibEntry, NextHop};
-use crate::engine::view::ExplainView;
+use crate::engine::view::{DecidedBy, ExplainView};
 use crate::engine::{DropReason, Snapshot};
 use crate::flow::{CanonicalKey, Endpoint, FlowKey};
 use crate::id::{FirewallId, LinkId, ServerId, ServiceId};
@@ -72,25 +72,18 @@ fn explain_once(
     from: Option<ArrivalPoint>,
     now: Instant,
 ) -> Explanation {
-    let (key, direction) = flow.canonical();
-    let known = sessions.find_by_direction(&key, direction).and_then(|id| {
-        sessions.update_with_placement(id, |key, session, bound| ExplainedSession {
-            key: *key,
-            session: *session,
-            bound: bound.copied(),
-        })
-    });
+    let known = live_session(sessions, flow);
     // The first packet of a TCP connection is a SYN; the next packet of a live one is not.
     let kind = if flow.protocol == protocol::TCP && known.is_none() { PacketKind::Syn } else { PacketKind::Other };
 
     let mut teller = ExplanationBuilder::new(engine, snapshot, flow);
-    let Some((mut transit, mut passage)) = session_flow(flow, known.as_ref(), kind, snapshot) else {
+    let Some((mut routed, mut action)) = session_flow(flow, known.as_ref(), kind, snapshot) else {
         teller.add_sentence("To the server it would look like a packet of another session.");
         return teller.finish_dropped(DropReason::NatClash);
     };
-    let pins = known.as_ref().map_or_else(Pins::default, |known| Pins::of(&known.session, transit.direction));
-    let origin = from.or_else(|| expected_arrival(&transit, pins, snapshot));
-    transit.arrival = match teller.arrival(origin) {
+    let pins = known.as_ref().map_or_else(Pins::default, |known| Pins::of(&known.session, routed.direction));
+    let origin = from.or_else(|| expected_arrival(&routed, pins, snapshot));
+    routed.arrival = match teller.arrival(origin) {
         Ok(arrival) => arrival,
         Err(reason) => return teller.finish_dropped(reason),
     };
@@ -98,7 +91,13 @@ fn explain_once(
         Err(reason) => return teller.finish_dropped(reason),
         Ok(addressee) => addressee,
     };
-    if passage.is_none() && addressee != Addressee::Other {
+    if let Some(reason) = snapshot.permission(now).refusal() {
+        if forwarder::is_to_own_address(addressee, flow.destination.address, snapshot) {
+            return teller.finish_local(flow.destination.address, addressee);
+        }
+        teller.not_active(reason);
+    }
+    if action.is_none() && addressee != Addressee::Other {
         let Endpoint { address, port } = flow.destination;
         let Some(service) = snapshot.services.find(address, flow.protocol, port) else {
             return teller.finish_local(address, addressee);
@@ -108,41 +107,41 @@ fn explain_once(
         {
             return teller.finish_dropped(reason);
         }
-        let placed = match teller.choose_server(service, flow, transit.arrival, now) {
+        let placed = match teller.choose_server(service, flow, routed.arrival, now) {
             Ok(placed) => placed,
             Err(reason) => return teller.finish_dropped(reason),
         };
-        (transit, passage) = (placed.0, Some(placed.1));
+        (routed, action) = (placed.0, Some(placed.1));
     }
     teller.session(known.as_ref().map(|known| &known.session), &sessions.timeouts(), pins, now);
     if let Err(reason) = teller.server_of_session(known.as_ref()) {
         return teller.finish_dropped(reason);
     }
-    teller.service_action(&transit, passage.as_ref());
-    teller.translated_port(&transit, passage.as_ref(), known.is_some(), sessions);
-    teller.route(transit.route_to);
-    let decision = decide(&transit, pins, snapshot, now);
+    teller.service_action(&routed, action.as_ref());
+    teller.translated_port(&routed, action.as_ref(), known.is_some(), sessions);
+    teller.route(routed.route_to);
+    let decision = decide(&routed, pins, snapshot, now);
     if known.is_none()
-        && passage.is_none()
-        && let Err(reason) = teller.check_stray_reply(&transit)
+        && action.is_none()
+        && let Err(reason) = teller.check_stray_reply(&routed)
     {
         return teller.finish_dropped(reason);
     }
     let is_remembered = decision.pins != Pins::default() || forwarder::has_service_endpoint(flow, snapshot);
     if known.is_none()
-        && passage.is_none()
+        && action.is_none()
         && is_remembered
         && let Err(reason) = teller.check_source_limits(flow, sessions, now)
     {
         return teller.finish_dropped(reason);
     }
-    teller.candidates(&transit, &decision);
-    teller.decision(&transit, pins, &decision, known.is_some());
-    if passage.is_some() && teller.view.drop.is_none() {
+    teller.candidates(&routed, &decision);
+    teller.decision(&routed, pins, &decision, known.is_some());
+    if action.is_some() && teller.view.drop.is_none() {
         match known {
-            None => teller.view.decided_by = "service".to_owned(),
+            None => teller.view.decided_by = DecidedBy::Service.into(),
             // Without a firewall on the way, the server of the session is what was decided.
-            Some(_) if teller.view.firewall.is_none() => teller.view.decided_by = "session".to_owned(),
+            Some(_) if teller.view.firewall.is_none() => teller.view.decided_by = DecidedBy::Session.into(),
             Some(_) => {}
         }
     }
@@ -154,6 +153,16 @@ struct ExplainedSession {
     key: CanonicalKey,
     session: Session,
     bound: Option<Placement>,
+}
+
+fn live_session(sessions: &SessionTable, flow: &FlowKey) -> Option<ExplainedSession> {
+    let (key, direction) = flow.canonical();
+    let id = sessions.find_by_direction(&key, direction)?;
+    sessions.update_with_placement(id, |key, session, bound| ExplainedSession {
+        key: *key,
+        session: *session,
+        bound: bound.copied(),
+    })
 }
 
 /// The packet as the decision sees it, by its session. `None` if it belongs to another flow with the same addresses and
@@ -168,20 +177,20 @@ fn session_flow(
     let Some((key, session, bound)) = bound else {
         return Some((RoutedFlow::unchanged(*flow, Arrival::Near, kind), None));
     };
-    let (transit, passage) =
+    let (routed, action) =
         forwarder::routed_flow(*flow, key, session.original_direction, bound, Arrival::Near, kind, snapshot)?;
-    Some((transit, Some(passage)))
+    Some((routed, Some(action)))
 }
 
 /// Where a packet of the flow arrives, by its pin or by the route to its source.
-fn expected_arrival(transit: &RoutedFlow, pins: Pins, snapshot: &Snapshot) -> Option<ArrivalPoint> {
+fn expected_arrival(routed: &RoutedFlow, pins: Pins, snapshot: &Snapshot) -> Option<ArrivalPoint> {
     if let Some(pin) = pins.toward_source {
         return Some(ArrivalPoint::Firewall(pin.firewall));
     }
-    match snapshot.routes.lookup(transit.ingress_flow.source.address)? {
+    match snapshot.routes.lookup(routed.ingress_flow.source.address)? {
         FibEntry::Connected(link) | FibEntry::Via(NextHop { link, address: _ }) => Some(ArrivalPoint::Link(link)),
         FibEntry::Group { set, preferred: _, bypass: _ } => {
-            pinning::best(&view_toward_destination(&transit.reversed(), set, snapshot)).map(ArrivalPoint::Firewall)
+            pinning::best(&view_toward_destination(&routed.reversed(), set, snapshot)).map(ArrivalPoint::Firewall)
         }
     }
 }

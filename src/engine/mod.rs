@@ -7,16 +7,20 @@
 //! and [`Punt`]s (forwarder to controller, through a bounded queue).
 
 pub mod addresses;
+pub mod change;
 pub mod controller;
+pub mod copies;
 pub mod counters;
 pub mod explain;
 pub mod forwarder;
+mod ha_health;
 pub mod histogram;
 pub mod ledger;
 mod limit;
 pub mod plan;
 pub mod route;
 pub mod selection;
+mod shared_role;
 pub mod snapshot;
 #[doc(hidden)]
 pub mod testbed;
@@ -24,11 +28,14 @@ pub mod trace;
 pub mod verdict;
 pub mod view;
 
-pub use controller::{Controller, Event};
+pub use controller::{ClusterRole, Controller, Event};
+pub use copies::{CopiedEngine, CopyKeeper, Sessions};
 pub use counters::{Counters, CountersCell};
 pub use forwarder::Forwarder;
+pub use ha_health::ha_health;
 pub use ledger::SessionLedger;
 pub use selection::SessionMatcher;
+pub use shared_role::{Permission, SharedRole};
 pub use snapshot::Snapshot;
 pub use verdict::{DropReason, Punt, PuntQueue, PuntReason, Transmit, Verdict};
 

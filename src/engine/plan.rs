@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::config::is_removed;
 use crate::engine::Snapshot;
 use crate::engine::forwarder::{Arrival, RoutedFlow, ServerLiveness, server_liveness, view_toward_destination};
-use crate::engine::view::{MemberShare, MoveView, NewFlowsView};
+use crate::engine::view::{MemberShare, MoveView, NewFlowsView, ObjectKind, SessionFate};
 use crate::flow::{CanonicalKey, Direction, Endpoint, FlowKey};
 use crate::id::{FirewallId, PathSetId};
 use crate::path::pinning::{self, FailedFlow, NearDecision, PacketKind, Pin};
@@ -28,16 +28,16 @@ enum SessionImpact {
     Stays,
     /// It moves to this firewall; with `None` the scheduler or the routes decide.
     Moves(Option<FirewallId>),
-    Ends(&'static str),
+    Ends(SessionFate),
 }
 
 /// Key of the sums: sessions with the same firewall or server and the same impact.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct ImpactKey {
-    kind: &'static str,
+    kind: ObjectKind,
     from: String,
     to: Option<String>,
-    outcome: &'static str,
+    fate: SessionFate,
 }
 
 /// Examines live sessions one by one and adds up what would happen to them.
@@ -73,7 +73,7 @@ impl<'a> ReloadImpact<'a> {
             if fate != SessionImpact::Stays {
                 moves = true;
                 self.moved_from_healthy += u64::from(is_up(&pin, self.new));
-                self.note("firewall", firewall_name(self.old, pin.firewall), fate);
+                self.note(ObjectKind::Firewall, firewall_name(self.old, pin.firewall), fate);
             }
         }
         if let Some(bound) = bound
@@ -82,7 +82,7 @@ impl<'a> ReloadImpact<'a> {
             let fate = server_impact(bound, key, session.class, self.new);
             if fate != SessionImpact::Stays {
                 moves = true;
-                self.note("server", server_name(self.old, bound), fate);
+                self.note(ObjectKind::Server, server_name(self.old, bound), fate);
             }
         }
         self.moved += u64::from(moves);
@@ -106,22 +106,22 @@ impl<'a> ReloadImpact<'a> {
     /// The sessions that would move or end, in the order of what they leave.
     pub fn moves(&self) -> Vec<MoveView> {
         let moves = self.impacts.iter().map(|(way, sessions)| MoveView {
-            kind: way.kind.to_owned(),
+            kind: way.kind.into(),
             from: way.from.clone(),
             to: way.to.clone(),
-            fate: way.outcome.to_owned(),
+            fate: way.fate.into(),
             sessions: *sessions,
         });
         moves.collect()
     }
 
-    fn note(&mut self, kind: &'static str, from: String, fate: SessionImpact) {
-        let (to, fate) = match fate {
-            SessionImpact::Moves(to) => (to.map(|to| firewall_name(self.new, to)), "moves"),
-            SessionImpact::Ends(how) => (None, how),
+    fn note(&mut self, kind: ObjectKind, from: String, impact: SessionImpact) {
+        let (to, fate) = match impact {
+            SessionImpact::Moves(to) => (to.map(|to| firewall_name(self.new, to)), SessionFate::Moves),
+            SessionImpact::Ends(fate) => (None, fate),
             SessionImpact::Stays => return,
         };
-        *self.impacts.entry(ImpactKey { kind, from, to, outcome: fate }).or_default() += 1;
+        *self.impacts.entry(ImpactKey { kind, from, to, fate }).or_default() += 1;
     }
 }
 
@@ -139,23 +139,23 @@ fn pin_impact(pin: &Pin, flow: FlowKey, snapshot: &Snapshot, now: Instant) -> Se
     }
     // A packet that needs no answer moves only a pin whose firewall failed, and not one that waits for an answer.
     let kind = PacketKind::AckOrReset;
-    let transit = RoutedFlow::unchanged(flow, Arrival::Near, kind);
-    let view = view_toward_destination(&transit, pin.set, snapshot);
+    let routed = RoutedFlow::unchanged(flow, Arrival::Near, kind);
+    let view = view_toward_destination(&routed, pin.set, snapshot);
     match pinning::decide_near(Some(*pin), kind, &view, now) {
         NearDecision::Send { pin: after, .. } if after.firewall == pin.firewall => SessionImpact::Stays,
         NearDecision::Send { pin: after, .. } => SessionImpact::Moves(Some(after.firewall)),
-        NearDecision::NoPath => SessionImpact::Ends("waits for a path"),
-        NearDecision::Failed(FailedFlow::Reset) => SessionImpact::Ends("is reset"),
-        NearDecision::Failed(FailedFlow::Drop) => SessionImpact::Ends("is dropped"),
+        NearDecision::NoPath => SessionImpact::Ends(SessionFate::WaitsForPath),
+        NearDecision::Failed(FailedFlow::Reset) => SessionImpact::Ends(SessionFate::IsReset),
+        NearDecision::Failed(FailedFlow::Drop) => SessionImpact::Ends(SessionFate::IsDropped),
     }
 }
 
 fn server_impact(bound: &Placement, key: &CanonicalKey, class: ProtocolClass, snapshot: &Snapshot) -> SessionImpact {
     match server_liveness(bound, key, class, snapshot) {
-        ServerLiveness::Serves | ServerLiveness::Fell(OnFailure::Keep) => SessionImpact::Stays,
-        ServerLiveness::Fell(OnFailure::Reselect) => SessionImpact::Moves(None),
-        ServerLiveness::Fell(OnFailure::Reset) => SessionImpact::Ends("is reset"),
-        ServerLiveness::Fell(OnFailure::Drop) => SessionImpact::Ends("is dropped"),
+        ServerLiveness::Serves | ServerLiveness::Failed(OnFailure::Keep) => SessionImpact::Stays,
+        ServerLiveness::Failed(OnFailure::Reselect) => SessionImpact::Moves(None),
+        ServerLiveness::Failed(OnFailure::Reset) => SessionImpact::Ends(SessionFate::IsReset),
+        ServerLiveness::Failed(OnFailure::Drop) => SessionImpact::Ends(SessionFate::IsDropped),
     }
 }
 

@@ -114,7 +114,7 @@ mod tests {
         let bound = inside.map(|inside| Placement {
             service: ServiceId(1),
             server: ServerId(2),
-            server_falls: 0,
+            server_failures: 0,
             inside: Some(text::parse(inside).unwrap()),
         });
         let matches = selection.matches(&key, &session, bound.as_ref());

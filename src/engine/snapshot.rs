@@ -9,11 +9,14 @@ use ipnet::IpNet;
 
 use crate::engine::addresses::{AddressMap, AddressSet};
 use crate::engine::route::RouteTable;
+use crate::engine::shared_role::{Permission, SharedRole};
+use crate::ha::frame::{Station, Surroundings};
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PathSetId, ServerId};
 use crate::path::liveness::SetKey;
 use crate::path::{AdminState, FirewallGroup, PathSet};
 use crate::session::SourceLimits;
 use crate::slb::Services;
+use crate::time::Instant;
 use crate::wire::vlan::{TPID_CUSTOMER, VlanTag};
 use crate::wire::{Family, MacAddr};
 
@@ -39,6 +42,11 @@ pub struct Link {
     pub vlan: Option<u16>,
     /// The engine's MAC address on the link.
     pub mac: MacAddr,
+    /// The MAC addresses from which packets of IPv4 and IPv6 are forwarded: those of the virtual router where the link
+    /// has floating addresses, else `mac`.
+    pub router_macs: [MacAddr; 2],
+    /// The floating addresses of the cluster on the link, which its active node has.
+    pub floating: Vec<IpAddr>,
     /// MTU: the largest IP packet, in bytes.
     pub mtu: u16,
     /// True if the device has a carrier and is up.
@@ -89,12 +97,18 @@ pub struct Snapshot {
     pub generation: u64,
     /// The ids that reloads have reused. Values that were counted under them before belong to something else.
     pub reused_ids: Arc<ReusedIds>,
+    /// The role of this node in its cluster, which changes between snapshots; `None` for an engine that stands alone.
+    pub role: Option<Arc<SharedRole>>,
     /// Devices, indexed by [`DeviceId`].
     pub devices: Vec<Device>,
     /// Links, indexed by [`LinkId`].
     pub links: Vec<Link>,
     /// The engine's own addresses on all links.
     pub own_addresses: AddressMap<LinkId>,
+    /// The floating addresses, which are among `own_addresses`: of this node only while it is active.
+    pub floating_addresses: AddressSet,
+    /// The addresses of the other nodes of the cluster.
+    pub node_addresses: AddressSet,
     /// The routing table.
     pub routes: RouteTable,
     /// Groups, indexed by [`GroupId`].
@@ -144,6 +158,20 @@ impl Link {
         })
     }
 
+    /// The source MAC address of forwarded packets of a family. A node that gave its role away forwards what still
+    /// arrives from its own address, so that switches find the virtual one at its successor.
+    #[inline]
+    pub fn source_mac(&self, family: Family, permission: Permission) -> MacAddr {
+        if permission == Permission::Lingering {
+            return self.mac;
+        }
+        let [v4, v6] = self.router_macs;
+        match family {
+            Family::V4 => v4,
+            Family::V6 => v6,
+        }
+    }
+
     /// True if `address` is the broadcast address of one of the link's IPv4 subnets (RFC 919; /31 and /32 have none).
     pub fn is_directed_broadcast(&self, address: Ipv4Addr) -> bool {
         self.addresses.iter().any(|subnet| match subnet {
@@ -164,6 +192,12 @@ impl Firewall {
 }
 
 impl Snapshot {
+    /// What this engine may do at `now`: an engine that stands alone is always the router.
+    #[inline]
+    pub fn permission(&self, now: Instant) -> Permission {
+        self.role.as_ref().map_or(Permission::Router, |role| role.at(now))
+    }
+
     /// The link of frames that `device` received with this VLAN identifier (0: untagged).
     #[inline]
     pub fn link_of(&self, device: DeviceId, vid: u16) -> Option<LinkId> {
@@ -198,6 +232,17 @@ impl Snapshot {
     }
 }
 
+impl Surroundings for Snapshot {
+    fn station(&self, link: LinkId) -> Option<Station<'_>> {
+        let Link { mac, router_macs, addresses, .. } = self.links.get(link.index())?;
+        Some(Station { mac: *mac, router_macs: *router_macs, addresses })
+    }
+
+    fn neighbor_mac(&self, link: LinkId, address: IpAddr) -> Option<MacAddr> {
+        self.neighbor(link, address)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,6 +265,8 @@ mod tests {
             device: DeviceId(0),
             vlan,
             mac: MacAddr::default(),
+            router_macs: [MacAddr::default(); 2],
+            floating: Vec::new(),
             mtu: 1500,
             up: true,
             addresses: Vec::new(),

@@ -25,7 +25,7 @@ use crate::flow::{FlowHasher, HashMode, Seed};
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PathSetId, PeerId};
 use crate::nat::PortPools;
 use crate::path::{AdminState, BelowMin, FirewallGroup, GroupMember, OnFailure, PathSet};
-use crate::session::{SessionTable, Timeouts};
+use crate::session::{SessionTable, SessionWorker, Timeouts};
 use crate::time::Duration;
 use crate::wire::{Family, MacAddr};
 
@@ -138,6 +138,8 @@ pub fn snapshot(side: Side, firewalls: u16) -> Snapshot {
             addresses: vec![net(v4), net(v6)],
             has_firewalls: is_far,
             sole_firewall: None,
+            router_macs: [engine_mac(side, number); 2],
+            floating: Vec::new(),
         });
         for address in [v4, v6] {
             snapshot.own_addresses.insert(address, LinkId(number));
@@ -198,6 +200,7 @@ fn group(firewalls: u16) -> FirewallGroup {
         on_failure: OnFailure::Reselect,
         min_up: 1,
         below_min: BelowMin::Drop,
+        has_mates: false,
     }
 }
 
@@ -248,14 +251,19 @@ fn add_routes(snapshot: &mut Snapshot, side: Side, near: LinkId) {
 /// into.
 pub fn forwarders(workers: usize, capacity: usize) -> (Arc<SessionTable>, Vec<(Forwarder, Arc<CountersCell>)>) {
     let (table, workers) = SessionTable::new(capacity, workers, Timeouts::default(), [1, 2, 3, 4]);
+    let ports = PortPools::new(workers.len() as u16, 64, Duration::from_secs(120), 7);
+    (table, forwarders_of(workers, &Arc::new(ports)))
+}
+
+/// Forwarders with these workers and source ports.
+pub fn forwarders_of(workers: Vec<SessionWorker>, ports: &Arc<PortPools>) -> Vec<(Forwarder, Arc<CountersCell>)> {
     let limits = ForwarderLimits { fragments: 64, held: 16, fragment_timeout: Duration::from_secs(5) };
-    let ports = Arc::new(PortPools::new(workers.len() as u16, 64, Duration::from_secs(120), 7));
     let forwarders = workers.into_iter().map(|worker| {
         let cell = Arc::<CountersCell>::default();
         let seed = u64::from(worker.number());
-        (Forwarder::new(worker, limits, Arc::clone(&ports), seed, Arc::clone(&cell)), cell)
+        (Forwarder::new(worker, limits, Arc::clone(ports), seed, Arc::clone(&cell)), cell)
     });
-    (table, forwarders.collect())
+    forwarders.collect()
 }
 
 /// A queue to a controller that does not exist.
@@ -274,5 +282,9 @@ impl PuntQueue for PuntList {
             self.taken.push(punt);
         }
         has_room
+    }
+
+    fn offer_cluster(&mut self, punt: Punt) -> bool {
+        self.offer(punt)
     }
 }

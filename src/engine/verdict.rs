@@ -40,6 +40,9 @@ pub enum PuntReason {
         /// there.
         sender: MacAddr,
     },
+    /// VRRP, or a datagram of [`crate::ha::PORT`], of another node of the cluster. It is for the thread of the role
+    /// machine, and never for the controller.
+    Cluster,
     /// The packet was dropped and its sender is to get an ICMP error. The copy is cut to what the error quotes.
     IcmpError(IcmpError),
 }
@@ -89,6 +92,12 @@ pub trait PuntQueue {
     /// before those of [`PuntQueue::offer`], and has room of its own for it.
     fn offer_urgent(&mut self, punt: Punt) -> bool {
         self.offer(punt)
+    }
+
+    /// Takes a punt of another node of the cluster, [`PuntReason::Cluster`], for the thread of the role machine. A queue
+    /// of an engine that stands alone refuses it.
+    fn offer_cluster(&mut self, _punt: Punt) -> bool {
+        false
     }
 }
 
@@ -224,6 +233,12 @@ drop_reasons! {
     NotSegmentable => "not_segmentable",
     /// The egress link is down.
     LinkDown => "link_down",
+    /// This node of a cluster is not active, and only the active one forwards packets and answers for the virtual MAC
+    /// address.
+    Standby => "standby",
+    /// This node of a cluster was active, but its lease is over: it was silent for so long that another node may have
+    /// taken over.
+    Lease => "lease",
     /// A later fragment of an unknown datagram arrived while the fragment table was full.
     FragmentTableFull => "fragment_table_full",
     /// A later fragment arrived before the first of its datagram while the store for such fragments was full.

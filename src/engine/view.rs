@@ -7,6 +7,7 @@
 
 mod checks;
 mod explain;
+mod kinds;
 mod measures;
 mod orders;
 mod persisted;
@@ -19,9 +20,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{AdminState, ForwardingMode, Io, SchedulerName};
+use crate::ha::Role;
 use crate::named_enum::EnumOrUnknown;
 use crate::neighbor::NeighborState;
 use crate::wire::Family;
+use crate::wire::probe::ReportedRole;
 
 pub use crate::health::history::CheckResult;
 pub use crate::path::liveness::{FirewallState, PeerState};
@@ -30,13 +33,16 @@ pub use crate::session::SessionState;
 pub use crate::slb::availability::ServiceState;
 pub use checks::{CheckLogView, CheckResultView, LastCheckView, ServerCheckView};
 pub use explain::{CandidateView, EgressView, ExplainView, ExplainedSessionView, ServerCandidateView, WhatIfView};
+pub use kinds::{AlarmKind, EventKind};
 pub use measures::{HistogramView, MeasuresView, ProbeView, RingView, TableView, WorkerView};
 pub(in crate::engine) use orders::describe_order;
 pub use orders::{OrderView, OverrideView};
 pub use persisted::PersistedServer;
 pub use plan::{ConfigView, KeptConfigView, MemberShare, MoveView, NewFlowsView, PlanView, ReloadView};
 pub use sessions::{KillView, PinView, SessionEndView, SessionView, TalkerView};
-pub use states::{CandidateState, DigestState, FlowEnd, OperState};
+pub use states::{
+    CandidateState, DecidedBy, DigestState, FlowEnd, ObjectKind, OperState, SessionAfterFailure, SessionFate,
+};
 
 /// `show status`: the engine as a whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -57,8 +63,9 @@ pub struct StatusView {
     pub sessions: usize,
     /// Number of sessions for which there is room.
     pub capacity: usize,
-    /// Always `active`.
-    pub role: String,
+    /// The role of the node in its cluster; `active` for an engine that stands alone.
+    #[schema(value_type = Role)]
+    pub role: EnumOrUnknown<Role>,
     /// Alarms that are raised.
     pub alarms: Vec<AlarmView>,
     /// Administrative states and weights that commands have set over the file.
@@ -68,8 +75,9 @@ pub struct StatusView {
 /// An alarm: something is wrong and lasts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AlarmView {
-    /// The kind of alarm: `peer_lost`, `digest_differs`, `below_min`, ...
-    pub kind: String,
+    /// The kind of alarm.
+    #[schema(value_type = AlarmKind)]
+    pub kind: EnumOrUnknown<AlarmKind>,
     /// What the alarm is about, such as a peer, group or service.
     pub subject: String,
     /// What is wrong, in words.
@@ -283,7 +291,7 @@ pub struct ServerView {
     pub checks: Vec<ServerCheckView>,
 }
 
-/// `show peers`: the engine on the far side of a group.
+/// `show peers`: the engines behind one address on the far side of a group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PeerView {
     /// Name of the engine.
@@ -292,7 +300,8 @@ pub struct PeerView {
     pub name: String,
     /// Name of the group.
     pub group: String,
-    /// The name by which the peer announces itself; null until a probe of it was received.
+    /// The name by which the peer announces itself; null until a probe of it was received. Of several engines it is the
+    /// active one.
     pub peer_engine: Option<String>,
     /// Its state: `up`, `lost` or `down`.
     #[schema(value_type = PeerState)]
@@ -307,6 +316,30 @@ pub struct PeerView {
     pub since_ms: u64,
     /// Why it is in this state.
     pub reason: Option<String>,
+    /// The engines behind its address: those of the file, and those that were heard.
+    #[serde(default)]
+    pub engines: Vec<PeerEngineView>,
+}
+
+/// An engine on the far side.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PeerEngineView {
+    /// The name by which it announces itself.
+    pub name: String,
+    /// Its role among the engines of its side; null if it is alone there, or was never heard.
+    #[schema(value_type = Option<ReportedRole>)]
+    pub role: Option<EnumOrUnknown<ReportedRole>>,
+    /// The term in which it was last active, which grows with every takeover.
+    pub term: Option<u32>,
+    /// Its priority, less what its own health takes from it.
+    pub priority: Option<u8>,
+    /// Whether it has the same configuration of the group: `same`, `differs` or `unknown`.
+    #[schema(value_type = DigestState)]
+    pub digest: EnumOrUnknown<DigestState>,
+    /// Version of its program.
+    pub version: Option<String>,
+    /// Time since its last probe, in milliseconds; null if none was received.
+    pub heard_ms: Option<u64>,
 }
 
 /// `health`: whether an engine forwards packets.
@@ -409,8 +442,9 @@ pub struct EventView {
     pub seq: u64,
     /// Time of the event, RFC 3339 in UTC.
     pub at: String,
-    /// Kind of the event: `path`, `firewall`, `peer`, `link`, `admin`, `alarm`, `engine`, ...
-    pub kind: String,
+    /// The kind of event.
+    #[schema(value_type = EventKind)]
+    pub kind: EnumOrUnknown<EventKind>,
     /// What the event is about: `perimeter/fw1`, `web/s1`.
     pub subject: String,
     /// The state before it.

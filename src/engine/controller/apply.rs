@@ -4,6 +4,7 @@
 //! continues from what it knew: neighbours, verdicts, drains, overrides, positions of schedulers. What is new is
 //! starting. What was removed counts as failed, and its sessions end as `on-failure` says, each with its next packet.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::paths::firewall_key;
@@ -11,6 +12,7 @@ use super::{Controller, publish};
 use crate::config::numbering::base_name;
 use crate::config::{Config, IdsExhausted, InUse, renumber};
 use crate::engine::Snapshot;
+use crate::engine::change::Subject;
 use crate::engine::snapshot::ReusedIds;
 use crate::id::{FirewallId, ServerId};
 use crate::time::Instant;
@@ -39,8 +41,8 @@ impl Controller {
         self.dispatch_notices(now);
         self.paths.handle_links(&self.links);
         self.farm.reconfigure(Arc::clone(&self.config), now);
-        let left = self.config.subjects();
-        let gone: Vec<String> = old.subjects().into_iter().filter(|subject| !left.contains(subject)).collect();
+        let left = Subject::declared(&self.config);
+        let gone: BTreeSet<Subject> = Subject::declared(&old).difference(&left).cloned().collect();
         self.out.forget_alarms(&gone);
         // The forwarders learn the new ids before anything else happens.
         self.out.publish_at_once();

@@ -5,7 +5,7 @@ use super::journal::micros;
 use super::paths::Path;
 use super::{Controller, UnknownName};
 use crate::config::is_removed;
-use crate::engine::view::{CheckResultView, OperState};
+use crate::engine::view::{CheckResultView, ObjectKind, OperState};
 use crate::health::history::CheckRecord;
 use crate::time::Instant;
 
@@ -50,15 +50,15 @@ impl Controller {
 
     fn result_view(&self, checked: CheckSubject<'_>, record: &CheckRecord) -> CheckResultView {
         let (kind, peer, family) = match checked {
-            CheckSubject::Server(check) => ("server", None, check.family),
+            CheckSubject::Server(check) => (ObjectKind::Server, None, check.family),
             CheckSubject::Path(path) => {
-                ("firewall", Some(self.config.peers[path.key.peer.index()].name.clone()), path.key.family)
+                (ObjectKind::Firewall, Some(self.config.peers[path.key.peer.index()].name.clone()), path.key.family)
             }
         };
         CheckResultView {
             engine: self.config.engine.name.clone(),
             at: String::new(),
-            kind: kind.to_owned(),
+            kind: kind.into(),
             subject: self.subject_name(checked),
             peer,
             family: family.into(),

@@ -13,6 +13,7 @@ mod neighbors;
 mod publish;
 mod reassembly;
 mod received_packet;
+mod takeover;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,23 +23,25 @@ use ipnet::IpNet;
 use super::outbox::Outbox;
 use super::tally::Tally;
 use crate::config::Config;
+use crate::engine::addresses::AddressSet;
 use crate::engine::route::{FibEntry, RouteTable};
 use crate::engine::verdict::{Punt, PuntReason, Transmit};
 use crate::id::LinkId;
 use crate::neighbor::{NeighborKey, NeighborLimits, NeighborTable, RequestSource};
 use crate::random::SplitMix64;
 use crate::time::Instant;
-use crate::wire::Family;
 use crate::wire::emit::{AddressPair, MacPair};
 use crate::wire::fragment;
 use crate::wire::frame::{ETHERNET_LEN, Frame, FrameKind};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
+use crate::wire::{Family, MacAddr};
 
 use devices::LinkState;
 use errors::AnswerLimits;
 use neighbors::QueuedFrame;
 use reassembly::Reassembly;
+use takeover::Takeover;
 
 pub(super) use received_packet::{PacketContent, ReceivedPacket, read_segment};
 
@@ -49,8 +52,15 @@ pub(super) struct Links {
     routes: RouteTable,
     /// By [`LinkId`].
     states: Vec<LinkState>,
+    /// The floating and virtual addresses of all links, and the virtual ones that lie in no subnet of a link.
+    shared: AddressSet,
     neighbors: NeighborTable<QueuedFrame>,
     limits: AnswerLimits,
+    /// Whether this node answers for floating and virtual addresses, and forwards.
+    is_router: bool,
+    /// The firewalls, gateways and servers on the links, in order of links.
+    configured_neighbors: Vec<NeighborKey>,
+    takeover: Takeover,
     reassembly: Reassembly,
     random: SplitMix64,
 }
@@ -63,9 +73,13 @@ impl Links {
         let virtual_addresses = config.virtual_addresses();
         let mut random = SplitMix64::new(random);
         let mut links = Self {
-            states: config.links.iter().map(|link| LinkState::new(link, &virtual_addresses)).collect(),
+            states: config.links.iter().map(|link| LinkState::new(link, &config, &virtual_addresses)).collect(),
+            shared: devices::shared_addresses(&config, &virtual_addresses),
             neighbors: NeighborTable::new(limits),
             limits: AnswerLimits::new(&mut random, now),
+            is_router: config.ha.is_none(),
+            configured_neighbors: Vec::new(),
+            takeover: Takeover::default(),
             reassembly: Reassembly::default(),
             random,
             routes,
@@ -88,6 +102,8 @@ impl Links {
         match punt.reason {
             PuntReason::Neighbor => self.handle_neighbor_frame(&punt, now, out),
             PuntReason::Local => return self.reassemble(punt, now, out),
+            // These go to the thread of the role machine.
+            PuntReason::Cluster => {}
             PuntReason::NeighborWait { link, next_hop, sender } => {
                 self.queue_for_neighbor((link, next_hop), sender, punt, now)
             }
@@ -101,13 +117,14 @@ impl Links {
     pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
         self.neighbors.handle_timeout(now);
         self.announce_links(now, out);
+        self.announce_more(now, out);
         self.watch_duplicates(now, out);
     }
 
     /// When [`Links::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let links = self.states.iter().filter_map(LinkState::poll_timeout);
-        links.chain(self.neighbors.poll_timeout()).min()
+        links.chain(self.neighbors.poll_timeout()).chain(self.takeover.poll_timeout()).min()
     }
 
     /// The state of a link.
@@ -118,6 +135,13 @@ impl Links {
     /// The neighbour table.
     pub(super) fn neighbors(&self) -> &NeighborTable<QueuedFrame> {
         &self.neighbors
+    }
+
+    /// The MAC address from which the engine speaks for `address` on a link: that of the virtual router for floating and
+    /// virtual addresses, wherever they lie.
+    pub(super) fn mac_of(&self, link: LinkId, address: IpAddr) -> MacAddr {
+        let state = self.state(link);
+        if self.shared.contains(&address) { state.router_mac(Family::of(address)) } else { state.mac }
     }
 
     /// The route to `address`.

@@ -1,8 +1,10 @@
 //! An operator's order that overrides the file: what was ordered, why, by whom and when, and how that is described.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
-use crate::engine::view::{OrderView, describe_order};
+use crate::engine::change::{StateChange, Subject};
+use crate::engine::view::{EventKind, OrderView, describe_order};
 
 /// Why something was ordered, by whom and when, as far as that is known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,6 +32,16 @@ impl Order {
     /// given, if that is another one.
     pub(super) fn describe(&self, at: Option<&str>) -> String {
         describe_order(at, self.rfc3339_time().as_deref(), self.by.as_deref(), self.reason.as_deref())
+    }
+
+    /// The change that the order made.
+    pub(super) fn change(
+        &self,
+        subject: Subject,
+        from: impl Into<Cow<'static, str>>,
+        to: impl Into<Cow<'static, str>>,
+    ) -> StateChange {
+        StateChange::to(EventKind::Admin, subject, to).from(from).because(self.reason.clone()).by(self.by.clone())
     }
 
     /// The time as RFC 3339 in UTC to the second.

@@ -3,11 +3,12 @@
 //! A part knows the parts below it and none above. Whatever is not its own business it writes here. The controller
 //! sends the frames, publishes, reports to the operator, and dispatches each [`Notice`] to the parts that it concerns.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::Event;
-use super::journal::{Alarm, Journal, StateChange};
+use super::journal::Journal;
 use super::tally::{Tallies, Tally};
+use crate::engine::change::{Alarm, StateChange, Subject};
 use crate::engine::verdict::Transmit;
 use crate::engine::view::{AlarmView, CheckLogView, ExchangeView};
 use crate::id::LinkId;
@@ -90,9 +91,8 @@ impl Outbox {
     }
 
     /// Reports that an object went from one state to another.
-    pub(super) fn report_change(&mut self, change: StateChange<'_>) {
-        let event = self.journal.event(change);
-        self.events.push_back(Event::Change(event));
+    pub(super) fn report_change(&mut self, change: StateChange) {
+        self.events.push_back(Event::Change(change));
     }
 
     /// Reports the result of a health check.
@@ -113,8 +113,8 @@ impl Outbox {
     }
 
     /// Forgets the alarms about things that a reload removed.
-    pub(super) fn forget_alarms(&mut self, subjects: &[String]) {
-        self.journal.forget(subjects);
+    pub(super) fn forget_alarms(&mut self, gone: &BTreeSet<Subject>) {
+        self.journal.forget(gone);
     }
 
     /// Queues an event for the owner that only the controller itself can make.

@@ -17,12 +17,13 @@ mod responder;
 mod returns;
 mod views;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::links::Links;
 use super::outbox::Outbox;
 use crate::config::{Config, PathCheckKind};
+use crate::ha::WitnessReport;
 use crate::id::{FirewallId, LinkId};
 use crate::path::FirewallGroup;
 use crate::path::liveness::{Liveness, SetKey};
@@ -38,6 +39,9 @@ use returns::Returns;
 pub(super) use admin::Override;
 pub(super) use adopt::firewall_key;
 pub(super) use exchanges::exchange_view;
+pub use peers::ClusterRole;
+#[cfg(test)]
+pub(super) use peers::group_digests;
 pub(super) use probes::Path;
 
 /// The paths of an engine; see the module documentation.
@@ -53,6 +57,10 @@ pub(super) struct Paths {
     watches: BTreeMap<(FirewallId, Family), NeighborWatch>,
     /// By [`PeerId`](crate::id::PeerId).
     peers: Vec<PeerRecord>,
+    /// What probes say about this engine; `None` if it is alone on its side.
+    cluster_role: Option<ClusterRole>,
+    /// What engines on the far side said about nodes of this cluster, at most [`peers::WITNESSES_MAX`] reports.
+    witnesses: VecDeque<WitnessReport>,
     liveness: Liveness,
     set_keys: Vec<SetKey>,
     groups: Vec<FirewallGroup>,
@@ -81,7 +89,9 @@ impl Paths {
             probe_sequence: 0,
             paths: probes::paths(&config, &mut random, now),
             watches: BTreeMap::new(),
-            peers: config.peers.iter().map(|_| PeerRecord::default()).collect(),
+            peers: config.peers.iter().map(PeerRecord::new).collect(),
+            cluster_role: None,
+            witnesses: VecDeque::new(),
             liveness: Liveness::new(evaluation::liveness_config(&config, &set_keys), now),
             groups: publish::groups(&config),
             needs_evaluation: true,
@@ -107,6 +117,16 @@ impl Paths {
         self.adopt_peers(&old);
         self.adopt_paths(&old, now);
         self.needs_evaluation = true;
+    }
+
+    /// What an engine on the far side says about a node of this cluster.
+    pub(super) fn poll_witness(&mut self) -> Option<WitnessReport> {
+        self.witnesses.pop_front()
+    }
+
+    /// Sets what probes say about this engine from now on.
+    pub(super) fn set_cluster_role(&mut self, role: Option<ClusterRole>) {
+        self.cluster_role = role;
     }
 
     /// Sends the probes that are due, evaluates those that have ended, and sends neighbour requests to firewalls whose

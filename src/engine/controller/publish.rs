@@ -64,6 +64,7 @@ impl Controller {
             epoch: self.snapshot.epoch + 1,
             generation: self.generation,
             reused_ids: Arc::clone(&self.reused_ids),
+            role: self.role.clone(),
             source_limits: self.config.limits.source,
             ..Snapshot::default()
         };

@@ -1,8 +1,9 @@
 //! Alarms about sources that exceed their limits: one for each reason, with the last source that was refused for it.
 
 use super::Controller;
-use super::journal::Alarm;
+use crate::engine::change::{Alarm, Subject};
 use crate::engine::forwarder::refusal_reason;
+use crate::engine::view::AlarmKind;
 use crate::session::{OverLimit, Refusal};
 use crate::time::{Duration, Instant};
 
@@ -43,5 +44,5 @@ impl Controller {
 }
 
 fn alarm(why: OverLimit) -> Alarm {
-    Alarm { kind: "source_refused", subject: refusal_reason(why).word().to_owned() }
+    Alarm { kind: AlarmKind::SourceRefused, subject: Subject::Sources(refusal_reason(why).word()) }
 }

@@ -3,7 +3,7 @@
 use super::farm::ServerChange;
 use super::order::Order;
 use super::{Controller, Event, UnknownName};
-use crate::engine::view::OverrideView;
+use crate::engine::view::{EventKind, ObjectKind, OverrideView};
 use crate::time::Instant;
 
 impl Controller {
@@ -17,7 +17,7 @@ impl Controller {
         let by = format!("{}{at}, kept over a restart", order.by.as_deref().unwrap_or("somebody"));
         for event in self.out.events_after(told) {
             if let Event::Change(event) = event
-                && event.kind == "admin"
+                && event.kind == EventKind::Admin
             {
                 event.by = Some(by.clone());
             }
@@ -30,9 +30,9 @@ impl Controller {
             Some((of, name)) => (Some(of), name),
             None => (None, set.subject.as_str()),
         };
-        match (set.kind.as_str(), of) {
-            ("service", None) => self.farm.set_service(name, set.admin, order, now, &mut self.out),
-            ("server", Some(service)) => {
+        match (set.kind.known(), of) {
+            (Some(ObjectKind::Service), None) => self.farm.set_service(name, set.admin, order, now, &mut self.out),
+            (Some(ObjectKind::Server), Some(service)) => {
                 if set.admin.is_some() {
                     self.farm.set_server(service, name, ServerChange::Admin(set.admin), order, now, &mut self.out)?;
                 }
@@ -41,8 +41,8 @@ impl Controller {
                 }
                 Ok(())
             }
-            ("firewall", of) => self.paths.set_admin(of, name, set.admin, order, &mut self.out),
-            (kind, _) => Err(UnknownName(format!("there is no {kind} {}", set.subject))),
+            (Some(ObjectKind::Firewall), of) => self.paths.set_admin(of, name, set.admin, order, &mut self.out),
+            _ => Err(UnknownName(format!("there is no {} {}", set.kind, set.subject))),
         }
     }
 }

@@ -4,6 +4,8 @@ mod alone;
 mod apply;
 mod checks;
 mod claims;
+mod cluster_role;
+mod clusters;
 mod duplicates;
 mod farm;
 mod history;

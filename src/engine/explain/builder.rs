@@ -1,34 +1,34 @@
 //! Puts a decision into words as it is made: each step adds a sentence and fills in its part of the answer.
 
+mod service;
+
 use std::net::IpAddr;
 
 use crate::engine::explain::pins::{change_text, labelled_pins};
-use crate::engine::explain::{ArrivalPoint, ChosenMembers, ExplainedSession, Explanation};
+use crate::engine::explain::{ArrivalPoint, ChosenMembers, Explanation};
 use crate::engine::forwarder::{
-    self, Addressee, Arrival, Decision, NextStep, Pins, RoutedFlow, ServerLiveness, ServiceAction,
-    view_toward_destination,
+    self, Addressee, Arrival, Decision, NextStep, Pins, RoutedFlow, view_toward_destination,
 };
 use crate::engine::route::{FibEntry, NextHop};
 use crate::engine::view::{
-    CandidateState, CandidateView, EgressView, ExplainView, ExplainedSessionView, PinView, ServerCandidateView,
+    CandidateState, CandidateView, DecidedBy, EgressView, ExplainView, ExplainedSessionView, PinView,
 };
 use crate::engine::{DropReason, Snapshot};
-use crate::flow::{Endpoint, FlowKey, SourcePrefix, text};
+use crate::flow::{FlowKey, SourcePrefix, text};
 use crate::id::{FirewallId, PathSetId};
 use crate::neighbor::NeighborState;
 use crate::path::pinning::{PacketKind, PinChange};
-use crate::path::{AdminState, OnFailure, rendezvous};
-use crate::session::{OverLimit, Placement, Session, SessionTable, Timeouts};
-use crate::slb::{self, ForwardingMode, Server, Service};
+use crate::path::{AdminState, rendezvous};
+use crate::session::{OverLimit, Session, SessionTable, Timeouts};
 use crate::time::{Duration, Instant};
-use crate::wire::Family;
-use crate::wire::frame::protocol;
 
 /// Collects the explanation of one flow.
 pub(super) struct ExplanationBuilder<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) view: ExplainView,
     pub(super) chosen: ChosenMembers,
+    /// Why this node drops what it would forward as the active one.
+    refusal: Option<DropReason>,
 }
 
 impl<'a> ExplanationBuilder<'a> {
@@ -37,7 +37,7 @@ impl<'a> ExplanationBuilder<'a> {
             engine: engine.to_owned(),
             flow: text::format(flow),
             from: String::new(),
-            decided_by: String::new(),
+            decided_by: DecidedBy::default().into(),
             firewall: None,
             peer: None,
             pins: Vec::new(),
@@ -47,20 +47,38 @@ impl<'a> ExplanationBuilder<'a> {
             translation: None,
             egress: None,
             drop: None,
+            active_node: None,
             session: None,
             servers: Vec::new(),
             what_if: Vec::new(),
             story: Vec::new(),
         };
-        Self { snapshot, view, chosen: ChosenMembers::default() }
+        Self { snapshot, view, chosen: ChosenMembers::default(), refusal: None }
     }
 
     pub(super) fn add_sentence(&mut self, sentence: impl Into<String>) {
         self.view.story.push(sentence.into());
     }
 
-    pub(super) fn finish(self) -> Explanation {
+    /// The explanation. What a node that is not active would do as the active one stands in it beside its drop reason.
+    pub(super) fn finish(mut self) -> Explanation {
+        if let Some(reason) = self.refusal {
+            self.mark_dropped(reason);
+        }
         Explanation { view: self.view, chosen: self.chosen }
+    }
+
+    /// This node drops the packet because another one is active, or may be. What follows is told of it as the active
+    /// one.
+    pub(super) fn not_active(&mut self, reason: DropReason) {
+        self.add_sentence(if reason == DropReason::Lease {
+            "This node was active until its lease ended: it sent no hello in time, and another may have taken over."
+        } else {
+            "This node is not the active one of its cluster."
+        });
+        self.add_sentence(format!("It drops the packet and counts it as {}.", reason.name()));
+        self.add_sentence("As the active node it would do the following.");
+        self.refusal = Some(reason);
     }
 
     pub(super) fn finish_dropped(mut self, reason: DropReason) -> Explanation {
@@ -70,8 +88,12 @@ impl<'a> ExplanationBuilder<'a> {
 
     pub(super) fn drop(&mut self, reason: DropReason) {
         self.add_sentence(format!("It is dropped and counted as {}.", reason.name()));
+        self.mark_dropped(reason);
+    }
+
+    fn mark_dropped(&mut self, reason: DropReason) {
         self.view.drop = Some(reason.name().to_owned());
-        self.view.decided_by = "drop".to_owned();
+        self.view.decided_by = DecidedBy::Drop.into();
     }
 
     pub(super) fn finish_local(mut self, address: IpAddr, addressee: Addressee) -> Explanation {
@@ -83,7 +105,7 @@ impl<'a> ExplanationBuilder<'a> {
                 format!("{address} is an address of the engine itself, so its controller takes the packet.")
             }
         });
-        self.view.decided_by = "local".to_owned();
+        self.view.decided_by = DecidedBy::Local.into();
         self.finish()
     }
 
@@ -113,130 +135,6 @@ impl<'a> ExplanationBuilder<'a> {
             }
         });
         Err(forwarder::refusal_reason(why))
-    }
-
-    /// The server that a service would give to the first packet of a flow.
-    pub(super) fn choose_server(
-        &mut self,
-        service: &Service,
-        flow: &FlowKey,
-        arrival: Arrival,
-        now: Instant,
-    ) -> Result<(RoutedFlow, ServiceAction), DropReason> {
-        self.service(service);
-        let (server, address) = service
-            .preview_server(flow, now)
-            .and_then(|server| Some((server, server.address(flow.family())?)))
-            .ok_or(DropReason::NoServerUp)?;
-        let destination = Endpoint { address, port: server.port.unwrap_or(flow.destination.port) };
-        let inside = match service.mode {
-            ForwardingMode::Direct | ForwardingMode::Tunnel => None,
-            ForwardingMode::Nat => Some(FlowKey { destination, ..*flow }),
-            ForwardingMode::FullNat => {
-                let address =
-                    forwarder::source_address(service, address, self.snapshot).ok_or(DropReason::SnatExhausted)?;
-                self.add_sentence(format!(
-                    "A port of {address} will stand for the client; it is shown as the client's own."
-                ));
-                Some(FlowKey { source: Endpoint { address, port: flow.source.port }, destination, ..*flow })
-            }
-        };
-        self.chosen.server = Some((service.id, server.id));
-        let fall = server.failure_counts[slb::family_index(flow.family())];
-        let bound = Placement { service: service.id, server: server.id, server_falls: fall, inside };
-        self.add_sentence(format!("Service {} would give it to server {}.", service.name, server.name));
-        self.view.server = Some(server.name.clone());
-        let kind = if flow.protocol == protocol::TCP { PacketKind::Syn } else { PacketKind::Other };
-        Ok(forwarder::first_routed_flow(*flow, &bound, arrival, kind, self.snapshot))
-    }
-
-    pub(super) fn service(&mut self, service: &Service) {
-        self.view.service = Some(service.name.clone());
-        self.view.servers = service.servers.iter().map(server_view).collect();
-    }
-
-    /// The server of a live session, and whether the session stays there.
-    pub(super) fn server_of_session(&mut self, known: Option<&ExplainedSession>) -> Result<(), DropReason> {
-        let Some((known, bound)) = known.and_then(|known| Some((known, known.bound.as_ref()?))) else { return Ok(()) };
-        if let Some((service, server)) = self.snapshot.services.server(bound.service, bound.server) {
-            self.chosen.server = Some((bound.service, bound.server));
-            self.service(service);
-            self.view.server = Some(server.name.clone());
-            self.add_sentence(format!("Service {} gave it to server {}.", service.name, server.name));
-        }
-        match forwarder::server_liveness(bound, &known.key, known.session.class, self.snapshot) {
-            ServerLiveness::Serves | ServerLiveness::Fell(OnFailure::Keep) => Ok(()),
-            ServerLiveness::Fell(OnFailure::Reselect) => {
-                self.add_sentence("That server failed: the client's next packet takes another one.");
-                Ok(())
-            }
-            ServerLiveness::Fell(OnFailure::Reset | OnFailure::Drop) => {
-                self.add_sentence("That server failed, and on-failure ends such sessions or drops their packets.");
-                Err(DropReason::ServerFailed)
-            }
-        }
-    }
-
-    /// How the packet is translated, or put into a tunnel.
-    pub(super) fn service_action(&mut self, transit: &RoutedFlow, passage: Option<&ServiceAction>) {
-        if passage.is_some_and(|passage| passage.translation.is_some()) {
-            let leaving = text::format(&transit.egress_flow);
-            self.add_sentence(format!("It leaves as {leaving}."));
-            self.view.translation = Some(leaving);
-        }
-        if let Some(outer) = passage.and_then(|passage| self.outer_flow(transit, passage)) {
-            let outer = text::format(&outer);
-            self.add_sentence(format!(
-                "It leaves as it is, inside a packet of the flow {outer}, which the server unpacks."
-            ));
-            self.add_sentence("The answers pass this engine by.");
-            self.view.translation = Some(outer);
-        }
-    }
-
-    /// The source port that the server sees, if it differs from the client's because another flow has that one.
-    pub(super) fn translated_port(
-        &mut self,
-        transit: &RoutedFlow,
-        passage: Option<&ServiceAction>,
-        has_session: bool,
-        sessions: &SessionTable,
-    ) {
-        if has_session {
-            let legs =
-                passage.and_then(|passage| passage.translation).map(|legs| (legs.outside.source, legs.inside.source));
-            if let Some((own, other)) =
-                legs.filter(|(own, other)| own.address == other.address && own.port != other.port)
-            {
-                self.add_sentence(format!(
-                    "The server had another flow from port {} of {}: port {} stands for it there.",
-                    own.port, own.address, other.port
-                ));
-            }
-            return;
-        }
-        let (answers, direction) = transit.egress_flow.reversed().canonical();
-        if sessions.find_by_direction(&answers, direction).is_some() {
-            let Endpoint { address, port } = transit.egress_flow.source;
-            self.add_sentence(format!(
-                "The server has another flow from port {port} of {address}: a free port of the same class will stand for it; it \
-                 is shown as its own."
-            ));
-        }
-    }
-
-    /// The flow of the outer packet, if the packet goes into a tunnel.
-    pub(super) fn outer_flow(&self, transit: &RoutedFlow, passage: &ServiceAction) -> Option<FlowKey> {
-        let carriage = passage.tunnel?;
-        let (_, server) = self.snapshot.services.server(carriage.service, carriage.server)?;
-        let destination = server.address(transit.ingress_flow.family())?;
-        let end = |address| Endpoint { address, port: 0 };
-        let source = forwarder::egress_address(destination, self.snapshot)?;
-        let protocol = match transit.ingress_flow.family() {
-            Family::V4 => protocol::IPV4,
-            Family::V6 => protocol::IPV6,
-        };
-        Some(FlowKey { protocol, source: end(source), destination: end(destination) })
     }
 
     /// Where the packet comes from; `Err` if packets from there are dropped.
@@ -305,9 +203,9 @@ impl<'a> ExplanationBuilder<'a> {
 
     /// Says if packets of a flow without a session are dropped because a server of a service sent them; `Err` if that
     /// holds for the first packet too.
-    pub(super) fn check_stray_reply(&mut self, transit: &RoutedFlow) -> Result<(), DropReason> {
-        let is_stray = |kind| forwarder::is_stray_reply(&transit.ingress_flow, kind, transit.arrival, self.snapshot);
-        let (first, others) = (is_stray(transit.kind), is_stray(PacketKind::Other));
+    pub(super) fn check_stray_reply(&mut self, routed: &RoutedFlow) -> Result<(), DropReason> {
+        let is_stray = |kind| forwarder::is_stray_reply(&routed.ingress_flow, kind, routed.arrival, self.snapshot);
+        let (first, others) = (is_stray(routed.kind), is_stray(PacketKind::Other));
         if others {
             self.add_sentence("A server of a service speaks there, and no session has its replies.");
         }
@@ -347,15 +245,15 @@ impl<'a> ExplanationBuilder<'a> {
     }
 
     /// The firewalls that the flow could take, in the order of the hash.
-    pub(super) fn candidates(&mut self, transit: &RoutedFlow, decision: &Decision) {
-        let back = transit.reversed();
-        let onward = decision.pins.toward_destination.map(|pin| pin.set).or_else(|| self.routed_set(transit));
-        let (transit, set) = match (onward, decision.pins.toward_source) {
-            (Some(set), _) => (transit, set),
+    pub(super) fn candidates(&mut self, routed: &RoutedFlow, decision: &Decision) {
+        let back = routed.reversed();
+        let onward = decision.pins.toward_destination.map(|pin| pin.set).or_else(|| self.routed_set(routed));
+        let (routed, set) = match (onward, decision.pins.toward_source) {
+            (Some(set), _) => (routed, set),
             (None, Some(pin)) => (&back, pin.set),
             (None, None) => return,
         };
-        let view = view_toward_destination(transit, set, self.snapshot);
+        let view = view_toward_destination(routed, set, self.snapshot);
         let ranked = rendezvous::rank(view.group, view.hash).into_iter().map(|scored| {
             let member = &view.group.members[scored.slot];
             let firewall = &self.snapshot.firewalls[member.id.index()];
@@ -379,22 +277,22 @@ impl<'a> ExplanationBuilder<'a> {
     }
 
     /// The firewall that the route of the destination names.
-    fn route_preference(&self, transit: &RoutedFlow) -> Option<FirewallId> {
-        match self.snapshot.routes.lookup(transit.route_to)? {
+    fn route_preference(&self, routed: &RoutedFlow) -> Option<FirewallId> {
+        match self.snapshot.routes.lookup(routed.route_to)? {
             FibEntry::Group { set: _, preferred, bypass: _ } => preferred,
             FibEntry::Connected(_) | FibEntry::Via(_) => None,
         }
     }
 
-    pub(super) fn routed_set(&self, transit: &RoutedFlow) -> Option<PathSetId> {
-        match self.snapshot.routes.lookup(transit.route_to)? {
+    pub(super) fn routed_set(&self, routed: &RoutedFlow) -> Option<PathSetId> {
+        match self.snapshot.routes.lookup(routed.route_to)? {
             FibEntry::Group { set, preferred: _, bypass: _ } => Some(set),
             FibEntry::Connected(_) | FibEntry::Via(_) => None,
         }
     }
 
-    pub(super) fn decision(&mut self, transit: &RoutedFlow, before: Pins, decision: &Decision, has_session: bool) {
-        let wished = self.route_preference(transit);
+    pub(super) fn decision(&mut self, routed: &RoutedFlow, before: Pins, decision: &Decision, has_session: bool) {
+        let wished = self.route_preference(routed);
         let takes_wish = |course: &NextStep| matches!(course, NextStep::To { firewall, .. } if firewall.is_some() && *firewall == wished);
         let is_wish = takes_wish(&decision.next_step);
         for change in &decision.changes {
@@ -429,17 +327,17 @@ impl<'a> ExplanationBuilder<'a> {
         self.view.firewall = taken.map(|firewall| self.snapshot.firewalls[firewall.index()].name.clone());
         self.view.pins =
             labelled_pins(&decision.pins).map(|(pin, end)| PinView::new(pin, end, self.snapshot)).collect();
-        let is_routed_into_a_group = self.routed_set(transit).is_some();
-        self.view.decided_by = match (firewall, before.toward_destination, transit.arrival) {
-            (Some(taken), Some(pin), _) if pin.firewall == taken => "session",
-            (Some(_), None, _) if is_wish => "route",
-            (Some(_), _, _) => "hash",
-            (None, _, _) if is_routed_into_a_group => "bypass",
-            (None, _, Arrival::Firewall(_)) if has_session => "session",
-            (None, _, Arrival::Firewall(_)) => "learned",
-            (None, _, Arrival::Near) => "route",
+        let is_routed_into_a_group = self.routed_set(routed).is_some();
+        self.view.decided_by = match (firewall, before.toward_destination, routed.arrival) {
+            (Some(taken), Some(pin), _) if pin.firewall == taken => DecidedBy::Session,
+            (Some(_), None, _) if is_wish => DecidedBy::Route,
+            (Some(_), _, _) => DecidedBy::Hash,
+            (None, _, _) if is_routed_into_a_group => DecidedBy::Bypass,
+            (None, _, Arrival::Firewall(_)) if has_session => DecidedBy::Session,
+            (None, _, Arrival::Firewall(_)) => DecidedBy::Learned,
+            (None, _, Arrival::Near) => DecidedBy::Route,
         }
-        .to_owned();
+        .into();
         self.egress(hop, firewall);
     }
 
@@ -468,15 +366,5 @@ impl<'a> ExplanationBuilder<'a> {
     pub(super) fn firewall_name(&self, firewall: FirewallId) -> String {
         let firewall = &self.snapshot.firewalls[firewall.index()];
         format!("{}/{}", self.snapshot.groups[firewall.group.index()].name, firewall.name)
-    }
-}
-
-fn server_view(server: &Server) -> ServerCandidateView {
-    ServerCandidateView {
-        name: server.name.clone(),
-        state: server.availability().shown().into(),
-        weight: server.weight,
-        backup: server.backup,
-        sessions: server.state.active(),
     }
 }

@@ -2,8 +2,9 @@
 //! a snapshot in which it did.
 
 use crate::engine::Snapshot;
-use crate::engine::explain::{ArrivalPoint, Explanation, expected_arrival_without, explain_once};
-use crate::engine::view::WhatIfView;
+use crate::engine::explain::{ArrivalPoint, Explanation, expected_arrival_without, explain_once, live_session};
+use crate::engine::forwarder::ends_by_failure;
+use crate::engine::view::{ObjectKind, SessionAfterFailure, WhatIfView};
 use crate::flow::FlowKey;
 use crate::id::{FirewallId, ServerId, ServiceId};
 use crate::path::OnFailure;
@@ -32,14 +33,13 @@ pub(super) fn what_if(
         // A packet from that firewall would come from another one then, which the peer engine chooses.
         let from = if told.chosen.is_on_source_side { expected_arrival_without(flow, &after, id) } else { from };
         let question = WhatIf { after, sessions, flow, from, now };
-        question.explain("firewall", format!("{}/{}", group.name, of.name), group.on_failure, told)
+        question.explain(ObjectKind::Firewall, format!("{}/{}", group.name, of.name), group.on_failure, told)
     });
     let server = told.chosen.server.and_then(|(service, server)| {
         let (of, one) = snapshot.services.server(service, server)?;
-        let on_failure = of.on_failure.for_flow(flow.protocol == protocol::TCP);
         let after = without_server(snapshot, service, server);
         let question = WhatIf { after, sessions, flow, from, now };
-        Some(question.explain("server", format!("{}/{}", of.name, one.name), on_failure, told))
+        Some(question.explain(ObjectKind::Server, format!("{}/{}", of.name, one.name), of.on_failure, told))
     });
     firewall.into_iter().chain(server).collect()
 }
@@ -53,26 +53,33 @@ struct WhatIf<'a> {
 }
 
 impl WhatIf<'_> {
-    fn explain(&self, kind: &str, name: String, on_failure: OnFailure, before: &Explanation) -> WhatIfView {
+    fn explain(&self, kind: ObjectKind, name: String, on_failure: OnFailure, before: &Explanation) -> WhatIfView {
         let Self { after, sessions, flow, from, now } = self;
         let (nobody, _) = SessionTable::new(1, 1, sessions.timeouts(), [0; 4]);
         let fresh = explain_once("", after, &nobody, flow, *from, *now).view;
         let live = before.view.session.as_ref().map(|_| explain_once("", after, sessions, flow, *from, *now).view);
-        let on_failure_of_flow = on_failure.for_flow(flow.protocol == protocol::TCP);
-        let session = live.as_ref().map(|live| match (&live.drop, on_failure_of_flow) {
-            (Some(_), OnFailure::Reset) => "reset",
-            (Some(_), _) => "dropped",
-            (None, OnFailure::Reselect) if kind == "server" => "moves",
-            (None, _) if live.firewall == before.view.firewall && live.server == before.view.server => "stays",
-            (None, _) => "moves",
+        let on_failure = on_failure.for_flow(flow.protocol == protocol::TCP);
+        let ends = live_session(sessions, flow)
+            .is_some_and(|known| ends_by_failure(&known.key, &known.session, known.bound.as_ref(), after));
+        let session = live.as_ref().map(|live| match (&live.drop, on_failure) {
+            _ if ends => SessionAfterFailure::Reset,
+            // Its client repeats what was never answered.
+            (Some(_), OnFailure::Reset) => SessionAfterFailure::Moves,
+            (Some(_), _) => SessionAfterFailure::Dropped,
+            (None, OnFailure::Reselect) if kind == ObjectKind::Server => SessionAfterFailure::Moves,
+            (None, _) if live.firewall == before.view.firewall && live.server == before.view.server => {
+                SessionAfterFailure::Stays
+            }
+            (None, _) => SessionAfterFailure::Moves,
         });
         // For a session that stays, its own way is shown; otherwise that of a new session.
-        let shown = live.filter(|live| live.drop.is_none() && session == Some("stays")).unwrap_or(fresh);
+        let shown =
+            live.filter(|live| live.drop.is_none() && session == Some(SessionAfterFailure::Stays)).unwrap_or(fresh);
         WhatIfView {
-            kind: kind.to_owned(),
+            kind: kind.into(),
             name,
             on_failure: on_failure.into(),
-            session: session.map(str::to_owned),
+            session: session.map(Into::into),
             firewall: shown.firewall,
             server: shown.server,
             drop: shown.drop,

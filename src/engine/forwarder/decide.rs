@@ -127,35 +127,35 @@ pub(crate) struct Decision {
 }
 
 /// Decides about one packet. `pins` are those of its session, and empty if there is none.
-pub(crate) fn decide(transit: &RoutedFlow, pins: Pins, snapshot: &Snapshot, now: Instant) -> Decision {
+pub(crate) fn decide(routed: &RoutedFlow, pins: Pins, snapshot: &Snapshot, now: Instant) -> Decision {
     let pins = pins.in_force(snapshot);
-    match transit.arrival {
-        Arrival::Firewall(from) => from_firewall(transit, from, pins, snapshot, now),
-        Arrival::Near => from_near(transit, pins, snapshot, now),
+    match routed.arrival {
+        Arrival::Firewall(from) => from_firewall(routed, from, pins, snapshot, now),
+        Arrival::Near => from_near(routed, pins, snapshot, now),
     }
 }
 
 /// A packet that a firewall has passed. The firewall has the state, so that the packet is forwarded whatever the rules
 /// do with the pin.
-fn from_firewall(transit: &RoutedFlow, from: FirewallId, pins: Pins, snapshot: &Snapshot, now: Instant) -> Decision {
+fn from_firewall(routed: &RoutedFlow, from: FirewallId, pins: Pins, snapshot: &Snapshot, now: Instant) -> Decision {
     let mut decision = Decision::new(pins);
     let group = snapshot.firewalls[from.index()].group;
-    let onward = match route_step(transit, pins.toward_destination.as_ref(), snapshot) {
+    let onward = match route_step(routed, pins.toward_destination.as_ref(), snapshot) {
         Ok(onward) => onward,
         Err(reason) => return decision.dropped(reason),
     };
     if onward.group(snapshot) == Some(group) {
         return decision.dropped(DropReason::GroupLoop);
     }
-    decision.learn_pin(transit, from, group, snapshot, now);
-    decision.follow(transit, onward, snapshot, now)
+    decision.learn_pin(routed, from, group, snapshot, now);
+    decision.follow(routed, onward, snapshot, now)
 }
 
 /// A packet from a link without firewalls.
-fn from_near(transit: &RoutedFlow, pins: Pins, snapshot: &Snapshot, now: Instant) -> Decision {
+fn from_near(routed: &RoutedFlow, pins: Pins, snapshot: &Snapshot, now: Instant) -> Decision {
     let decision = Decision::new(pins);
-    match route_step(transit, pins.toward_destination.as_ref(), snapshot) {
-        Ok(onward) => decision.follow(transit, onward, snapshot, now),
+    match route_step(routed, pins.toward_destination.as_ref(), snapshot) {
+        Ok(onward) => decision.follow(routed, onward, snapshot, now),
         Err(reason) => decision.dropped(reason),
     }
 }
@@ -179,11 +179,11 @@ impl RouteStep {
 }
 
 /// The next step by the pin of a live session, else by the longest prefix.
-fn route_step(transit: &RoutedFlow, pin: Option<&Pin>, snapshot: &Snapshot) -> Result<RouteStep, DropReason> {
+fn route_step(routed: &RoutedFlow, pin: Option<&Pin>, snapshot: &Snapshot) -> Result<RouteStep, DropReason> {
     if let Some(pin) = pin {
         return Ok(RouteStep::ThroughGroup(pin.set));
     }
-    routed_step(transit.route_to, snapshot)
+    routed_step(routed.route_to, snapshot)
 }
 
 /// The next step by the longest prefix.
@@ -223,8 +223,8 @@ impl Decision {
     /// Makes or moves the pin toward the source: the packet came from firewall `from` of `group`.
     ///
     /// A flow that is pinned in another group is pinned in this group only if the route back leads through it.
-    fn learn_pin(&mut self, transit: &RoutedFlow, from: FirewallId, group: GroupId, snapshot: &Snapshot, now: Instant) {
-        if let Some(pin) = self.pins.toward_source.and_then(|pin| far_steady(&pin, from, transit.kind, snapshot)) {
+    fn learn_pin(&mut self, routed: &RoutedFlow, from: FirewallId, group: GroupId, snapshot: &Snapshot, now: Instant) {
+        if let Some(pin) = self.pins.toward_source.and_then(|pin| far_steady(&pin, from, routed.kind, snapshot)) {
             self.pins.toward_source = Some(pin);
             return;
         }
@@ -233,41 +233,41 @@ impl Decision {
                 self.asymmetric = pin.firewall != from;
                 (Some(pin), pin.set)
             }
-            other => match (return_path_set(transit, group, snapshot), other) {
+            other => match (return_path_set(routed, group, snapshot), other) {
                 (Some(set), Some(_) | None) => (None, set),
                 (None, Some(_)) => return,
-                (None, None) => match snapshot.all_peers_path_set(group, transit.ingress_flow.family()) {
+                (None, None) => match snapshot.all_peers_path_set(group, routed.ingress_flow.family()) {
                     Some(set) => (None, set),
                     None => return,
                 },
             },
         };
-        let view = pinning_view(transit, FlowEnd::Source, set, None, snapshot);
-        let (pin, change) = pinning::decide_far(pin, from, transit.kind, &view, now);
+        let view = pinning_view(routed, FlowEnd::Source, set, None, snapshot);
+        let (pin, change) = pinning::decide_far(pin, from, routed.kind, &view, now);
         self.pins.toward_source = Some(pin);
         self.changes.extend(change);
     }
 
     /// Sends the packet the way that was found.
-    fn follow(self, transit: &RoutedFlow, onward: RouteStep, snapshot: &Snapshot, now: Instant) -> Self {
+    fn follow(self, routed: &RoutedFlow, onward: RouteStep, snapshot: &Snapshot, now: Instant) -> Self {
         match onward {
             RouteStep::Neighbor(hop) => self.to(hop, None),
-            RouteStep::ThroughGroup(set) => self.into_group(transit, set, snapshot, now),
+            RouteStep::ThroughGroup(set) => self.into_group(routed, set, snapshot, now),
         }
     }
 
-    fn into_group(mut self, transit: &RoutedFlow, set_id: PathSetId, snapshot: &Snapshot, now: Instant) -> Self {
+    fn into_group(mut self, routed: &RoutedFlow, set_id: PathSetId, snapshot: &Snapshot, now: Instant) -> Self {
         let set = set_of(set_id, snapshot);
         let group = &snapshot.groups[set.group.index()];
-        let is_tcp = transit.egress_flow.protocol == protocol::TCP;
-        let steady = |pin: Pin| pinning::decide_near_steady(&pin, transit.kind, is_tcp, group, set, now);
+        let is_tcp = routed.egress_flow.protocol == protocol::TCP;
+        let steady = |pin: Pin| pinning::decide_near_steady(&pin, routed.kind, is_tcp, group, set, now);
         if let Some(pin) = self.pins.toward_destination.and_then(steady) {
             self.pins.toward_destination = Some(pin);
             return self.with_firewall(pin.firewall, set.family, snapshot);
         }
-        let (preferred, bypass) = route_preferences(transit, set.group, snapshot);
-        let view = pinning_view(transit, FlowEnd::Destination, set_id, preferred, snapshot);
-        match pinning::decide_near(self.pins.toward_destination, transit.kind, &view, now) {
+        let (preferred, bypass) = route_preferences(routed, set.group, snapshot);
+        let view = pinning_view(routed, FlowEnd::Destination, set_id, preferred, snapshot);
+        match pinning::decide_near(self.pins.toward_destination, routed.kind, &view, now) {
             NearDecision::Send { pin, change } => {
                 self.pins.toward_destination = Some(pin);
                 self.changes.extend(change);
@@ -316,8 +316,8 @@ pub(super) fn far_steady(pin: &Pin, from: FirewallId, kind: PacketKind, snapshot
 }
 
 /// The path set of the route back to the packet's source, if that route leads through `group`.
-fn return_path_set(transit: &RoutedFlow, group: GroupId, snapshot: &Snapshot) -> Option<PathSetId> {
-    match snapshot.routes.lookup(transit.ingress_flow.source.address)? {
+fn return_path_set(routed: &RoutedFlow, group: GroupId, snapshot: &Snapshot) -> Option<PathSetId> {
+    match snapshot.routes.lookup(routed.ingress_flow.source.address)? {
         FibEntry::Group { set, .. } => (set_of(set, snapshot).group == group).then_some(set),
         FibEntry::Connected(_) | FibEntry::Via(_) => None,
     }
@@ -326,11 +326,11 @@ fn return_path_set(transit: &RoutedFlow, group: GroupId, snapshot: &Snapshot) ->
 /// The firewall that the route to the packet's destination prefers, and its bypass of `group`, if that route leads
 /// through it.
 fn route_preferences(
-    transit: &RoutedFlow,
+    routed: &RoutedFlow,
     group: GroupId,
     snapshot: &Snapshot,
 ) -> (Option<FirewallId>, Option<NextHop>) {
-    match snapshot.routes.lookup(transit.route_to) {
+    match snapshot.routes.lookup(routed.route_to) {
         Some(FibEntry::Group { set, preferred, bypass }) if set_of(set, snapshot).group == group => (preferred, bypass),
         Some(FibEntry::Group { .. } | FibEntry::Connected(_) | FibEntry::Via(_)) | None => (None, None),
     }
@@ -339,12 +339,12 @@ fn route_preferences(
 /// What the pinning rules need to know about a flow whose packets go through `set`, including the firewall that the
 /// route prefers.
 pub(crate) fn view_toward_destination<'a>(
-    transit: &RoutedFlow,
+    routed: &RoutedFlow,
     set: PathSetId,
     snapshot: &'a Snapshot,
 ) -> PinningView<'a> {
-    let (preferred, _) = route_preferences(transit, set_of(set, snapshot).group, snapshot);
-    pinning_view(transit, FlowEnd::Destination, set, preferred, snapshot)
+    let (preferred, _) = route_preferences(routed, set_of(set, snapshot).group, snapshot);
+    pinning_view(routed, FlowEnd::Destination, set, preferred, snapshot)
 }
 
 /// An end of a packet's flow.
@@ -360,15 +360,15 @@ enum FlowEnd {
 /// computed from the flow as it is between this engine and the firewalls, because the engine on their other side sees
 /// no other.
 fn pinning_view<'a>(
-    transit: &RoutedFlow,
+    routed: &RoutedFlow,
     end: FlowEnd,
     set_id: PathSetId,
     preferred: Option<FirewallId>,
     snapshot: &'a Snapshot,
 ) -> PinningView<'a> {
     let flow = match end {
-        FlowEnd::Destination => transit.egress_flow,
-        FlowEnd::Source => transit.ingress_flow.reversed(),
+        FlowEnd::Destination => routed.egress_flow,
+        FlowEnd::Source => routed.ingress_flow.reversed(),
     };
     let direction = flow.direction();
     let set = set_of(set_id, snapshot);

@@ -3,6 +3,7 @@
 use crate::engine::forwarder::services::ServiceAction;
 use crate::engine::forwarder::{Forwarder, PacketOutcome};
 use crate::engine::route::NextHop;
+use crate::engine::shared_role::Permission;
 use crate::engine::snapshot::Link;
 use crate::engine::{DropReason, Punt, PuntQueue, PuntReason, Snapshot, Transmit};
 use crate::id::LinkId;
@@ -134,10 +135,11 @@ impl Forwarder {
         if !link.up {
             return PacketOutcome::Drop(DropReason::LinkDown);
         }
-        if let Some(tunnel) = leaving.service.and_then(|service| service.tunnel) {
+        let service = leaving.service.as_ref();
+        if let Some(tunnel) = service.and_then(|service| service.tunnel) {
             return self.send_in_tunnel(leaving, tunnel, hop, snapshot, punts, now);
         }
-        let translate = leaving.service.and_then(|service| NatRewrite::of(&service, leaving.is_error));
+        let translate = service.and_then(|service| NatRewrite::of(service, leaving.is_error));
         let fit = fit(leaving.frame, leaving.offload, link.mtu);
         if fit == MtuFit::TooBig {
             return PacketOutcome::TooBig { mtu: link.mtu };
@@ -152,12 +154,12 @@ impl Forwarder {
             return PacketOutcome::Drop(DropReason::Untranslatable);
         }
         match fit {
-            MtuFit::Fits => edited_outcome(edit(leaving.frame, leaving.vlan, hop, snapshot), original),
+            MtuFit::Fits => edited_outcome(edit(leaving.frame, leaving.vlan, hop, snapshot, self.permission), original),
             MtuFit::DeviceSegments(size) => {
                 if let Some(gso) = &mut leaving.offload.gso {
                     gso.size = size;
                 }
-                edited_outcome(edit(leaving.frame, leaving.vlan, hop, snapshot), original)
+                edited_outcome(edit(leaving.frame, leaving.vlan, hop, snapshot, self.permission), original)
             }
             MtuFit::Fragments | MtuFit::SoftwareSegments => {
                 self.send_pieces(leaving, fit, original, hop, snapshot, punts)
@@ -177,7 +179,7 @@ impl Forwarder {
         punts: &mut dyn PuntQueue,
     ) -> PacketOutcome {
         let EgressPacket { link: ingress, frame, vlan, offload, .. } = leaving;
-        let edited = edit(frame, vlan, hop, snapshot);
+        let edited = edit(frame, vlan, hop, snapshot, self.permission);
         let mtu = snapshot.links[hop.link.index()].mtu;
         let pieces = if fit == MtuFit::SoftwareSegments {
             segment_in_software(frame, offload, mtu)
@@ -237,7 +239,8 @@ pub(super) fn segment_in_software(frame: &Frame<'_>, offload: &Offload, mtu: u16
     Ok(pieces)
 }
 
-/// The outcome for a frame that [`edit`] edited. `original` is the packet as it was received, if it was changed and waits.
+/// The outcome for a frame that [`edit`] edited. `original` is the packet as it was received, if it was changed and
+/// waits.
 fn edited_outcome(edited: Result<LinkId, PuntReason>, original: Option<Vec<u8>>) -> PacketOutcome {
     match edited {
         Ok(link) => PacketOutcome::Sent(link),
@@ -253,24 +256,31 @@ pub(super) fn icmp_quote(frame: &Frame<'_>) -> Vec<u8> {
 
 /// Edits a frame that a router forwards: TTL, VLAN tag of the egress link, and MAC addresses.
 #[inline]
-pub(super) fn forward_to(frame: &mut Frame<'_>, vlan: &mut Option<VlanTag>, link: &Link, neighbor: MacAddr) {
+pub(super) fn forward_to(
+    frame: &mut Frame<'_>,
+    vlan: &mut Option<VlanTag>,
+    link: &Link,
+    neighbor: MacAddr,
+    permission: Permission,
+) {
     frame.decrement_ttl();
     *vlan = link.egress_tag(*vlan);
-    frame.set_macs(link.mac, neighbor);
+    frame.set_macs(link.source_mac(frame.family(), permission), neighbor);
 }
 
-/// Edits a frame for the next hop: TTL, VLAN tag and MAC addresses. Returns the link that it leaves on; `Err` if the MAC
-/// address of the next hop must be resolved first.
+/// Edits a frame for the next hop: TTL, VLAN tag and MAC addresses. Returns the link that it leaves on; `Err` if the
+/// MAC address of the next hop must be resolved first.
 fn edit(
     frame: &mut Frame<'_>,
     vlan: &mut Option<VlanTag>,
     hop: NextHop,
     snapshot: &Snapshot,
+    permission: Permission,
 ) -> Result<LinkId, PuntReason> {
     let link = &snapshot.links[hop.link.index()];
     let sender = frame.source_mac();
     let neighbor = snapshot.neighbor(hop.link, hop.address);
-    forward_to(frame, vlan, link, neighbor.unwrap_or_default());
+    forward_to(frame, vlan, link, neighbor.unwrap_or_default(), permission);
     match neighbor {
         Some(_) => Ok(hop.link),
         None => Err(PuntReason::NeighborWait { link: hop.link, next_hop: hop.address, sender }),

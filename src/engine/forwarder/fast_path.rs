@@ -18,6 +18,7 @@ use crate::engine::forwarder::egress::{self, NatRewrite};
 use crate::engine::forwarder::ingress::{self, Addressee};
 use crate::engine::forwarder::packet_flow::PacketFlow;
 use crate::engine::forwarder::services::{self, ServerLiveness, ServiceAction};
+use crate::engine::shared_role::Permission;
 use crate::engine::{Batch, DropReason, Packet, Snapshot};
 use crate::flow::{Direction, FlowKey};
 use crate::id::{FirewallId, LinkId};
@@ -55,7 +56,7 @@ struct FastPathHit {
 
 impl Forwarder {
     /// Parses the packets of a batch and prefetches their sessions. The bytes of packets that may take the short path
-    /// move to `all`.
+    /// move to `all`. It is for an engine that may forward packets.
     pub(super) fn parse_and_prefetch<'f>(
         &self,
         batch: &mut Batch<'f>,
@@ -101,7 +102,8 @@ impl Forwarder {
         let sent = match translated {
             Some(Err(_)) => Err(DropReason::Untranslatable),
             Some(Ok(())) | None => {
-                egress::forward_to(&mut frame, &mut packet.vlan, &snapshot.links[egress.index()], *neighbor);
+                let link = &snapshot.links[egress.index()];
+                egress::forward_to(&mut frame, &mut packet.vlan, link, *neighbor, self.permission);
                 Ok(*egress)
             }
         };
@@ -120,7 +122,7 @@ fn classify(frame: &Frame<'_>, link: LinkId, snapshot: &Snapshot) -> Option<(Arr
         && matches!(frame.protocol(), protocol::TCP | protocol::UDP)
         && frame.ttl() > 1
         && !frame.destination_mac().is_multicast()
-        && ingress::mac_fault(frame, &snapshot.links[link.index()]).is_none();
+        && ingress::mac_fault(frame, &snapshot.links[link.index()], Permission::Router).is_none();
     if !is_plain {
         return None;
     }
@@ -243,7 +245,7 @@ impl<'f> FastPathPacket<'f> {
         // A packet to a server of mode `direct` or `tunnel` is routed differently and needs the long path.
         bound.inside?;
         let key = live.key();
-        let (transit, passage) = services::routed_flow(
+        let (routed, service) = services::routed_flow(
             frame.tuple().into(),
             &key,
             live.original_direction(),
@@ -253,8 +255,8 @@ impl<'f> FastPathPacket<'f> {
             snapshot,
         )?;
         match services::server_liveness(&bound, &key, live.class(), snapshot) {
-            ServerLiveness::Serves => Some((transit.direction, transit.route_to, Some(passage))),
-            ServerLiveness::Fell(_) => None,
+            ServerLiveness::Serves => Some((routed.direction, routed.route_to, Some(service))),
+            ServerLiveness::Failed(_) => None,
         }
     }
 }

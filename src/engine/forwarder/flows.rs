@@ -47,7 +47,7 @@ pub(super) enum NoSession {
 }
 
 impl Disposition {
-    /// What follows from a decision for a packet to which a service does `service`.
+    /// The disposition that follows from a decision; `service` is what the service of the packet's session does to it.
     pub(super) const fn of(decided: NextStep, service: Option<ServiceAction>) -> Self {
         match decided {
             NextStep::To { hop, firewall } => Self::Send { hop, firewall, service },
@@ -111,38 +111,45 @@ impl PacketContext<'_> {
         session: &Session,
         bound: Option<&Placement>,
     ) -> Result<(RoutedFlow, Option<ServiceAction>), SessionMismatch> {
-        let Self { packet: claim, arrival, addressee, snapshot, now: _ } = *self;
+        let Self { packet, arrival, addressee, snapshot, now: _ } = *self;
         let Some(bound) = bound else {
             return match addressee {
                 Addressee::Engine => Err(SessionMismatch::Local),
-                Addressee::Service if key.in_direction(session.original_direction) != claim.flow => {
+                Addressee::Service if key.in_direction(session.original_direction) != packet.flow => {
                     Err(SessionMismatch::Unplaced)
                 }
                 Addressee::Service | Addressee::Other => {
-                    Ok((RoutedFlow::unchanged(claim.flow, arrival, claim.kind()), None))
+                    Ok((RoutedFlow::unchanged(packet.flow, arrival, packet.kind()), None))
                 }
             };
         };
-        let found =
-            services::routed_flow(claim.flow, key, session.original_direction, bound, arrival, claim.kind(), snapshot);
-        let Some((transit, passage)) = found else { return Err(SessionMismatch::Stranger) };
-        if claim.ttl <= 1 {
+        let found = services::routed_flow(
+            packet.flow,
+            key,
+            session.original_direction,
+            bound,
+            arrival,
+            packet.kind(),
+            snapshot,
+        );
+        let Some((routed, service)) = found else { return Err(SessionMismatch::Stranger) };
+        if packet.ttl <= 1 {
             return Err(SessionMismatch::Exhausted);
         }
         match services::server_liveness(bound, key, session.class, snapshot) {
             // IPVS does the same (`conn_reuse_mode`). A server that still takes new sessions keeps its client.
             ServerLiveness::Serves
-                if self.opens_connection(passage.direction)
+                if self.opens_connection(service.direction)
                     && (is_connection_closed(session)
                         || session.is_unanswered() && observed::is_avoided(bound, key, snapshot))
-                    && !services::takes_next_connection(bound, claim.flow.family(), snapshot) =>
+                    && !services::takes_next_connection(bound, packet.flow.family(), snapshot) =>
             {
                 Err(SessionMismatch::Over)
             }
-            ServerLiveness::Serves => Ok((transit, Some(passage))),
-            ServerLiveness::Fell(on_failure) => match self.failed_server(on_failure, passage.direction) {
+            ServerLiveness::Serves => Ok((routed, Some(service))),
+            ServerLiveness::Failed(on_failure) => match self.failed_server(on_failure, service.direction) {
                 Some(mismatch) => Err(mismatch),
-                None => Ok((transit, Some(passage))),
+                None => Ok((routed, Some(service))),
             },
         }
     }
@@ -173,16 +180,16 @@ impl Forwarder {
     /// Updates the session.
     pub(super) fn decide_flow(
         &mut self,
-        claim: &PacketFlow,
+        packet: &PacketFlow,
         arrival: Arrival,
         addressee: Addressee,
         snapshot: &Snapshot,
         now: Instant,
     ) -> Disposition {
-        let known = PacketContext { packet: claim, arrival, addressee, snapshot, now };
-        let (key, direction) = claim.flow.canonical();
+        let known = PacketContext { packet, arrival, addressee, snapshot, now };
+        let (key, direction) = packet.flow.canonical();
         let found = match self.sessions.table().find_by_direction(&key, direction) {
-            Some(id) => match claim.relation {
+            Some(id) => match packet.relation {
                 FlowRelation::Direct => self.continue_session(id, &known),
                 FlowRelation::Related => self.follow_session(id, &known),
             },
@@ -193,7 +200,7 @@ impl Forwarder {
             Err(why) => self.open_session(&known, why),
         };
         if let Disposition::Send { hop: _, firewall, service } = &disposition {
-            self.count_traffic(claim.bytes, [firewall_of(arrival), *firewall], service.as_ref());
+            self.count_traffic(packet.bytes, [firewall_of(arrival), *firewall], service.as_ref());
         }
         disposition
     }
@@ -204,33 +211,36 @@ impl Forwarder {
         id: SessionId,
         known: &PacketContext<'_>,
     ) -> Result<Disposition, NoSession> {
-        let PacketContext { packet: claim, snapshot, now, .. } = *known;
+        let PacketContext { packet, snapshot, now, .. } = *known;
         let matched = self.sessions.table().update_with_placement(id, |key, session, bound| {
-            let (transit, passage) = known.match_session(key, session, bound)?;
-            let pins = Pins::of(session, transit.direction);
-            let decision = decide(&transit, pins, snapshot, now);
+            let (routed, service) = known.match_session(key, session, bound)?;
+            let pins = Pins::of(session, routed.direction);
+            let decision = decide(&routed, pins, snapshot, now);
             let was_active = session.is_active();
             let was_unanswered = session.is_unanswered();
+            let state = session.state;
             match decision.next_step {
                 NextStep::To { .. } => {
-                    decision.pins.store(session, transit.direction);
-                    session.record_packet(transit.direction, claim.tcp.as_ref(), claim.bytes, now);
+                    decision.pins.store(session, routed.direction);
+                    session.record_packet(routed.direction, packet.tcp.as_ref(), packet.bytes, now);
                 }
                 NextStep::Drop(_) | NextStep::EndSession => {}
             }
             let turn = bound.copied().filter(|_| session.is_active() != was_active);
             if let (Some(bound), true) = (bound, was_unanswered) {
-                observed::record_response(bound, session, transit.direction, claim.flow.family(), snapshot);
+                observed::record_response(bound, session, routed.direction, packet.flow.family(), snapshot);
             }
+            let is_told = session.state != state || pins.differ_in_copy(&decision.pins);
             Ok::<_, SessionMismatch>((
                 pins,
                 decision,
-                passage,
-                transit.direction,
+                service,
+                routed.direction,
                 turn.map(|bound| (bound, !was_active)),
+                is_told.then_some(bound.is_some()),
             ))
         });
-        let (before, decision, passage, direction, turn) = match matched.ok_or(NoSession::Unknown)? {
+        let (before, decision, service, direction, turn, told) = match matched.ok_or(NoSession::Unknown)? {
             Ok(decided) => decided,
             Err(mismatch) => return self.handle_mismatch(id, &mismatch, known),
         };
@@ -239,12 +249,15 @@ impl Forwarder {
         {
             if is_active { server.state.resumed() } else { server.state.ended() }
         }
+        if let Some(bound) = told {
+            self.tell_change(id, bound, &before, &decision.pins, snapshot);
+        }
         match decision.next_step {
             NextStep::To { .. } => self.count_pins(before, &decision),
             NextStep::Drop(_) => {}
             NextStep::EndSession => self.end_failed(id, direction, snapshot, now),
         }
-        Ok(Disposition::of(decision.next_step, passage))
+        Ok(Disposition::of(decision.next_step, service))
     }
 
     /// Handles a packet that is not simply one of the session that was found; `Err` if that has ended.
@@ -299,9 +312,9 @@ impl Forwarder {
     fn follow_session(&self, id: SessionId, known: &PacketContext<'_>) -> Result<Disposition, NoSession> {
         let followed = self.sessions.table().update_with_placement(id, |key, session, bound| {
             match known.match_session(key, session, bound) {
-                Ok((transit, passage)) => {
-                    let decision = decide(&transit, Pins::of(session, transit.direction), known.snapshot, known.now);
-                    Disposition::of(decision.next_step, passage)
+                Ok((routed, service)) => {
+                    let decision = decide(&routed, Pins::of(session, routed.direction), known.snapshot, known.now);
+                    Disposition::of(decision.next_step, service)
                 }
                 Err(mismatch) => mismatch.disposition(),
             }
@@ -326,24 +339,24 @@ impl Forwarder {
 
     /// Handles a packet without a session that belongs to no service.
     fn open_routed_session(&mut self, known: &PacketContext<'_>) -> Disposition {
-        let PacketContext { packet: claim, arrival, snapshot, now, .. } = *known;
-        let transit = RoutedFlow::unchanged(claim.flow, arrival, claim.kind());
-        let decision = decide(&transit, Pins::default(), snapshot, now);
+        let PacketContext { packet, arrival, snapshot, now, .. } = *known;
+        let routed = RoutedFlow::unchanged(packet.flow, arrival, packet.kind());
+        let decision = decide(&routed, Pins::default(), snapshot, now);
         let disposition = Disposition::of(decision.next_step, None);
         let Disposition::Send { .. } = disposition else { return disposition };
-        if services::is_stray_reply(&claim.flow, claim.kind(), arrival, snapshot) {
+        if services::is_stray_reply(&packet.flow, packet.kind(), arrival, snapshot) {
             return Disposition::Drop(DropReason::StrayReply);
         }
-        let is_remembered = decision.pins != Pins::default() || services::has_service_endpoint(&claim.flow, snapshot);
-        if !claim.may_open_session() || !is_remembered {
+        let is_remembered = decision.pins != Pins::default() || services::has_service_endpoint(&packet.flow, snapshot);
+        if !packet.may_open_session() || !is_remembered {
             return disposition;
         }
         if let Err(reason) = self.check_source_limits(known) {
             return Disposition::Drop(reason);
         }
-        let (key, direction) = claim.flow.canonical();
+        let (key, direction) = packet.flow.canonical();
         let mut session = Session::new(&key, direction, now);
-        session.record_packet(direction, claim.tcp.as_ref(), claim.bytes, now);
+        session.record_packet(direction, packet.tcp.as_ref(), packet.bytes, now);
         decision.pins.store(&mut session, direction);
         let protect = breaks_if_forgotten(&key, &session, snapshot);
         let harmless = |key: &CanonicalKey, session: &Session| is_reproducible(key, session, snapshot);
@@ -363,7 +376,7 @@ impl Forwarder {
             }
             OpenResult::OverShare => {
                 self.counters.table_full += 1;
-                self.refuse(claim.flow.source.address, OverLimit::Share);
+                self.refuse(packet.flow.source.address, OverLimit::Share);
                 disposition
             }
         }
@@ -395,16 +408,16 @@ impl Forwarder {
         &mut self,
         bytes: usize,
         firewalls: [Option<FirewallId>; 2],
-        passage: Option<&ServiceAction>,
+        service: Option<&ServiceAction>,
     ) {
         for firewall in firewalls.into_iter().flatten() {
             let counters = self.counters.firewall(firewall);
             counters.packets += 1;
             counters.bytes += bytes as u64;
         }
-        match passage {
-            Some(passage) => {
-                self.counters.server(passage.server).count(passage.direction, bytes as u64);
+        match service {
+            Some(service) => {
+                self.counters.server(service.server).count(service.direction, bytes as u64);
             }
             None => {
                 self.counters.routed_packets += 1;
@@ -474,6 +487,6 @@ pub(super) fn is_reproducible(key: &CanonicalKey, session: &Session, snapshot: &
 }
 
 fn hashed_firewall(key: &CanonicalKey, pin: &Pin, direction: Direction, snapshot: &Snapshot) -> Option<FirewallId> {
-    let transit = RoutedFlow::unchanged(key.in_direction(direction), Arrival::Near, PacketKind::Other);
-    pinning::best(&decide::view_toward_destination(&transit, pin.set, snapshot))
+    let routed = RoutedFlow::unchanged(key.in_direction(direction), Arrival::Near, PacketKind::Other);
+    pinning::best(&decide::view_toward_destination(&routed, pin.set, snapshot))
 }

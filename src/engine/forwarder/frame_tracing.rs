@@ -66,7 +66,7 @@ impl PacketOutcome {
 }
 
 /// What captures need to know about a packet whose flow was found. `held` is true for a fragment that was held.
-pub(super) fn flow_found(claim: &PacketFlow, arrival: Arrival, disposition: &Disposition, held: bool) -> FlowFound {
+pub(super) fn flow_found(packet: &PacketFlow, arrival: Arrival, disposition: &Disposition, held: bool) -> FlowFound {
     let from = match arrival {
         Arrival::Near => None,
         Arrival::Firewall(firewall) => Some(firewall),
@@ -79,5 +79,5 @@ pub(super) fn flow_found(claim: &PacketFlow, arrival: Arrival, disposition: &Dis
         },
         Disposition::Local | Disposition::Drop(_) => (false, None),
     };
-    FlowFound { flow: claim.flow, from, legs, is_untranslated: plain, was_held: held }
+    FlowFound { flow: packet.flow, from, legs, is_untranslated: plain, was_held: held }
 }

@@ -5,14 +5,16 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::engine::forwarder::PacketOutcome;
 use crate::engine::forwarder::decide::Arrival;
+use crate::engine::shared_role::Permission;
 use crate::engine::snapshot::Link;
 use crate::engine::{DropReason, Packet, PuntReason, Snapshot};
 use crate::flow::FlowKey;
+use crate::ha;
 use crate::id::LinkId;
-use crate::wire::MacAddr;
 use crate::wire::frame::{Frame, FrameKind, IcmpClass, Malformed, protocol};
 use crate::wire::offload::Offload;
 use crate::wire::vlan::TPID_CUSTOMER;
+use crate::wire::{MacAddr, vrrp};
 
 /// A received IP packet that has passed the checks, so that its flow is looked at.
 #[derive(Debug)]
@@ -37,19 +39,21 @@ pub(super) fn link_of(packet: &Packet<'_>, snapshot: &Snapshot) -> Option<LinkId
     }
 }
 
-/// Checks a frame that was received on `link`. `Err` if it is for the controller, invalid, or not for this engine.
+/// Checks a frame that was received on `link`. `Err` if it is for the controller, invalid, or not for this engine as
+/// far as its role goes.
 pub(super) fn check_frame<'f>(
     bytes: &'f mut [u8],
     offload: &Offload,
     link: LinkId,
     snapshot: &Snapshot,
+    permission: Permission,
 ) -> Result<CheckedFrame<'f>, PacketOutcome> {
     let frame = Frame::parse(bytes, offload).map_err(|malformed| PacketOutcome::Drop(malformed.into()))?;
-    if let Some(reason) = mac_fault(&frame, &snapshot.links[link.index()]) {
+    if let Some(reason) = mac_fault(&frame, &snapshot.links[link.index()], permission) {
         return Err(PacketOutcome::Drop(reason));
     }
     match frame.kind() {
-        FrameKind::Ip => check_ip(frame, link, snapshot),
+        FrameKind::Ip => check_ip(frame, link, snapshot, permission),
         FrameKind::Arp => Err(PacketOutcome::Punt(PuntReason::Neighbor)),
         FrameKind::Llc => Err(PacketOutcome::Drop(DropReason::LinkControl)),
         FrameKind::Other(_) => Err(PacketOutcome::Drop(DropReason::EtherType)),
@@ -58,14 +62,15 @@ pub(super) fn check_frame<'f>(
 
 /// What is wrong with the MAC addresses of a frame.
 #[inline]
-pub(super) fn mac_fault(frame: &Frame<'_>, link: &Link) -> Option<DropReason> {
+pub(super) fn mac_fault(frame: &Frame<'_>, link: &Link, permission: Permission) -> Option<DropReason> {
     let (source, destination) = (frame.source_mac(), frame.destination_mac());
     if source.is_multicast() || source.is_zero() {
         Some(DropReason::BadSourceMac)
     } else if is_link_control(destination) {
         Some(DropReason::LinkControl)
     } else if destination != link.mac && !destination.is_multicast() {
-        Some(DropReason::OtherHost)
+        let is_virtual = link.router_macs.contains(&destination);
+        if is_virtual { permission.refusal() } else { Some(DropReason::OtherHost) }
     } else {
         None
     }
@@ -76,8 +81,17 @@ fn is_link_control(mac: MacAddr) -> bool {
     matches!(mac.0, [0x01, 0x80, 0xc2, 0x00, 0x00, 0x00..=0x0f])
 }
 
-fn check_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> Result<CheckedFrame<'f>, PacketOutcome> {
+fn check_ip<'f>(
+    frame: Frame<'f>,
+    link: LinkId,
+    snapshot: &Snapshot,
+    permission: Permission,
+) -> Result<CheckedFrame<'f>, PacketOutcome> {
     let destination = frame.destination();
+    // Nodes hear each other on links of firewalls, too, which are none themselves.
+    if snapshot.role.is_some() && is_cluster_message(&frame, snapshot) {
+        return Err(PacketOutcome::Punt(PuntReason::Cluster));
+    }
     let is_local = || snapshot.own_addresses.contains(&destination);
     let icmp = frame.icmp();
     if icmp == Some(IcmpClass::LinkLocal) {
@@ -94,6 +108,11 @@ fn check_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> Result<C
         return Err(PacketOutcome::Drop(DropReason::UnknownFirewall));
     }
     let addressee = classify_addresses(&frame.tuple().into(), snapshot).map_err(PacketOutcome::Drop)?;
+    if permission != Permission::Router
+        && let Some(outcome) = refuse_passive(addressee, destination, permission, snapshot)
+    {
+        return Err(outcome);
+    }
     let is_to_group = frame.destination_mac().is_multicast();
     match (addressee, arrival) {
         (Addressee::Engine, None) => Err(PacketOutcome::Punt(PuntReason::Local)),
@@ -108,6 +127,39 @@ fn check_ip<'f>(frame: Frame<'f>, link: LinkId, snapshot: &Snapshot) -> Result<C
             Ok(CheckedFrame { frame, arrival, icmp, addressee })
         }
     }
+}
+
+/// What becomes of a packet at a node that is not the router; `None` if it is forwarded all the same.
+#[cold]
+#[inline(never)]
+fn refuse_passive(
+    addressee: Addressee,
+    destination: IpAddr,
+    permission: Permission,
+    snapshot: &Snapshot,
+) -> Option<PacketOutcome> {
+    let reason = permission.refusal()?;
+    let is_own = is_to_own_address(addressee, destination, snapshot);
+    Some(if is_own { PacketOutcome::Punt(PuntReason::Local) } else { PacketOutcome::Drop(reason) })
+}
+
+/// True for a packet to an own address of this node, which answers there as a host whether it is active or not.
+pub(crate) fn is_to_own_address(addressee: Addressee, destination: IpAddr, snapshot: &Snapshot) -> bool {
+    addressee == Addressee::Engine && !snapshot.floating_addresses.contains(&destination)
+}
+
+/// True for VRRP, and for datagrams between the nodes of a cluster, to their groups or to this node's own address.
+#[inline(never)]
+fn is_cluster_message(frame: &Frame<'_>, snapshot: &Snapshot) -> bool {
+    let is_for_nodes = match frame.protocol() {
+        vrrp::PROTOCOL => true,
+        protocol::UDP => !frame.is_fragment() && frame.tuple().destination_port == ha::PORT,
+        _ => false,
+    };
+    let destination = frame.destination();
+    let is_own =
+        || snapshot.own_addresses.contains(&destination) && !snapshot.floating_addresses.contains(&destination);
+    is_for_nodes && (destination == vrrp::group(frame.family()) || is_own())
 }
 
 /// True if a packet to an address of the engine may belong to a flow of mode `full-nat`, whose source address that is,

@@ -14,6 +14,7 @@
 //! `Forwarder::handle` branches, and the functions of the stages compute. Every received frame ends in one [`Verdict`],
 //! which is counted in one place.
 
+mod changes;
 mod decide;
 mod egress;
 mod ending;
@@ -40,6 +41,7 @@ mod tunnel;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::engine::shared_role::Permission;
 use crate::engine::trace::{FrameOnLink, FrameTracer, Tap, VerdictReached};
 use crate::engine::verdict::IcmpError;
 use crate::engine::{
@@ -48,18 +50,19 @@ use crate::engine::{
 };
 use crate::id::LinkId;
 use crate::nat::PortPools;
-use crate::session::SessionWorker;
+use crate::session::{ChangeWriter, SessionWorker};
 use crate::time::{Duration, Instant};
 use crate::wire::frame::{ETHERNET_LEN, Tuple};
 
 pub use probe_bypass::{BypassLimiter, CHECK_ADDRESSES_MAX, CHECK_PORTS, ProbeBypass, bypass_addresses, checked_links};
 
 pub(super) use decide::{Arrival, Decision, NextStep, Pins, RoutedFlow, decide, view_toward_destination};
-pub(super) use ingress::{Addressee, classify_addresses};
+pub(super) use ingress::{Addressee, classify_addresses, is_to_own_address};
 pub use kill::KillOrder;
+pub(super) use reset::ends_by_failure;
 pub(super) use services::{
-    ServerLiveness, ServiceAction, first_routed_flow, has_service_endpoint, is_stray_reply, routed_flow,
-    server_liveness,
+    ServerLiveness, ServiceAction, first_routed_flow, has_service_endpoint, is_source_translated, is_stray_reply,
+    routed_flow, server_liveness,
 };
 pub(super) use source_limits::reason as refusal_reason;
 pub(super) use sources::{egress_address, source_address};
@@ -103,8 +106,12 @@ pub struct Forwarder {
     encapsulated: Vec<Vec<u8>>,
     tracer: FrameTracer,
     counters: Counters,
+    /// What the role of this node allows, as it was at the beginning of the batch.
+    permission: Permission,
     /// Gets the ended sessions.
     ledger: Option<Box<dyn SessionLedger>>,
+    /// Gets the sessions that changed, for the copies that other engines have.
+    changes: Option<ChangeWriter>,
     published: Arc<CountersCell>,
 }
 
@@ -177,7 +184,9 @@ impl Forwarder {
             encapsulated: Vec::new(),
             tracer: FrameTracer::default(),
             counters: Counters::default(),
+            permission: Permission::Router,
             ledger: None,
+            changes: None,
             published: counters,
         }
     }
@@ -187,15 +196,21 @@ impl Forwarder {
         self.ledger = Some(ledger);
     }
 
+    /// Tells which sessions change to `changes` from here on.
+    pub fn set_change_writer(&mut self, changes: ChangeWriter) {
+        self.changes = Some(changes);
+    }
+
     /// Decides and edits all packets of a batch: afterwards each has its verdict and the outer tag that it is sent
     /// with. A packet that comes with a verdict, because it was captured only in part (rule A1.7 of
     /// `docs/protocols.md`), keeps it and is only counted.
     pub fn process(&mut self, batch: &mut Batch<'_>, snapshot: &Snapshot, punts: &mut dyn PuntQueue, now: Instant) {
+        self.permission = snapshot.permission(now);
         self.tracer.begin_batch(snapshot, now);
         self.sweep(snapshot, now, Self::SWEEP_PER_BATCH);
         self.counters.count_batch(batch.packets.len());
         let mut ready = FastPathBatch::new();
-        if !self.tracer.is_on() {
+        if !self.tracer.is_on() && self.permission.refusal().is_none() {
             self.parse_and_prefetch(batch, &mut ready, snapshot);
         }
         let mut ready = ready.iter_mut();
@@ -214,6 +229,7 @@ impl Forwarder {
     /// each of these, and for each kill order. True if the budget ended the work, so that more is due at once.
     pub fn expire(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> bool {
         let budget = (budget / 3).max(1);
+        self.permission = snapshot.permission(now);
         self.tracer.begin_batch(snapshot, now);
         let swept = self.sweep(snapshot, now, budget);
         let kills = self.run_kill_orders(snapshot, now, budget);
@@ -303,7 +319,7 @@ impl Forwarder {
         now: Instant,
     ) -> PacketOutcome {
         let CheckedFrame { mut frame, arrival, icmp, addressee } =
-            match ingress::check_frame(packet.bytes, &packet.offload, link, snapshot) {
+            match ingress::check_frame(packet.bytes, &packet.offload, link, snapshot, self.permission) {
                 Ok(checked) => checked,
                 Err(PacketOutcome::Punt(reason)) => return self.punt_unless_bypassed(reason, packet, link, snapshot),
                 Err(outcome) => return outcome,
@@ -316,16 +332,16 @@ impl Forwarder {
             Some(tuple) => Ok(PacketFlow::of_later_fragment(&frame, tuple)),
             None => self.fragments.classify(&frame, icmp, envelope, now),
         };
-        let claim = match found {
-            Ok(claim) => claim,
+        let packet_flow = match found {
+            Ok(packet_flow) => packet_flow,
             Err(outcome) => return outcome,
         };
-        let disposition = self.decide_flow(&claim, arrival, addressee, snapshot, now);
+        let disposition = self.decide_flow(&packet_flow, arrival, addressee, snapshot, now);
         if self.tracer.is_on() {
             let received = FrameOnLink { link, vlan: packet.vlan, offload: packet.offload, bytes: frame.bytes() };
             self.tracer.flow_found(
                 received,
-                frame_tracing::flow_found(&claim, arrival, &disposition, first.is_some()),
+                frame_tracing::flow_found(&packet_flow, arrival, &disposition, first.is_some()),
                 self.sessions.table(),
             );
         }
@@ -341,7 +357,7 @@ impl Forwarder {
             vlan: &mut packet.vlan,
             offload: &mut packet.offload,
             service,
-            is_error: claim.is_error,
+            is_error: packet_flow.is_error,
         };
         let outcome = self.send(leaving, hop, snapshot, punts, now);
         // Bytes behind the IP packet are padding of the ingress link (rule A1.3 of `docs/protocols.md`).

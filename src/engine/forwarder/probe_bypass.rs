@@ -17,6 +17,7 @@ use super::punt_policer::{self, PuntPolicer};
 use super::punting::make_punt;
 use super::sources::egress_link;
 use super::{Forwarder, PacketOutcome};
+use crate::engine::shared_role::Permission;
 use crate::engine::{Packet, Punt, PuntReason, Snapshot};
 use crate::health::service_prober::PORTS;
 use crate::id::{DeviceId, LinkId};
@@ -53,12 +54,16 @@ impl ProbeBypass {
     /// The punt for `packet`, if the owner takes it; `None` for any other packet.
     pub fn probe_punt(&self, packet: &mut Packet<'_>, snapshot: &Snapshot) -> Option<Punt> {
         let link = ingress::link_of(packet, snapshot)?;
-        let is_local = matches!(
-            ingress::check_frame(packet.bytes, &packet.offload, link, snapshot),
-            Err(PacketOutcome::Punt(PuntReason::Local))
-        );
-        (is_local && self.matches(packet.bytes, link, snapshot)).then(|| make_punt(PuntReason::Local, packet, link))
+        (is_local(packet, link, snapshot) && self.matches(packet.bytes, link, snapshot))
+            .then(|| make_punt(PuntReason::Local, packet, link))
     }
+}
+
+/// True if a packet to the link's own MAC address is for the controller and belongs to no session. It does not depend
+/// on the role of a node, so that owner and workers agree.
+fn is_local(packet: &mut Packet<'_>, link: LinkId, snapshot: &Snapshot) -> bool {
+    let checked = ingress::check_frame(packet.bytes, &packet.offload, link, snapshot, Permission::Router);
+    matches!(checked, Err(PacketOutcome::Punt(PuntReason::Local)))
 }
 
 /// Rate limits of the frames that the owner takes, for all together and for each source, equal to those of a worker: a
@@ -94,13 +99,16 @@ impl Forwarder {
     pub(super) fn punt_unless_bypassed(
         &self,
         reason: PuntReason,
-        packet: &Packet<'_>,
+        packet: &mut Packet<'_>,
         link: LinkId,
         snapshot: &Snapshot,
     ) -> PacketOutcome {
         let apart = self.probe_bypass.get(packet.device.index()).and_then(Option::as_ref);
-        let is_left =
-            reason == PuntReason::Local && apart.is_some_and(|apart| apart.matches(packet.bytes, link, snapshot));
+        // The filter of the owner's ring takes frames to the link's own MAC address alone, and not the virtual one.
+        let is_to_link = || packet.bytes.get(..6).is_some_and(|mac| mac == snapshot.links[link.index()].mac.0);
+        let is_left = reason == PuntReason::Local
+            && apart.is_some_and(|apart| is_to_link() && apart.matches(packet.bytes, link, snapshot))
+            && (self.permission == Permission::Router || is_local(packet, link, snapshot));
         if is_left { PacketOutcome::Left } else { PacketOutcome::Punt(reason) }
     }
 }

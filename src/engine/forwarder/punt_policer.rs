@@ -29,6 +29,9 @@ enum PuntClass {
     Ping,
     /// Any other packet to the engine, which will be refused.
     Local,
+    /// A message for a node of a cluster from an address that is none of the other nodes': the link-local address of
+    /// one, or a stranger.
+    Cluster,
     /// A packet whose next hop must be resolved.
     Waiting,
     /// A packet whose sender gets an ICMP error.
@@ -36,13 +39,14 @@ enum PuntClass {
 }
 
 impl PuntClass {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Probe,
         Self::Answer,
         Self::KnownNeighbor,
         Self::UnknownNeighbor,
         Self::Ping,
         Self::Local,
+        Self::Cluster,
         Self::Waiting,
         Self::Error,
     ];
@@ -62,6 +66,8 @@ impl PuntClass {
             Self::Ping => (rate(5_000, 1_000), rate(1_000, 200)),
             // These are higher than the rates at which the controller sends resets.
             Self::Local => (rate(12_000, 4_500), rate(1_500, 1_200)),
+            // Seven nodes that advertise every 10 ms.
+            Self::Cluster => (rate(2_000, 400), rate(400, 100)),
             Self::Waiting => (rate(8_000, 4_000), rate(2_000, 1_000)),
             // These are higher than the rates at which the controller sends ICMP errors.
             Self::Error => (rate(3_000, 150), rate(150, 40)),
@@ -72,7 +78,7 @@ impl PuntClass {
     const fn is_urgent(self) -> bool {
         match self {
             Self::Probe | Self::Answer | Self::KnownNeighbor => true,
-            Self::UnknownNeighbor | Self::Ping | Self::Local | Self::Waiting | Self::Error => false,
+            Self::UnknownNeighbor | Self::Ping | Self::Local | Self::Cluster | Self::Waiting | Self::Error => false,
         }
     }
 
@@ -82,7 +88,7 @@ impl PuntClass {
             Self::Answer => DropReason::PuntLimitAnswer,
             Self::KnownNeighbor | Self::UnknownNeighbor => DropReason::PuntLimitNeighbor,
             Self::Ping => DropReason::PuntLimitPing,
-            Self::Local | Self::Error => DropReason::PuntLimitLocal,
+            Self::Local | Self::Cluster | Self::Error => DropReason::PuntLimitLocal,
             Self::Waiting => DropReason::PuntLimitWaiting,
         }
     }
@@ -124,6 +130,9 @@ impl PuntPolicer {
         let (kind, source) = match reason {
             PuntReason::Neighbor => classify_neighbor(bytes, link, snapshot),
             PuntReason::Local => classify_local(bytes, link, snapshot),
+            // The queue is the only limit of the nodes themselves.
+            PuntReason::Cluster if is_from_node(bytes, snapshot) => return Ok(Urgency::Urgent),
+            PuntReason::Cluster => (PuntClass::Cluster, PolicedSource::of_station(bytes)),
             PuntReason::NeighborWait { .. } => (PuntClass::Waiting, PolicedSource::of(bytes)),
             PuntReason::IcmpError(_) => (PuntClass::Error, PolicedSource::of(bytes)),
         };
@@ -221,6 +230,10 @@ fn classify_neighbor(bytes: &[u8], link: LinkId, snapshot: &Snapshot) -> (PuntCl
         if is_known || is_firewall() { PuntClass::KnownNeighbor } else { PuntClass::UnknownNeighbor },
         PolicedSource::of_station(bytes),
     )
+}
+
+fn is_from_node(bytes: &[u8], snapshot: &Snapshot) -> bool {
+    IpFields::of(bytes).is_some_and(|ip| snapshot.node_addresses.contains(&ip.source))
 }
 
 /// The class and source of a packet to the engine.

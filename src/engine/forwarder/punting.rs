@@ -27,16 +27,19 @@ impl Forwarder {
 pub(super) fn make_punt(reason: PuntReason, packet: &Packet<'_>, link: LinkId) -> Punt {
     let length = match reason {
         PuntReason::IcmpError(_) => Forwarder::QUOTE_MAX.min(packet.bytes.len()),
-        PuntReason::Local | PuntReason::Neighbor | PuntReason::NeighborWait { .. } => packet.bytes.len(),
+        PuntReason::Local | PuntReason::Neighbor | PuntReason::NeighborWait { .. } | PuntReason::Cluster => {
+            packet.bytes.len()
+        }
     };
     let bytes = packet.bytes[..length].to_vec();
     Punt { reason, link, vlan: packet.vlan, offload: packet.offload, bytes, original: None }
 }
 
 pub(super) fn enqueue_punt(punt: Punt, pass: Urgency, punts: &mut dyn PuntQueue) -> Verdict {
-    let is_taken = match pass {
-        Urgency::Urgent => punts.offer_urgent(punt),
-        Urgency::Normal => punts.offer(punt),
+    let is_taken = match (punt.reason, pass) {
+        (PuntReason::Cluster, _) => punts.offer_cluster(punt),
+        (_, Urgency::Urgent) => punts.offer_urgent(punt),
+        (_, Urgency::Normal) => punts.offer(punt),
     };
     if is_taken { Verdict::Punted } else { Verdict::Dropped(DropReason::PuntQueueFull) }
 }
@@ -88,6 +91,8 @@ pub(super) fn answer_for(reason: DropReason) -> Option<PuntReason> {
         | DropReason::Untranslatable
         | DropReason::NotSegmentable
         | DropReason::LinkDown
+        | DropReason::Standby
+        | DropReason::Lease
         | DropReason::FragmentTableFull
         | DropReason::FragmentHeldFull
         | DropReason::FragmentOverlap

@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use crate::engine::forwarder::services::{self, ServerLiveness};
 use crate::engine::forwarder::{Forwarder, decide, ending, flows};
 use crate::engine::route::{FibEntry, NextHop};
+use crate::engine::shared_role::Permission;
 use crate::engine::{Snapshot, Transmit};
 use crate::flow::{CanonicalKey, Direction, FlowKey};
 use crate::path::OnFailure;
@@ -93,6 +94,11 @@ impl Forwarder {
     /// Searches at most `budget` slots for sessions of failed firewalls and servers. True if there is more to do.
     pub(super) fn sweep(&mut self, snapshot: &Snapshot, now: Instant, budget: usize) -> bool {
         self.counters.reset_reused_ids(snapshot.generation, &snapshot.reused_ids);
+        // What fails in the view of a node that is not active ends no session; it is searched for when it becomes active.
+        if self.permission != Permission::Router {
+            self.failure_sweep.cursor = Some(0);
+            return false;
+        }
         self.failure_sweep.start_if_failed(snapshot);
         let Some(mut cursor) = self.failure_sweep.cursor else { return false };
         // A session may need a reset to both ends, and each reset a place in the queue of frames to send.
@@ -157,7 +163,8 @@ impl Forwarder {
 
     /// Sends a reset in `direction` to `hop`.
     fn send_reset(&mut self, ended: &Removed, direction: Direction, hop: Option<NextHop>, snapshot: &Snapshot) {
-        let reset = hop.and_then(|hop| build_reset(ended, direction, hop, snapshot));
+        let may_send = self.permission == Permission::Router;
+        let reset = hop.filter(|_| may_send).and_then(|hop| build_reset(ended, direction, hop, snapshot));
         if self.tracer.is_on() {
             self.tracer.session_ended(ended);
         }
@@ -168,6 +175,16 @@ impl Forwarder {
     }
 }
 
+/// True if the failure of its firewall or server ends a session, whose ends then get a TCP reset.
+pub(in crate::engine) fn ends_by_failure(
+    key: &CanonicalKey,
+    session: &Session,
+    bound: Option<&Placement>,
+    snapshot: &Snapshot,
+) -> bool {
+    failure_cause(key, session, bound, snapshot).is_some()
+}
+
 /// Why a session must end; `None` if it stays.
 fn failure_cause(
     key: &CanonicalKey,
@@ -175,9 +192,11 @@ fn failure_cause(
     bound: Option<&Placement>,
     snapshot: &Snapshot,
 ) -> Option<FailureCause> {
-    let of_its_server = bound.is_some_and(|bound| {
+    // The client repeats an unanswered connection attempt, which then gets a live server. A reset could be overtaken by
+    // that: firewalls would take the SYN/ACK of the new server for half a connection, as they have seen the reset.
+    let of_its_server = bound.filter(|_| !session.is_unanswered()).is_some_and(|bound| {
         let liveness = services::server_liveness(bound, key, session.class, snapshot);
-        liveness == ServerLiveness::Fell(OnFailure::Reset)
+        liveness == ServerLiveness::Failed(OnFailure::Reset)
     });
     if of_its_server {
         return Some(FailureCause::Server);
@@ -189,7 +208,7 @@ fn failure_cause(
 fn must_end(session: &Session, pin: &Pin, snapshot: &Snapshot) -> bool {
     let set = &snapshot.path_sets[pin.set.index()];
     let group = &snapshot.groups[set.group.index()];
-    if !pin.has_fallen(group, set) {
+    if !pin.has_failed(group, set) {
         return false;
     }
     match group.on_failure.for_flow(session.class == ProtocolClass::Tcp) {
@@ -218,13 +237,19 @@ fn build_reset(ended: &Removed, direction: Direction, hop: NextHop, snapshot: &S
             return None;
         }
     }
+    // Of a session that another engine opened the numbers are learned from its packets.
+    if session.state == ConversationState::Tcp(TcpState::Established) && !session.knows_next(direction) {
+        return None;
+    }
     let (sequence, acknowledgement) = match direction {
         Direction::LowToHigh => (session.next_to_high, session.next_to_low),
         Direction::HighToLow => (session.next_to_low, session.next_to_high),
     };
     let link = &snapshot.links[hop.link.index()];
-    let macs = MacPair { source: link.mac, destination: snapshot.neighbor(hop.link, hop.address)? };
-    let bytes = tcp::reset(macs, &egress_flow(ended, direction).into(), sequence, Some(acknowledgement))?;
+    let flow = egress_flow(ended, direction);
+    let source = link.source_mac(flow.family(), Permission::Router);
+    let macs = MacPair { source, destination: snapshot.neighbor(hop.link, hop.address)? };
+    let bytes = tcp::reset(macs, &flow.into(), sequence, Some(acknowledgement))?;
     Some(Transmit { link: hop.link, vlan: link.egress_tag(None), offload: Offload::NONE, bytes })
 }
 

@@ -72,15 +72,15 @@ impl Forwarder {
     /// addresses and ports there as a flow of the service: it becomes a session of the service with another source
     /// port.
     pub(super) fn open_beside_service(&mut self, known: &PacketContext<'_>) -> Disposition {
-        let PacketContext { packet: claim, snapshot, .. } = *known;
-        let Endpoint { address, port } = claim.flow.destination;
+        let PacketContext { packet, snapshot, .. } = *known;
+        let Endpoint { address, port } = packet.flow.destination;
         // A connection that exists already cannot get another source port.
-        let begins = claim.tcp.is_none() || claim.kind() == PacketKind::Syn;
+        let begins = packet.tcp.is_none() || packet.kind() == PacketKind::Syn;
         snapshot
             .services
-            .listener(address, claim.flow.protocol, port)
+            .listener(address, packet.flow.protocol, port)
             .filter(|_| begins)
-            .and_then(|(service, server)| self.open_by_other_port(service, server, claim.flow, known))
+            .and_then(|(service, server)| self.open_by_other_port(service, server, packet.flow, known))
             .unwrap_or(Disposition::Drop(DropReason::NatClash))
     }
 
@@ -111,13 +111,13 @@ impl Forwarder {
         inside: Option<FlowKey>,
         known: &PacketContext<'_>,
     ) -> Option<Disposition> {
-        let PacketContext { packet: claim, arrival, snapshot, now, .. } = *known;
-        let outside = claim.flow;
-        let fall = server.failure_counts[slb::family_index(outside.family())];
-        let bound = Placement { service: service.id, server: server.id, server_falls: fall, inside };
-        let (transit, passage) = services::first_routed_flow(outside, &bound, arrival, claim.kind(), snapshot);
-        let decision = decide(&transit, Pins::default(), snapshot, now);
-        let disposition = Disposition::of(decision.next_step, Some(passage));
+        let PacketContext { packet, arrival, snapshot, now, .. } = *known;
+        let outside = packet.flow;
+        let server_failures = server.failure_counts[slb::family_index(outside.family())];
+        let bound = Placement { service: service.id, server: server.id, server_failures, inside };
+        let (routed, service) = services::first_routed_flow(outside, &bound, arrival, packet.kind(), snapshot);
+        let decision = decide(&routed, Pins::default(), snapshot, now);
+        let disposition = Disposition::of(decision.next_step, Some(service));
         let Disposition::Send { .. } = disposition else {
             self.release_unused_port(outside, inside);
             return Some(disposition);
@@ -127,7 +127,7 @@ impl Forwarder {
         if inside.is_none() {
             session.expect_no_replies();
         }
-        session.record_packet(direction, claim.tcp.as_ref(), claim.bytes, now);
+        session.record_packet(direction, packet.tcp.as_ref(), packet.bytes, now);
         decision.pins.store(&mut session, direction);
         let harmless = |key: &CanonicalKey, session: &Session| is_reproducible(key, session, snapshot);
         let (opened, evicted) = self.sessions.open(&key, Some(bound), session, true, harmless, now);
@@ -139,7 +139,7 @@ impl Forwarder {
                     server.state.ended();
                 }
                 self.counters.server(server.id).new_sessions += 1;
-                if claim.kind() == PacketKind::Syn {
+                if packet.kind() == PacketKind::Syn {
                     server.state.observed(outside.family()).record_opened(outside.source.address, now);
                 }
                 self.count_opened(&decision);

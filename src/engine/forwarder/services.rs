@@ -49,7 +49,7 @@ pub(crate) enum ServerLiveness {
     /// The server has not failed since it got the session, or it is up again.
     Serves,
     /// The server failed, and this is the `on-failure` for the session; [`OnFailure::Reset`] only for TCP.
-    Fell(OnFailure),
+    Failed(OnFailure),
 }
 
 /// A packet of a session of a service, which was opened in the direction `opened`, and what the service does to it.
@@ -114,8 +114,8 @@ fn route_packet(
         NatDirection::ToServer => inward,
         NatDirection::ToClient => inward.reversed(),
     };
-    let transit = RoutedFlow { ingress_flow: flow, egress_flow: leaving, route_to: toward, direction, arrival, kind };
-    (transit, ServiceAction { server: bound.server, direction: way, translation, tunnel })
+    let routed = RoutedFlow { ingress_flow: flow, egress_flow: leaving, route_to: toward, direction, arrival, kind };
+    (routed, ServiceAction { server: bound.server, direction: way, translation, tunnel })
 }
 
 /// Whether the server of a session of `class` serves it. A server that is not in the configuration any more counts as
@@ -128,14 +128,14 @@ pub(crate) fn server_liveness(
 ) -> ServerLiveness {
     let is_tcp = class == ProtocolClass::Tcp;
     let Some((service, server)) = snapshot.services.server(bound.service, bound.server) else {
-        return ServerLiveness::Fell(OnFailure::Reset.for_flow(is_tcp));
+        return ServerLiveness::Failed(OnFailure::Reset.for_flow(is_tcp));
     };
     let family = key.family();
-    if server.is_up(family) || server.failure_counts[slb::family_index(family)] == bound.server_falls {
+    if server.is_up(family) || server.failure_counts[slb::family_index(family)] == bound.server_failures {
         return ServerLiveness::Serves;
     }
     let on_failure = service.on_failure.for_flow(is_tcp);
-    ServerLiveness::Fell(match on_failure {
+    ServerLiveness::Failed(match on_failure {
         // A server that was removed cannot keep sessions.
         OnFailure::Keep if server.is_removed => OnFailure::Reselect,
         OnFailure::Keep | OnFailure::Drop | OnFailure::Reselect | OnFailure::Reset => on_failure,

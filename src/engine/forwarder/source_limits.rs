@@ -12,13 +12,13 @@ impl Forwarder {
     /// Whether the source of a packet that begins a flow may have another session by `source-sessions` and
     /// `source-rate`. A TCP connection in mid-stream is always admitted, because many appear at once after a restart.
     pub(super) fn check_source_limits(&self, known: &PacketContext<'_>) -> Result<(), DropReason> {
-        let PacketContext { packet: claim, snapshot, now, .. } = *known;
+        let PacketContext { packet, snapshot, now, .. } = *known;
         let limits = &snapshot.source_limits;
-        let begins = claim.tcp.is_none() || claim.kind() == PacketKind::Syn;
+        let begins = packet.tcp.is_none() || packet.kind() == PacketKind::Syn;
         if !begins || limits.sessions.is_none() && limits.rate.is_none() {
             return Ok(());
         }
-        let (source, table) = (claim.flow.source.address, self.sessions.table());
+        let (source, table) = (packet.flow.source.address, self.sessions.table());
         table.sources().admit(source, limits, table.len(), now).map_err(|why| self.refuse(source, why))
     }
 

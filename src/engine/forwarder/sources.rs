@@ -99,14 +99,14 @@ pub(crate) fn egress_address(server: IpAddr, snapshot: &Snapshot) -> Option<IpAd
     address_on(&snapshot.links[egress_link(server, snapshot)?.index()], Family::of(server))
 }
 
-/// The engine's first address of a family on a link, but no link-local one, which cannot be answered from beyond the
-/// link.
+/// The address of a family on a link that packets to the engine go to: the first floating one, so that they find whoever
+/// is active, else the engine's first. It is no link-local one, which cannot be answered from beyond the link.
 pub(super) fn address_on(link: &Link, family: Family) -> Option<IpAddr> {
     let is_usable = |address: &IpAddr| match address {
         IpAddr::V4(_) => family == Family::V4,
         IpAddr::V6(address) => family == Family::V6 && !address.is_unicast_link_local(),
     };
-    link.addresses.iter().map(ipnet::IpNet::addr).find(is_usable)
+    link.floating.iter().copied().chain(link.addresses.iter().map(ipnet::IpNet::addr)).find(is_usable)
 }
 
 pub(super) fn egress_link(server: IpAddr, snapshot: &Snapshot) -> Option<LinkId> {

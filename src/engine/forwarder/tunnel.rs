@@ -53,8 +53,8 @@ pub(super) struct Tunnel<'s> {
 impl<'s> Tunnel<'s> {
     /// The tunnel to a server for packets of family `inner`, by the next hop `hop`. `None` if the engine has no address
     /// for it.
-    fn of(inner: Family, carriage: TunnelTo, hop: NextHop, snapshot: &'s Snapshot, now: Instant) -> Option<Self> {
-        let (_, server) = snapshot.services.server(carriage.service, carriage.server)?;
+    fn of(inner: Family, target: TunnelTo, hop: NextHop, snapshot: &'s Snapshot, now: Instant) -> Option<Self> {
+        let (_, server) = snapshot.services.server(target.service, target.server)?;
         let destination = server.address(inner)?;
         let outer = Family::of(destination);
         let link = &snapshot.links[hop.link.index()];
@@ -85,14 +85,14 @@ impl Forwarder {
     pub(super) fn send_in_tunnel(
         &mut self,
         leaving: EgressPacket<'_, '_>,
-        carriage: TunnelTo,
+        target: TunnelTo,
         hop: NextHop,
         snapshot: &Snapshot,
         punts: &mut dyn PuntQueue,
         now: Instant,
     ) -> PacketOutcome {
         let EgressPacket { link: ingress, frame, vlan, offload, .. } = leaving;
-        let Some(tunnel) = Tunnel::of(frame.family(), carriage, hop, snapshot, now) else {
+        let Some(tunnel) = Tunnel::of(frame.family(), target, hop, snapshot, now) else {
             return PacketOutcome::Drop(DropReason::NoRoute);
         };
         let fit = fit(frame, offload, tunnel.inner_mtu);
@@ -108,7 +108,8 @@ impl Forwarder {
             Ok(pieces) => pieces,
             Err(reason) => return PacketOutcome::Drop(reason),
         };
-        let macs = MacPair { source: link.mac, destination: station.unwrap_or_default() };
+        let source = link.source_mac(Family::of(hop.address), self.permission);
+        let macs = MacPair { source, destination: station.unwrap_or_default() };
         let mut packed = Encapsulation { tunnel, macs, frames: std::mem::take(&mut self.encapsulated) };
         match &pieces {
             None => packed.push(frame, frame.ip_bytes(), self.free_buffers.pop()),
@@ -187,9 +188,9 @@ impl Forwarder {
             _ => return None,
         };
         let flow = FlowKey::from(quoted_tuple(refused.packet, family)?);
-        let carriage = self.tunnel_of(&flow, refused.outer_destination, snapshot)?;
+        let target = self.tunnel_of(&flow, refused.outer_destination, snapshot)?;
         let bytes = refused.packet.len();
-        let claim = PacketFlow {
+        let packet = PacketFlow {
             flow: flow.reversed(),
             relation: FlowRelation::Related,
             tcp: None,
@@ -198,7 +199,7 @@ impl Forwarder {
             is_error: true,
         };
         let Disposition::Send { hop, firewall: _, service } =
-            self.decide_flow(&claim, Arrival::Near, Addressee::Other, snapshot, now)
+            self.decide_flow(&packet, Arrival::Near, Addressee::Other, snapshot, now)
         else {
             return None;
         };
@@ -210,7 +211,7 @@ impl Forwarder {
             TunnelError::TooBig { mtu: _ } if family == Family::V4 && !has_df(refused.packet) => return None,
             TunnelError::TooBig { mtu: _ } => {
                 let tunnel =
-                    Tunnel::of(family, carriage, self.hop_to(refused.outer_destination, snapshot)?, snapshot, now)?;
+                    Tunnel::of(family, target, self.hop_to(refused.outer_destination, snapshot)?, snapshot, now)?;
                 ErrorKind::TooBig { mtu: tunnel.inner_mtu }
             }
         };

@@ -1,5 +1,6 @@
 use super::*;
 use crate::engine::snapshot::Firewall;
+use crate::engine::view::SessionFate;
 use crate::flow::{FlowHasher, HashMode, Seed};
 use crate::id::{GroupId, LinkId};
 use crate::path::{AdminState, BelowMin, GroupMember};
@@ -24,6 +25,7 @@ fn snapshot(members: &[(u16, u16)], gone: &[u16], on_failure: OnFailure) -> Snap
         on_failure,
         min_up: 1,
         below_min: BelowMin::Drop,
+        has_mates: false,
     };
     let up = (1 << members.len()) - 1;
     let set = |family| PathSet {
@@ -107,7 +109,7 @@ fn the_plan_tells_exactly_the_sessions_that_move_and_where_they_go() {
     let told: BTreeMap<String, u64> = moves.iter().map(|way| (way.to.clone().unwrap(), way.sessions)).collect();
     assert_eq!((told, healthy), (happened.clone(), 0));
     assert_eq!(moved, happened.values().sum::<u64>());
-    assert!(moves.iter().all(|way| way.from == "perimeter/fw1" && way.fate == "moves"));
+    assert!(moves.iter().all(|way| way.from == "perimeter/fw1" && way.fate == SessionFate::Moves));
 }
 
 #[test]
@@ -126,7 +128,7 @@ fn a_removed_firewall_resets_or_drops_as_on_failure_says_and_nobody_keeps_it() {
 
         let (moved, _, moves) = survey(&old, &new, &table, now);
 
-        assert_eq!((moved, moves.len(), moves[0].fate.as_str()), (on_removed, 1, fate), "{on_failure:?}");
+        assert_eq!((moved, moves.len(), moves[0].fate.name()), (on_removed, 1, fate), "{on_failure:?}");
     }
 }
 
@@ -155,5 +157,5 @@ fn a_group_that_goes_leaves_its_sessions_to_the_routes() {
 
     let (moved, healthy, moves) = survey(&old, &new, &table, now);
 
-    assert_eq!((moved, healthy, moves[0].to.clone(), moves[0].fate.as_str()), (10, 0, None, "moves"));
+    assert_eq!((moved, healthy, moves[0].to.clone(), moves[0].fate.name()), (10, 0, None, "moves"));
 }

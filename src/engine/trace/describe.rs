@@ -50,6 +50,7 @@ impl CapturedFrame {
             FrameEvent::Decided { verdict: Verdict::Punted, punt } => match punt {
                 Some(PuntReason::Neighbor) => write!(line, "to the engine: neighbour discovery"),
                 Some(PuntReason::Local) => write!(line, "to the engine{}", way()),
+                Some(PuntReason::Cluster) => write!(line, "to the engine: from another node of the cluster"),
                 Some(PuntReason::NeighborWait { link: egress, next_hop, sender: _ }) => {
                     write!(line, "forward{} out {}, waits for neighbour {next_hop}", way(), link(egress))
                 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::OperState;
+use crate::engine::view::ObjectKind;
 use crate::health::history::CheckResult;
 use crate::named_enum::EnumOrUnknown;
 use crate::wire::Family;
@@ -69,7 +70,8 @@ pub struct CheckResultView {
     /// When the check, or the last of several, ended, RFC 3339 in UTC.
     pub at: String,
     /// What was checked: `server` or `firewall`.
-    pub kind: String,
+    #[schema(value_type = ObjectKind)]
+    pub kind: EnumOrUnknown<ObjectKind>,
     /// Its name: `web/s1`, `perimeter/fw1`.
     pub subject: String,
     /// Name of the peer to which the firewall was checked; null for a server.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CandidateState, PinView, ServiceState, SessionState};
+use crate::engine::view::{DecidedBy, ObjectKind, SessionAfterFailure};
 use crate::named_enum::EnumOrUnknown;
 use crate::neighbor::NeighborState;
 use crate::path::OnFailure;
@@ -77,14 +78,16 @@ pub struct ExplainedSessionView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct WhatIfView {
     /// What would fail: `firewall` or `server`.
-    pub kind: String,
+    #[schema(value_type = ObjectKind)]
+    pub kind: EnumOrUnknown<ObjectKind>,
     /// Its name: `group/firewall` or `service/server`.
     pub name: String,
     /// The `on-failure` that applies: `reselect`, `reset`, `keep` or `drop`.
     #[schema(value_type = OnFailure)]
     pub on_failure: EnumOrUnknown<OnFailure>,
     /// What would happen to the live session: `stays`, `moves`, `reset` or `dropped`; null if there is none.
-    pub session: Option<String>,
+    #[schema(value_type = Option<SessionAfterFailure>)]
+    pub session: Option<EnumOrUnknown<SessionAfterFailure>>,
     /// The firewall that the flow would take then, in a new session if this one ends.
     pub firewall: Option<String>,
     /// The server that the flow would take then, in a new session if this one ends.
@@ -103,7 +106,8 @@ pub struct ExplainView {
     /// Where the packet arrives: a link or group/firewall.
     pub from: String,
     /// What decides: `session`, `learned`, `hash`, `bypass`, `route`, `service`, `local` or `drop`.
-    pub decided_by: String,
+    #[schema(value_type = DecidedBy)]
+    pub decided_by: EnumOrUnknown<DecidedBy>,
     /// Name of the firewall that the flow takes.
     pub firewall: Option<String>,
     /// Name of the peer in the route.
@@ -120,8 +124,12 @@ pub struct ExplainView {
     pub translation: Option<String>,
     /// How the packet leaves the engine.
     pub egress: Option<EgressView>,
-    /// The drop reason, if the packet would be dropped.
+    /// The drop reason, if the packet would be dropped. With `drop_standby` and `drop_lease` the other keys say what the
+    /// node would do with it as the active one.
     pub drop: Option<String>,
+    /// With `drop_standby` and `drop_lease` the name of the node that is active; null if none is heard.
+    #[serde(default)]
+    pub active_node: Option<String>,
     /// The live session of the flow.
     #[serde(default)]
     pub session: Option<ExplainedSessionView>,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CountersView, FirewallView, LinkView, PeerView, ServiceView, StatusView};
+use crate::ha::view::HaView;
 use crate::named_enum::EnumOrUnknown;
 use crate::wire::Family;
 
@@ -30,6 +31,9 @@ pub struct MeasuresView {
     pub tables: Vec<TableView>,
     /// How late the controller's timers ran, in seconds.
     pub control_lag: HistogramView,
+    /// The same as `show ha`; null for an engine that stands alone.
+    #[serde(default)]
+    pub ha: Option<HaView>,
 }
 
 /// The answered probes of one path.

@@ -3,13 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::AdminState;
+use crate::engine::view::ObjectKind;
+use crate::named_enum::EnumOrUnknown;
 
 /// An administrative state or weight that a command has set over the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct OverrideView {
     /// What it was set for: `firewall`, `service` or `server`.
-    #[serde(default = "firewall")]
-    pub kind: String,
+    #[serde(default)]
+    #[schema(value_type = ObjectKind)]
+    pub kind: EnumOrUnknown<ObjectKind>,
     /// Its name: `perimeter/fw1`, `web`, `web/s1`.
     pub subject: String,
     /// The administrative state that was set.
@@ -72,9 +75,4 @@ pub(in crate::engine) fn describe_order(
     // The reason is quoted, because it is the one part that an operator words.
     let why = reason.map(|reason| format!(": {reason:?}")).unwrap_or_default();
     format!("set{place}{when}{who}{why}")
-}
-
-/// The kind of overrides in state files from before there were services.
-fn firewall() -> String {
-    "firewall".to_owned()
 }

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Difference, Setting};
+use crate::engine::view::{ObjectKind, SessionFate};
+use crate::ha::Role;
+use crate::named_enum::EnumOrUnknown;
 
 /// `plan`: what a reload would do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -29,19 +32,28 @@ pub struct PlanView {
     pub moves: Vec<MoveView>,
     /// How new flows would be distributed.
     pub new_flows: Vec<NewFlowsView>,
+    /// The role of the node, whose own sessions were examined; null for an engine that stands alone.
+    #[serde(default)]
+    #[schema(value_type = Option<Role>)]
+    pub role: Option<EnumOrUnknown<Role>>,
+    /// On a node that is not active the name of the one that is; null if none is heard.
+    #[serde(default)]
+    pub active_node: Option<String>,
 }
 
 /// Sessions that would leave one firewall or server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MoveView {
     /// What they would leave: `firewall` or `server`.
-    pub kind: String,
+    #[schema(value_type = ObjectKind)]
+    pub kind: EnumOrUnknown<ObjectKind>,
     /// Its name: `group/firewall` or `service/server`.
     pub from: String,
     /// Where they would go; null if the scheduler or the routes decide, or if they end.
     pub to: Option<String>,
     /// What would happen to them: `moves`, `is reset`, `is dropped`, `waits for a path`.
-    pub fate: String,
+    #[schema(value_type = SessionFate)]
+    pub fate: EnumOrUnknown<SessionFate>,
     /// Number of sessions.
     pub sessions: u64,
 }

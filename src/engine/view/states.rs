@@ -66,3 +66,69 @@ named_enum! {
         Destination = "destination",
     }
 }
+
+named_enum! {
+    /// What operators set by command, and what sessions are on.
+    #[derive(Default)]
+    pub enum ObjectKind {
+        /// A firewall of a group.
+        #[default]
+        Firewall = "firewall",
+        /// A server of a service.
+        Server = "server",
+        /// A virtual service.
+        Service = "service",
+    }
+}
+
+named_enum! {
+    /// What decides where a flow goes.
+    #[derive(Default)]
+    pub enum DecidedBy {
+        /// The session of the flow.
+        Session = "session",
+        /// The firewall that its packet came from, which a new session remembers.
+        Learned = "learned",
+        /// The hash of its addresses and ports.
+        Hash = "hash",
+        /// The route past a group of which no firewall is up.
+        Bypass = "bypass",
+        /// The route: no group is on the way, or the route names the firewall.
+        #[default]
+        Route = "route",
+        /// The scheduler of a service.
+        Service = "service",
+        /// The packet is for the engine itself.
+        Local = "local",
+        /// The packet is dropped.
+        Drop = "drop",
+    }
+}
+
+named_enum! {
+    /// What would happen to a live session if the firewall or server that it takes failed.
+    pub enum SessionAfterFailure {
+        /// It goes on as it is.
+        Stays = "stays",
+        /// It goes on through another firewall or at another server.
+        Moves = "moves",
+        /// It ends, and its ends get a TCP reset.
+        Reset = "reset",
+        /// Its packets are dropped.
+        Dropped = "dropped",
+    }
+}
+
+named_enum! {
+    /// What would happen to sessions that cannot go on as they are.
+    pub enum SessionFate {
+        /// They go on elsewhere.
+        Moves = "moves",
+        /// They end, and their ends get a TCP reset.
+        IsReset = "is reset",
+        /// Their packets are dropped.
+        IsDropped = "is dropped",
+        /// Their packets are dropped until a path is up.
+        WaitsForPath = "waits for a path",
+    }
+}

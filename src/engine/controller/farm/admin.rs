@@ -1,14 +1,14 @@
 //! `fwlb set server` and `fwlb set service`: how an operator overrides what the file says.
 
 use super::super::UnknownName;
-use super::super::journal::StateChange;
 use super::super::order::Order;
 use super::super::outbox::Outbox;
 use super::super::paths::Override;
 use super::Farm;
 use super::services::{Drain, WeightOverride};
 use crate::config::AdminState;
-use crate::engine::view::{OrderView, OverrideView};
+use crate::engine::change::Subject;
+use crate::engine::view::{ObjectKind, OrderView, OverrideView};
 use crate::id::{ServerId, ServiceId};
 use crate::time::Instant;
 
@@ -39,8 +39,7 @@ impl Farm {
             self.services[id.index()].drain = Drain::of(after, timeout, now);
         }
         self.needs_evaluation = true;
-        let subject = format!("service {name}");
-        self.record_order(&subject, before.name(), after.name(), order, out);
+        out.report_change(order.change(Subject::service(&self.config, id), before.name(), after.name()));
         Ok(())
     }
 
@@ -84,37 +83,30 @@ impl Farm {
         if before != after {
             self.servers[id.index()].drain = Drain::of(after, timeout, now);
         }
-        let subject = format!("server {}", self.config.server_name(id));
-        self.record_order(&subject, before.name(), after.name(), order, out);
+        out.report_change(order.change(Subject::server(&self.config, id), before.name(), after.name()));
     }
 
     fn command_server_weight(&mut self, id: ServerId, weight: Option<u16>, order: &Order, out: &mut Outbox) {
         let before = format!("weight {}", self.server_weight(id));
         self.servers[id.index()].weight_override = weight.map(|weight| WeightOverride { weight, order: order.clone() });
         let after = format!("weight {}", self.server_weight(id));
-        let subject = format!("server {}", self.config.server_name(id));
-        self.record_order(&subject, &before, &after, order, out);
-    }
-
-    fn record_order(&mut self, subject: &str, from: &str, to: &str, order: &Order, out: &mut Outbox) {
-        let (from, to) = (Some(from), Some(to));
-        let (reason, by) = (order.reason.as_deref(), order.by.as_deref());
-        out.report_change(StateChange { kind: "admin", subject, from, to, reason, by, lasted: None });
+        out.report_change(order.change(Subject::server(&self.config, id), before, after));
     }
 
     /// The overrides of services, then those of servers.
     pub(in super::super) fn overrides(&self) -> impl Iterator<Item = OverrideView> + '_ {
         let services = self.services.iter().zip(&self.config.services).filter_map(|(record, service)| {
             let set = record.admin_override.as_ref()?;
-            Some(override_view("service", service.name.clone(), Some(set.admin), None, &set.order))
+            Some(override_view(ObjectKind::Service, service.name.clone(), Some(set.admin), None, &set.order))
         });
         let servers = self.servers.iter().enumerate().flat_map(move |(index, record)| {
             // Thousands of servers have no override, so that names are made only for those that have one.
             let name = move || self.config.server_name(index.into());
             let admin = record.admin_override.as_ref();
-            let admin = admin.map(|set| override_view("server", name(), Some(set.admin), None, &set.order));
+            let admin = admin.map(|set| override_view(ObjectKind::Server, name(), Some(set.admin), None, &set.order));
             let weight = record.weight_override.as_ref();
-            let weight = weight.map(|set| override_view("server", name(), None, Some(set.weight), &set.order));
+            let weight =
+                weight.map(|set| override_view(ObjectKind::Server, name(), None, Some(set.weight), &set.order));
             admin.into_iter().chain(weight)
         });
         services.chain(servers)
@@ -171,14 +163,14 @@ impl Farm {
 }
 
 fn override_view(
-    kind: &str,
+    kind: ObjectKind,
     subject: String,
     admin: Option<AdminState>,
     weight: Option<u16>,
     order: &Order,
 ) -> OverrideView {
     let Order { reason, by, at: _ } = order.clone();
-    OverrideView { kind: kind.to_owned(), subject, admin, weight, reason, by, at: order.rfc3339_time() }
+    OverrideView { kind: kind.into(), subject, admin, weight, reason, by, at: order.rfc3339_time() }
 }
 
 fn list_names(names: impl Iterator<Item = String>) -> String {

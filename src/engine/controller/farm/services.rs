@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::super::journal::{Alarm, StateChange};
 use super::super::order::Order;
 use super::super::outbox::Outbox;
 use super::super::paths::Override;
 use super::Farm;
 use crate::config::numbering::base_name;
 use crate::config::{AdminState, Config, Server, Service};
+use crate::engine::change::{Alarm, StateChange, Subject};
+use crate::engine::view::{AlarmKind, EventKind};
 use crate::health::history::Outages;
 use crate::health::monitor::HealthState;
 use crate::id::{ServerId, ServiceId};
@@ -232,10 +233,10 @@ impl Farm {
         count_outage(availability, &mut record.outages, now);
         record.reason.clone_from(&reason);
         if was.shown() != availability.shown() {
-            let lasted = Some(now.since(std::mem::replace(&mut record.since, now)));
-            let (subject, reason) = (&self.config.server_name(id), reason.as_deref());
-            let (from, to) = (Some(was.shown().name()), Some(availability.shown().name()));
-            out.report_change(StateChange { kind: "server", subject, from, to, reason, lasted, by: None });
+            let lasted = now.since(std::mem::replace(&mut record.since, now));
+            let subject = Subject::server(&self.config, id);
+            let change = StateChange::to(EventKind::Server, subject, availability.shown().name());
+            out.report_change(change.from(was.shown().name()).because(reason).after(lasted));
         }
     }
 
@@ -255,21 +256,19 @@ impl Farm {
             |wanted: Availability| service.servers.iter().any(|server| self.servers[server.index()].state == wanted);
         let live = service.servers.iter().any(|server| self.servers[server.index()].is_up());
         let availability = Availability::of(self.service_admin(id), live, of_server(Availability::Starting));
-        let name = service.name.clone();
         let reason = self.service_reason(id, availability);
-        let reason = reason.as_str();
         let record = &mut self.services[id.index()];
         let was = std::mem::replace(&mut record.state, availability);
         count_outage(availability, &mut record.outages, now);
         if was.shown() != availability.shown() {
-            let lasted = Some(now.since(std::mem::replace(&mut record.since, now)));
-            let (from, to) = (Some(was.shown().name()), Some(availability.shown().name()));
-            let (subject, reason) = (&name, Some(reason));
-            out.report_change(StateChange { kind: "service", subject, from, to, reason, lasted, by: None });
+            let lasted = now.since(std::mem::replace(&mut record.since, now));
+            let subject = Subject::service(&self.config, id);
+            let change = StateChange::to(EventKind::Service, subject, availability.shown().name());
+            out.report_change(change.from(was.shown().name()).because(reason.clone()).after(lasted));
         }
-        let alarm = Alarm { kind: "service_down", subject: name };
+        let alarm = Alarm { kind: AlarmKind::ServiceDown, subject: Subject::service(&self.config, id) };
         match availability {
-            Availability::Down => out.raise_alarm(alarm, reason.to_owned(), now),
+            Availability::Down => out.raise_alarm(alarm, reason, now),
             Availability::Up | Availability::Starting | Availability::Drain | Availability::Maint => {
                 out.clear_alarm(&alarm, now)
             }

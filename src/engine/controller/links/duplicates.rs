@@ -15,12 +15,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::super::journal::{Alarm, StateChange};
 use super::super::outbox::Outbox;
 use super::super::tally::Tally;
 use super::Links;
 use crate::config::{ForwardingMode, RouteTarget};
+use crate::engine::change::{Alarm, StateChange, Subject};
 use crate::engine::route::FibEntry;
+use crate::engine::view::{AlarmKind, EventKind};
 use crate::id::{LinkId, ServerId};
 use crate::neighbor::NeighborKey;
 use crate::random::SplitMix64;
@@ -145,17 +146,10 @@ impl Links {
     /// Reports that a neighbour has another MAC address, if the neighbour is configured.
     pub(super) fn report_moved(&mut self, (link, address): NeighborKey, from: MacAddr, to: MacAddr, out: &mut Outbox) {
         if let Some(who) = self.configured_neighbor(link, address) {
-            let subject = format!("{} {address}", self.config.links[link.index()].name);
+            let subject = Subject::neighbor(&self.config, link, address);
             let reason = format!("{who} does not answer at {from} any more");
-            let (from, to) = (from.to_string(), to.to_string());
-            out.report_change(StateChange {
-                kind: "neighbor",
-                subject: &subject,
-                from: Some(&from),
-                to: Some(&to),
-                reason: Some(&reason),
-                ..StateChange::default()
-            });
+            let change = StateChange::to(EventKind::Neighbor, subject, to.to_string()).from(from.to_string());
+            out.report_change(change.because(reason));
         }
     }
 
@@ -178,8 +172,7 @@ impl Links {
     }
 
     fn claimed_alarm(&self, link: LinkId, address: IpAddr) -> Alarm {
-        let subject = format!("{} {address}", self.config.links[link.index()].name);
-        Alarm { kind: "neighbor_claimed", subject }
+        Alarm { kind: AlarmKind::NeighborClaimed, subject: Subject::neighbor(&self.config, link, address) }
     }
 
     /// What the configuration calls a neighbour: a firewall, a server or the next hop of a route. `None` if it is not
@@ -219,7 +212,6 @@ impl Links {
     ) {
         out.count(Tally::Conflicts);
         let state = &mut self.states[link.index()];
-        let own = state.mac;
         let known = state.duplicates.claims.get(&address).copied();
         let defends = known.is_none_or(|claim| now.since(claim.last_defended) >= DEFEND_INTERVAL);
         let is_news = known.is_none_or(|claim| claim.mac != mac && now.since(claim.last_reported) >= REPORT_INTERVAL);
@@ -235,16 +227,12 @@ impl Links {
             out.raise_alarm(alarm, reason, now);
         }
         if defends {
-            let frame = match address {
-                IpAddr::V4(address) => arp::announcement(own, address),
-                IpAddr::V6(address) => ndp::announcement(own, address),
-            };
-            self.send(link, frame, out);
+            self.announce_address(link, address, out);
         }
     }
 
     fn probe_own_address(&mut self, link: LinkId, address: IpAddr, out: &mut Outbox) {
-        let mac = self.states[link.index()].mac;
+        let mac = self.states[link.index()].mac_of(address);
         let frame = match address {
             IpAddr::V4(address) => arp::probe(mac, address),
             IpAddr::V6(address) => ndp::duplicate_address_probe(mac, address),
@@ -253,8 +241,7 @@ impl Links {
     }
 
     fn duplicate_alarm(&self, link: LinkId, address: IpAddr) -> Alarm {
-        let subject = format!("{} {address}", self.config.links[link.index()].name);
-        Alarm { kind: "duplicate_address", subject }
+        Alarm { kind: AlarmKind::DuplicateAddress, subject: Subject::neighbor(&self.config, link, address) }
     }
 
     /// Describes which station claims the address, and what an operator can do about it there.

@@ -111,7 +111,7 @@ impl Links {
             out.count(Tally::ErrorsForbidden);
             return;
         }
-        let mac = self.states[link.index()].mac;
+        let mac = self.mac_of(link, source);
         let Ok(error) = icmp::error(kind, frame, source, mac) else {
             out.count(Tally::ErrorsForbidden);
             return;
@@ -125,11 +125,13 @@ impl Links {
         self.send(link, error, out);
     }
 
-    /// The ingress link's first address of the family. If it has none, another link's is used (RFC 1812 section
-    /// 4.3.2.4).
+    /// The ingress link's first address of the family, of an active node its first floating one. If it has none, another
+    /// link's is used (RFC 1812 section 4.3.2.4).
     fn error_source(&self, link: LinkId, family: Family) -> Option<IpAddr> {
         let own = std::iter::once(&self.states[link.index()]);
-        let all = own.chain(&self.states).flat_map(|link| &link.addresses).map(ipnet::IpNet::addr);
+        let floating = own.clone().flat_map(|link| &link.floating).copied().filter(|_| self.is_router);
+        let addresses = own.chain(&self.states).flat_map(|link| &link.addresses).map(ipnet::IpNet::addr);
+        let all = floating.chain(addresses);
         let of_family = all.filter(|address| Family::of(*address) == family);
         let is_global = |address: &IpAddr| match address {
             IpAddr::V4(_) => true,

@@ -40,10 +40,11 @@ impl Links {
         self.send(arrival.link, reply.frame(arrival.reply_macs(), arrival.pair.reversed()), out);
     }
 
-    /// Reports that a port or protocol is unreachable: a virtual address in its own name, any other address in that of
-    /// the link.
+    /// Reports that a port or protocol is unreachable: a virtual address in its own name, as does each address of a
+    /// node; any other address in that of the link.
     fn refuse(&mut self, kind: ErrorKind, arrival: &ReceivedPacket<'_>, now: Instant, out: &mut Outbox) {
-        let source = arrival.is_virtual.then(|| arrival.pair.destination());
+        let is_named = arrival.is_virtual || self.config.ha.is_some();
+        let source = is_named.then(|| arrival.pair.destination());
         self.icmp_error_from(source, kind, arrival.link, arrival.frame, now, out);
     }
 

@@ -42,7 +42,8 @@ pub(in super::super) struct QueuedFrame {
 impl Links {
     /// Keeps firewalls, gateways and on-link servers resolved for good, so that a check never waits for a neighbour
     /// that is there. A firewall keeps its last MAC address while it does not answer, because its paths are evaluated
-    /// by probes.
+    /// by probes. On links with `unicast` the other nodes are kept resolved, too, but are none of the neighbours that
+    /// [`Links::ask_neighbors`] asks: it is about stations outside the cluster.
     pub(super) fn pin_configured_neighbors(&mut self, now: Instant) {
         let mut wanted = BTreeMap::new();
         for id in self.config.server_ids() {
@@ -62,6 +63,10 @@ impl Links {
         for id in self.config.firewall_ids() {
             let firewall = &self.config.firewalls[id.index()];
             wanted.extend(firewall.addresses.iter().map(|address| ((firewall.link, *address), true)));
+        }
+        self.configured_neighbors = wanted.keys().copied().collect();
+        for key in self.config.unicast_nodes() {
+            wanted.entry(key).or_insert(false);
         }
         self.neighbors.set_kept(&wanted, now);
     }
@@ -91,7 +96,9 @@ impl Links {
             Ok(Ndp::Advertisement { target, target_mac, solicited, overrides }) => {
                 self.handle_advertisement((punt.link, target), target_mac, solicited, overrides, now, out);
             }
-            Err(ndp::InvalidNdp::Kind) if mld::is_query(&punt.bytes) => self.report_groups(punt.link, out),
+            Err(ndp::InvalidNdp::Kind) if mld::is_query(&punt.bytes) => {
+                self.report_groups(punt.link, ReportReason::Queried, out);
+            }
             Err(ndp::InvalidNdp::Kind) => out.count(Tally::Ignored),
             Err(_) => out.count(Tally::InvalidNdp),
         }
@@ -118,10 +125,11 @@ impl Links {
         let state = &self.states[link.index()];
         let sender = IpAddr::V4(arp.sender);
         let to_us = state.answers_for(IpAddr::V4(arp.target));
-        let mac = state.mac;
-        if !arp.is_probe() {
+        let mac = state.mac_of(IpAddr::V4(arp.target));
+        // What the active node says about its floating addresses is no conflict.
+        if !arp.is_probe() && !state.is_elsewhere(sender) {
             if state.answers_for(sender) {
-                if arp.sender_mac != mac {
+                if arp.sender_mac != state.mac_of(sender) {
                     self.handle_conflict(link, sender, arp.sender_mac, now, out);
                 }
                 return;
@@ -153,10 +161,10 @@ impl Links {
     ) {
         let state = &self.states[link.index()];
         let to_us = state.answers_for(IpAddr::V6(target));
-        let mac = state.mac;
-        if !source.is_unspecified() {
+        let mac = state.mac_of(IpAddr::V6(target));
+        if !source.is_unspecified() && !state.is_elsewhere(IpAddr::V6(source)) {
             if state.answers_for(IpAddr::V6(source)) {
-                if sender != mac {
+                if sender != state.mac_of(IpAddr::V6(source)) {
                     self.handle_conflict(link, IpAddr::V6(source), sender, now, out);
                 }
                 return;
@@ -187,9 +195,12 @@ impl Links {
         let key = (link, IpAddr::V6(target));
         let state = &self.states[link.index()];
         if state.answers_for(key.1) {
-            if let Some(mac) = target_mac.filter(|mac| *mac != state.mac) {
+            if let Some(mac) = target_mac.filter(|mac| *mac != state.mac_of(key.1)) {
                 self.handle_conflict(link, key.1, mac, now, out);
             }
+            return;
+        }
+        if state.is_elsewhere(key.1) {
             return;
         }
         let known = self.neighbors.last_mac(key);
@@ -203,20 +214,14 @@ impl Links {
         self.neighbors.handle_message(key, mac, heard, now);
     }
 
-    fn report_groups(&mut self, link: LinkId, out: &mut Outbox) {
-        let state = &self.states[link.index()];
-        let groups = self.solicited_groups(link);
-        let frame = mld::report(state.mac, state.link_local(), &groups, ReportReason::Queried);
-        self.send(link, frame, out);
-    }
-
     fn send_neighbor_request(&mut self, (link, address): NeighborKey, known: Option<MacAddr>, out: &mut Outbox) {
         let state = &self.states[link.index()];
         if !state.up {
             return;
         }
-        let mac = state.mac;
-        let frame = match (address, state.source_for(address)) {
+        let source = state.source_for(address);
+        let mac = source.map_or(state.mac, |source| state.mac_of(source));
+        let frame = match (address, source) {
             (IpAddr::V4(target), Some(IpAddr::V4(source))) => arp::request(mac, source, target, known),
             // Without an address of its own a station sends a request like a probe (RFC 5227), which is answered all
             // the same.
@@ -227,8 +232,13 @@ impl Links {
         self.send(link, frame, out);
     }
 
-    /// Sends a frame that waited for its neighbour, which has this MAC address.
+    /// Sends a frame that waited for its neighbour, which has this MAC address. A packet of others is dropped by a node
+    /// that is not active any more.
     fn send_queued(&mut self, mac: MacAddr, mut frame: QueuedFrame, out: &mut Outbox) {
+        if frame.sender.is_some() && !self.is_router {
+            out.count(Tally::Ignored);
+            return;
+        }
         let Some(destination) = frame.bytes.get_mut(..6) else { return };
         destination.copy_from_slice(&mac.0);
         if let Some(request) = frame.request {

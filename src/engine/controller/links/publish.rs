@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
-use super::super::journal::Alarm;
 use super::super::outbox::Outbox;
 use super::Links;
 use crate::config::{self, LearnBy};
 use crate::engine::Snapshot;
+use crate::engine::change::{Alarm, Subject};
 use crate::engine::snapshot::{Device, Link};
+use crate::engine::view::AlarmKind;
 use crate::id::{DeviceId, FirewallId};
 use crate::time::Instant;
 use crate::wire::MacAddr;
@@ -22,6 +23,14 @@ impl Links {
             for address in &link.addresses {
                 snapshot.own_addresses.insert(address.addr(), index.into());
             }
+            for address in &link.floating {
+                snapshot.own_addresses.insert(*address, index.into());
+                snapshot.floating_addresses.insert(*address, ());
+            }
+        }
+        if let Some(ha) = &self.config.ha {
+            let others = ha.nodes.iter().enumerate().filter(|(index, _)| *index != ha.me.index());
+            snapshot.node_addresses.extend(others.flat_map(|(_, node)| &node.addresses).copied());
         }
         for (key, mac) in self.neighbors.resolved() {
             snapshot.neighbors.insert(key, mac);
@@ -42,7 +51,7 @@ impl Links {
     pub(in super::super) fn watch_shared_macs(&self, now: Instant, out: &mut Outbox) {
         for id in self.config.firewall_ids().collect::<Vec<_>>() {
             let index = id.index();
-            let alarm = Alarm { kind: "firewalls_share_mac", subject: self.config.firewall_name(id) };
+            let alarm = Alarm { kind: AlarmKind::FirewallsShareMac, subject: Subject::firewall(&self.config, id) };
             match self.shares_mac(index) {
                 Some((other, mac)) => {
                     let other = self.config.firewall_name(other);
@@ -99,6 +108,8 @@ impl Links {
                 device: configured.device,
                 vlan: configured.vlan,
                 mac: state.mac,
+                router_macs: state.router_macs,
+                floating: state.floating.clone(),
                 mtu: state.mtu,
                 up: state.up,
                 addresses: state.addresses.clone(),

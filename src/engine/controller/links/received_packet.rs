@@ -114,6 +114,11 @@ impl Links {
         let (link, offload) = (punt.link, punt.offload);
         let frame = Frame::parse(&mut punt.bytes, &offload).ok()?;
         let pair = AddressPair::new(frame.source(), frame.destination())?;
+        // The role may have changed since the worker saw the packet.
+        if self.states.iter().any(|state| state.is_elsewhere(pair.destination())) {
+            out.count(Tally::Ignored);
+            return None;
+        }
         let (sender, next_protocol, class) = (frame.source_mac(), frame.protocol(), frame.icmp());
         let end = ETHERNET_LEN + frame.ip_len();
         let start = end - frame.transport_bytes().len();
@@ -128,7 +133,7 @@ impl Links {
         let message = message.map_err(|why| out.count(why)).ok()?;
         Some(ReceivedPacket {
             link,
-            macs: MacPair { source: sender, destination: self.state(link).mac },
+            macs: MacPair { source: sender, destination: self.mac_of(link, pair.destination()) },
             pair,
             firewall: snapshot.firewall_at(link, sender),
             is_virtual: !snapshot.own_addresses.contains(&pair.destination()),

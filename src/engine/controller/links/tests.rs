@@ -78,7 +78,8 @@ fn a_link_that_comes_and_goes_is_told_announced_and_published_at_once() {
 
     set(&mut links, false, &mut out);
     assert_eq!(notices(&mut out), [Notice::LinkDown(CLIENTS)]);
-    let alarms: Vec<_> = out.alarms(START).into_iter().map(|alarm| (alarm.kind, alarm.subject)).collect();
+    let alarms: Vec<_> =
+        out.alarms(START).into_iter().map(|alarm| (alarm.kind.name().to_owned(), alarm.subject)).collect();
     assert_eq!(alarms, [("link_down".to_owned(), "clients".to_owned())]);
     links.send(CLIENTS, vec![0; 60], &mut out);
     assert!(sent(&mut out).is_empty(), "a link that is down sends nothing");

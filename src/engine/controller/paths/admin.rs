@@ -1,12 +1,12 @@
 //! `fwlb set firewall`: the administrative states that operators set over those in the file.
 
 use super::super::UnknownName;
-use super::super::journal::StateChange;
 use super::super::order::Order;
 use super::super::outbox::Outbox;
 use super::Paths;
 use crate::config::AdminState;
-use crate::engine::view::{OrderView, OverrideView};
+use crate::engine::change::Subject;
+use crate::engine::view::{ObjectKind, OrderView, OverrideView};
 use crate::id::FirewallId;
 
 /// An administrative state that an operator set over the one in the file.
@@ -32,10 +32,8 @@ impl Paths {
             self.liveness.set_admin(firewall, after);
             self.advertise_first(firewall);
             self.needs_evaluation = true;
-            let subject = &self.config.firewall_name(firewall);
-            let (from, to) = (Some(before.name()), Some(after.name()));
-            let (reason, by) = (order.reason.as_deref(), order.by.as_deref());
-            out.report_change(StateChange { kind: "admin", subject, from, to, reason, by, lasted: None });
+            let subject = Subject::firewall(&self.config, firewall);
+            out.report_change(order.change(subject, before.name(), after.name()));
         }
         Ok(())
     }
@@ -61,7 +59,7 @@ impl Paths {
     pub(in super::super) fn overrides(&self) -> impl Iterator<Item = OverrideView> + '_ {
         let set = self.overrides.iter().enumerate().filter_map(|(index, set)| Some((index, set.as_ref()?)));
         set.map(|(index, set)| OverrideView {
-            kind: "firewall".to_owned(),
+            kind: ObjectKind::Firewall.into(),
             subject: self.config.firewall_name(index.into()),
             admin: Some(set.admin),
             weight: None,

@@ -33,11 +33,11 @@ impl Paths {
             let peer = config.peers.get(id.index())?;
             Some((base_name(&config.groups[peer.group.index()].name).to_owned(), peer.name.clone()))
         };
-        let records = (0..self.config.peers.len()).map(|index| {
+        let records = self.config.peers.iter().enumerate().map(|(index, peer)| {
             let id = PeerId::from(index);
             match before.get_mut(index) {
-                Some(record) if key(old, id) == key(&self.config, id) => std::mem::take(record),
-                Some(_) | None => PeerRecord::default(),
+                Some(record) if key(old, id) == key(&self.config, id) => std::mem::take(record).adopt(peer),
+                Some(_) | None => PeerRecord::new(peer),
             }
         });
         self.peers = records.collect();

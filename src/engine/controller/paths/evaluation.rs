@@ -1,11 +1,12 @@
 //! From probes to live sets: the inputs of [`crate::path::liveness::Liveness`], and what its changes mean to the
 //! operator.
 
-use super::super::journal::{Alarm, StateChange};
 use super::super::links::Links;
 use super::super::outbox::Outbox;
 use super::Paths;
 use crate::config::{Config, PathCheckKind, is_removed};
+use crate::engine::change::{Alarm, StateChange, Subject};
+use crate::engine::view::{AlarmKind, EventKind};
 use crate::health::monitor::HealthState;
 use crate::id::{GroupId, PathSetId, PeerId};
 use crate::neighbor;
@@ -126,17 +127,10 @@ impl Paths {
     fn apply_change(&mut self, change: LivenessChange, now: Instant, out: &mut Outbox) {
         match change {
             LivenessChange::Firewall { firewall, from, to, reason } => {
-                let (subject, reason) = (self.config.firewall_name(firewall), self.firewall_reason(firewall, reason));
-                let (from, to) = (Some(from.name()), Some(to.name()));
-                let (subject, reason) = (&subject, reason.as_deref());
-                out.report_change(StateChange {
-                    kind: "firewall",
-                    subject,
-                    from,
-                    to,
-                    reason,
-                    ..StateChange::default()
-                });
+                let reason = self.firewall_reason(firewall, reason);
+                let subject = Subject::firewall(&self.config, firewall);
+                let change = StateChange::to(EventKind::Firewall, subject, to.name());
+                out.report_change(change.from(from.name()).because(reason));
             }
             LivenessChange::Peer { peer, from, to } => self.peer_changed(peer, from, to, out),
             // A failed firewall does not wait for the pause between publications of servers.
@@ -146,7 +140,6 @@ impl Paths {
     }
 
     fn peer_changed(&mut self, peer: PeerId, from: PeerState, to: PeerState, out: &mut Outbox) {
-        let subject = self.config.peer_name(peer);
         let is_cut_off = self.liveness.peer(peer).is_some_and(|peer| peer.reason == StateReason::Link);
         let reason = match to {
             PeerState::Up => "a path is up",
@@ -156,9 +149,8 @@ impl Paths {
             PeerState::Lost => PEER_LOST_REASON,
             PeerState::Down => "no path is up",
         };
-        let (from, to) = (Some(from.name()), Some(to.name()));
-        let (subject, reason) = (&subject, Some(reason));
-        out.report_change(StateChange { kind: "peer", subject, from, to, reason, ..StateChange::default() });
+        let change = StateChange::to(EventKind::Peer, Subject::peer(&self.config, peer), to.name());
+        out.report_change(change.from(from.name()).because(reason.to_owned()));
     }
 
     /// Raises or clears the alarm that a peer is lost, as far as the engine can tell: without links of its own it
@@ -166,7 +158,7 @@ impl Paths {
     fn update_peer_alarm(&mut self, peer: PeerId, now: Instant, out: &mut Outbox) {
         let status = self.liveness.peer(peer);
         let is_lost = status.is_some_and(|peer| peer.state == PeerState::Lost && peer.reason != StateReason::Link);
-        let alarm = Alarm { kind: "peer_lost", subject: self.config.peer_name(peer) };
+        let alarm = Alarm { kind: AlarmKind::PeerLost, subject: Subject::peer(&self.config, peer) };
         if is_lost {
             out.raise_alarm(alarm, PEER_LOST_REASON.to_owned(), now);
         } else {
@@ -182,10 +174,9 @@ impl Paths {
         if is_gone || key.peer.is_some() && group.peers.len() == 1 {
             return;
         }
-        let toward =
-            key.peer.map_or_else(String::new, |peer| format!(" toward {}", self.config.peers[peer.index()].name));
-        let subject = format!("{}{toward} {}", group.name, key.family.name());
-        let alarm = Alarm { kind: "below_min", subject };
+        let toward = key.peer.map(|peer| self.config.peers[peer.index()].name.clone());
+        let subject = Subject::Paths { group: group.name.clone(), toward, family: key.family };
+        let alarm = Alarm { kind: AlarmKind::BelowMin, subject };
         if below {
             let up = self.liveness.sets()[set.index()].up.count_ones();
             let reason = format!("{up} firewalls are live, min-up is {}", group.min_up);
@@ -215,8 +206,13 @@ impl Paths {
     }
 
     /// The subject of a path in events: `perimeter/fw1 to inner ipv4`.
-    pub(super) fn path_subject(&self, key: PathKey) -> String {
-        let peer = &self.config.peers[key.peer.index()].name;
-        format!("{} to {peer} {}", self.config.firewall_name(key.firewall), key.family.name())
+    pub(super) fn path_subject(&self, key: PathKey) -> Subject {
+        let firewall = &self.config.firewalls[key.firewall.index()];
+        Subject::Path {
+            group: self.config.groups[firewall.group.index()].name.clone(),
+            firewall: firewall.name.clone(),
+            peer: self.config.peers[key.peer.index()].name.clone(),
+            family: key.family,
+        }
     }
 }

@@ -180,7 +180,7 @@ impl Paths {
             check.kind = PathCheckKind::Icmp;
         }
         let ident = self.random.next_u64() as u16;
-        let subject = self.path_subject(key);
+        let subject = self.path_subject(key).to_string();
         let request = self.open_exchange(subject, (destination, Some(key.firewall)), ident, &check, now, out);
         if unprobed {
             let ok = self.paths[index].monitor.state() == monitor::HealthState::Up;
@@ -198,7 +198,7 @@ impl Paths {
             self.end_exchange(request, false, Some(reason), None, out);
             return request;
         };
-        let payload = self.probe_payload(key);
+        let payload = self.probe_payload(key, now);
         let random = self.random.next_u64();
         let Some(exchange) = self.exchanges.iter_mut().find(|exchange| exchange.request == request) else {
             return request;

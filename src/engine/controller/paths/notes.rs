@@ -15,7 +15,7 @@ use crate::id::{FirewallId, PeerId};
 use crate::path::liveness::{FirewallAdvertisement, PathKey, StateReason};
 use crate::wire::probe::{AdminNote, Probe};
 
-/// What is known of one peer's orders, and what was sent to it of those here.
+/// What is known of the orders of one engine on a far side, and what was sent to it of those here.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Notes {
     /// Its last probe said that it supports notes.
@@ -29,10 +29,10 @@ pub(super) struct Notes {
 impl Paths {
     /// The notes that the next probe of a path carries.
     pub(super) fn notes_for(&mut self, path: PathKey) -> Vec<AdminNote> {
-        let notes = &self.peers[path.peer.index()].notes;
-        if !notes.is_reader {
+        let speaker = self.peers[path.peer.index()].speaker();
+        let Some(notes) = speaker.map(|engine| &engine.notes).filter(|notes| notes.is_reader) else {
             return Vec::new();
-        }
+        };
         let held = self.liveness.advertise(path.peer, path.family).filter(|told| told.admin != AdminState::Ready);
         let mut held: Vec<FirewallId> = held.map(|told| told.firewall).collect();
         held.sort_unstable();
@@ -40,8 +40,9 @@ impl Paths {
         held.rotate_left(first);
         let mut told: Vec<AdminNote> = held.iter().map(|firewall| self.admin_note(*firewall)).collect();
         told.truncate(Probe::notes_that_fit(&told));
-        if let Some(last) = told.len().checked_sub(1) {
-            self.peers[path.peer.index()].notes.next_firewall = held[last].index() + 1;
+        let next = told.len().checked_sub(1).map(|last| held[last].index() + 1);
+        if let (Some(next), Some(speaker)) = (next, self.peers[path.peer.index()].speaker_mut()) {
+            speaker.notes.next_firewall = next;
         }
         told
     }
@@ -59,16 +60,21 @@ impl Paths {
 
     /// Makes the next probes to every peer begin with this firewall, about which an order was just given.
     pub(super) fn advertise_first(&mut self, firewall: FirewallId) {
-        for record in &mut self.peers {
-            record.notes.next_firewall = firewall.index();
+        for engine in self.peers.iter_mut().flat_map(|record| &mut record.engines) {
+            engine.notes.next_firewall = firewall.index();
         }
     }
 
-    /// Handles the notes of a peer and the states that it advertises. A note is kept as long as the peer drains or
-    /// maintains its firewall.
-    pub(super) fn handle_notes(&mut self, peer: PeerId, told: &[FirewallAdvertisement], probe: &Probe) {
+    /// Handles the notes of an engine behind a peer address and the states that it advertises. A note is kept as long as
+    /// the engine drains or maintains its firewall.
+    pub(super) fn handle_notes(
+        &mut self,
+        (peer, engine): (PeerId, usize),
+        told: &[FirewallAdvertisement],
+        probe: &Probe,
+    ) {
         let names = &self.name_digests;
-        let notes = &mut self.peers[peer.index()].notes;
+        let notes = &mut self.peers[peer.index()].engines[engine].notes;
         notes.is_reader = probe.supports_notes;
         for told in told {
             let name = names[told.firewall.index()];
@@ -129,12 +135,12 @@ impl Paths {
     }
 
     fn peer_order(&self, peer: PeerId, firewall: FirewallId) -> Option<&Order> {
-        self.peers[peer.index()].notes.peer_orders.get(&self.name_digests[firewall.index()])
+        self.peers[peer.index()].speaker()?.notes.peer_orders.get(&self.name_digests[firewall.index()])
     }
 
     /// What the engine on a far side calls itself, by which `fwlb -e` knows it; else what it is called here.
     fn engine_name(&self, peer: PeerId) -> &str {
-        let named = self.peers[peer.index()].engine.as_deref();
+        let named = self.peers[peer.index()].speaker().map(|engine| engine.name.as_str());
         named.unwrap_or(&self.config.peers[peer.index()].name)
     }
 }

@@ -1,7 +1,7 @@
 //! The probes of every path, which are sent at their interval for ever, matched with their answers and counted; and the
 //! ARP and ND requests to firewalls whose paths fail, which distinguish a dead firewall from a lost peer.
 
-use super::super::journal::StateChange;
+use crate::engine::change::StateChange;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use super::Paths;
 use super::responder::ProbeAnswer;
 use crate::config::{Config, PathCheckKind};
 use crate::engine::histogram::DurationHistogram;
-use crate::engine::view::{CheckLogView, OperState};
+use crate::engine::view::{CheckLogView, EventKind, OperState};
 use crate::health::history::{CheckHistory, CheckRecord, CheckResult};
 use crate::health::monitor::{HealthMonitor, HealthState, ProbeOutcome};
 use crate::health::prober::{PathProber, ProbeResult};
@@ -247,7 +247,7 @@ impl Paths {
     }
 
     fn launch_probe(&mut self, index: usize, links: &mut Links, now: Instant, out: &mut Outbox) {
-        let payload = self.probe_payload(self.paths[index].key);
+        let payload = self.probe_payload(self.paths[index].key, now);
         let random = self.random.next_u64();
         let path = &self.paths[index];
         let (link, way) = (path.link, links.addresses_to(path.link, path.next_hop, path.destination));
@@ -306,7 +306,7 @@ impl Paths {
             return;
         }
         out.report_check(CheckLogView {
-            subject: self.path_subject(self.paths[index].key),
+            subject: self.path_subject(self.paths[index].key).to_string(),
             result,
             state: state.into(),
             reason: (!passed).then(|| "no answer".to_owned()),
@@ -335,9 +335,8 @@ impl Paths {
         let subject = self.path_subject(path.key);
         let reason = self.path_reason(path, links);
         self.paths[index].reason = (after != HealthState::Up).then(|| reason.clone());
-        let (from, to) = (Some(OperState::from(before).name()), Some(OperState::from(after).name()));
-        let (subject, reason) = (&subject, Some(reason.as_str()));
-        out.report_change(StateChange { kind: "path", subject, from, to, reason, ..StateChange::default() });
+        let (from, to) = (OperState::from(before).name(), OperState::from(after).name());
+        out.report_change(StateChange::to(EventKind::Path, subject, to).from(from).because(reason));
     }
 
     fn path_reason(&self, path: &Path, links: &Links) -> String {

@@ -28,6 +28,7 @@ pub(super) fn groups(config: &Config) -> Vec<FirewallGroup> {
         on_failure: group.on_failure,
         min_up: group.min_up,
         below_min: group.below_min,
+        has_mates: config.ha.as_ref().is_some_and(|ha| ha.nodes.len() > 1),
     });
     groups.collect()
 }

@@ -146,8 +146,8 @@ impl Paths {
         is_probe
     }
 
-    /// Takes a segment if it answers a probe or an operator's question, and sends what delivers the payload and closes the
-    /// connection.
+    /// Takes a segment if it answers a probe or an exchange of an operator, and sends the frames that deliver the payload
+    /// and close the connection.
     fn handle_tcp_answer(
         &mut self,
         firewall: FirewallId,
@@ -174,7 +174,7 @@ impl Paths {
         matched
     }
 
-    /// Offers an answer to the probers of the paths, then to those of operators' questions. True if it belongs to one.
+    /// Offers an answer to the probers of the paths, then to those of the operators' exchanges. True if it belongs to one.
     fn handle_answer(
         &mut self,
         (firewall, from): (Option<FirewallId>, IpAddr),

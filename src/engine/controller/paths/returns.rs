@@ -6,10 +6,11 @@
 //! concluded where there is nothing to compare with: sessions to a dead server, or of a flood, have no reply through
 //! any firewall.
 
-use super::super::journal::Alarm;
 use super::super::outbox::Outbox;
 use super::Paths;
 use crate::engine::Counters;
+use crate::engine::change::{Alarm, Subject};
+use crate::engine::view::AlarmKind;
 use crate::id::FirewallId;
 use crate::path::liveness::FirewallState;
 use crate::time::{Duration, Instant};
@@ -81,7 +82,7 @@ impl Paths {
             0 => 0.0,
             new => own.new as f64 * others.answered as f64 / new as f64,
         };
-        let alarm = Alarm { kind: "one_way", subject: self.config.firewall_name(id) };
+        let alarm = Alarm { kind: AlarmKind::OneWay, subject: Subject::firewall(&self.config, id) };
         let state = self.liveness.firewall(id).map(|status| status.state);
         let takes_sessions = matches!(state, Some(FirewallState::Up | FirewallState::Degraded));
         if !takes_sessions || (own.answered >= CLEAR_MIN && own.answered as f64 >= expected * CLEAR_ABOVE) {

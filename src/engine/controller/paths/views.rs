@@ -4,6 +4,7 @@ use super::super::journal::millis;
 use super::super::links::Links;
 use super::super::views::joined;
 use super::Paths;
+use super::peers::EngineRecord;
 use crate::engine::{Counters, view};
 use crate::health::monitor::HealthState;
 use crate::id::{FirewallId, LinkId, PeerId};
@@ -16,6 +17,19 @@ fn hold_reason(left: Duration, takes_new: bool) -> String {
     match takes_new {
         false => format!("hold, {seconds} s left: new sessions go to other firewalls"),
         true => format!("hold, {seconds} s left: there is no firewall past its hold, so it takes new sessions"),
+    }
+}
+
+fn engine_view(engine: &EngineRecord, now: Instant) -> view::PeerEngineView {
+    let cluster = engine.cluster.as_ref();
+    view::PeerEngineView {
+        name: engine.name.clone(),
+        role: cluster.map(|cluster| cluster.role.into()),
+        term: cluster.map(|cluster| cluster.term),
+        priority: cluster.map(|cluster| cluster.priority),
+        digest: engine.digest.into(),
+        version: engine.version.clone(),
+        heard_ms: engine.last_authentic.map(|heard| millis(now.since(heard))),
     }
 }
 
@@ -117,12 +131,13 @@ impl Paths {
             engine: self.config.engine.name.clone(),
             name: peer.name.clone(),
             group: self.config.groups[peer.group.index()].name.clone(),
-            peer_engine: record.engine.clone(),
+            peer_engine: record.speaker().map(|engine| engine.name.clone()),
             state: status.map_or(PeerState::Down, |status| status.state).into(),
-            digest: record.digest.into(),
-            version: record.version.clone(),
+            digest: record.digest().into(),
+            version: record.speaker().and_then(|engine| engine.version.clone()),
             since_ms: status.map_or(0, |status| millis(now.since(status.since))),
             reason: status.and_then(|status| self.reason_text(status.reason)),
+            engines: record.engines.iter().map(|engine| engine_view(engine, now)).collect(),
         }
     }
 

@@ -139,7 +139,7 @@ impl Engine {
     }
 
     fn alarms(&self) -> Vec<String> {
-        self.controller.alarms(self.now).into_iter().map(|alarm| alarm.kind).collect()
+        self.controller.alarms(self.now).into_iter().map(|alarm| alarm.kind.name().to_owned()).collect()
     }
 
     /// Lets fw1 answer ARP.

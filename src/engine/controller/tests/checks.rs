@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::farm::{Behaviour, Farm, OWN, SERVERS_MAC, VIP, address, check, http, mac_of, web};
 use crate::config::{ForwardingMode, ServiceCheck, ServiceCheckKind};
+use crate::engine::view::EventKind;
 use crate::health::service_prober::PORTS;
 use crate::time::Duration;
 use crate::wire::frame::tcp_flags;
@@ -238,7 +239,7 @@ fn failures_are_noticed_at_the_times_that_the_configuration_says() {
 
     farm.wait_ms(20_000);
     assert_eq!(begins(&farm), [7_000, 9_000, 11_000, 21_000, 31_000], "down, it is asked at the dead interval");
-    let fell: Vec<_> = farm.events.iter().filter(|event| event.kind == "server").collect();
+    let fell: Vec<_> = farm.events.iter().filter(|event| event.kind == EventKind::Server).collect();
     assert_eq!((fell.len(), fell[1].to.as_deref()), (2, Some("down")));
     assert_eq!(fell[1].reason.as_deref(), Some("no SYN-ACK in 1s"));
 }

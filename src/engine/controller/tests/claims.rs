@@ -2,6 +2,7 @@
 //! station.
 
 use super::sandwich::{OUTER, Sandwich, firewall_mac};
+use crate::engine::view::AlarmKind;
 use crate::id::{FirewallId, LinkId};
 use crate::time::Duration;
 use crate::wire::{MacAddr, arp};
@@ -51,7 +52,8 @@ fn a_stranger_who_claims_the_address_of_a_firewall_is_told_and_gets_nothing() {
     assert_eq!(sandwich.counter(OUTER, "probes_missed"), missed);
     assert_eq!(sandwich.counter(OUTER, "neighbor_claims_refused"), 20);
     let alarms = |sandwich: &Sandwich| sandwich.engines[OUTER].alarms(sandwich.now);
-    let told = alarms(&sandwich).into_iter().find(|alarm| alarm.kind == "neighbor_claimed").expect("it is told");
+    let told =
+        alarms(&sandwich).into_iter().find(|alarm| alarm.kind == AlarmKind::NeighborClaimed).expect("it is told");
     assert_eq!(told.subject.split(' ').next_back(), Some("10.1.0.11"));
     assert!(told.reason.contains("of firewall perimeter/fw1 is claimed by 02:00:00:07:07:07"), "{}", told.reason);
     sandwich.run(80 * SECOND);

@@ -7,6 +7,7 @@ use super::farm::{self, CLIENTS, CLIENTS_MAC, VIP};
 use crate::config::{Config, ForwardingMode, ServiceCheckKind};
 use crate::engine::controller::{Controller, DeviceState};
 use crate::engine::verdict::{Punt, PuntReason};
+use crate::engine::view::AlarmKind;
 use crate::id::DeviceId;
 use crate::time::{Duration, Instant};
 use crate::wire::MacAddr;
@@ -113,7 +114,7 @@ impl Link {
     /// Subject and reason of the alarms.
     fn alarms(&self) -> BTreeMap<String, String> {
         let alarms = self.controller.alarms(self.now).into_iter();
-        let about = alarms.filter(|alarm| alarm.kind == "duplicate_address");
+        let about = alarms.filter(|alarm| alarm.kind == AlarmKind::DuplicateAddress);
         about.map(|alarm| (alarm.subject, alarm.reason)).collect()
     }
 }

@@ -288,7 +288,7 @@ impl Farm {
             while let Some(event) = self.controller.poll_event() {
                 match event {
                     Event::Publish(_) => {}
-                    Event::Change(change) => self.events.push(change),
+                    Event::Change(change) => self.events.push(change.view(0, String::new())),
                     Event::CheckEnded(_) => {}
                     Event::Exchange { request, result } => self.exchanges.push((request, result)),
                 }

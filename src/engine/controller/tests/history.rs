@@ -107,6 +107,6 @@ fn probes_that_end_alike_are_one_result_and_a_failure_stands_between_them() {
     assert!(passed.times > 1_000 && passed.duration_us == Some(600), "{passed:?}");
     assert_eq!((failed.times, failed.duration_us), (4, None), "{failed:?}");
     assert!(down.times > 30, "{down:?}");
-    assert_eq!((down.kind.as_str(), down.peer.as_deref()), ("firewall", Some("inner")));
+    assert_eq!((down.kind.name(), down.peer.as_deref()), ("firewall", Some("inner")));
     assert!(ipv4.len() <= 20);
 }

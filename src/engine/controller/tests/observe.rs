@@ -3,6 +3,7 @@
 use super::farm::{Behaviour, Farm, check, web};
 use crate::config::{AdminState, Config, Observe, ServiceCheck, ServiceCheckKind};
 use crate::engine::controller::{Order, ServerChange};
+use crate::engine::view::EventKind;
 use crate::time::Duration;
 use crate::wire::Family;
 
@@ -36,7 +37,7 @@ fn refuse(farm: &Farm, server: usize, clients: u8, times: usize) {
 }
 
 fn told(farm: &Farm) -> Vec<(String, String)> {
-    let states = farm.events.iter().filter(|event| event.kind == "server");
+    let states = farm.events.iter().filter(|event| event.kind == EventKind::Server);
     states.map(|event| (event.subject.clone(), event.to.clone().unwrap_or_default())).collect()
 }
 

@@ -5,7 +5,7 @@ use super::paths::{started, up};
 use super::sandwich::{INNER, OUTER, Sandwich, text};
 use crate::config::AdminState;
 use crate::engine::controller::Order;
-use crate::engine::view;
+use crate::engine::view::{self, EventKind};
 use crate::time::Duration;
 
 #[test]
@@ -22,7 +22,8 @@ fn why_by_whom_and_when_is_told_on_both_sides_and_who_still_holds_a_firewall() {
     let reasons = |engine| [0, 1].map(|firewall| sandwich.firewall(engine, firewall).reason.unwrap());
     assert_eq!(reasons(OUTER), [format!("set {here}: \"upgrade\""), format!("set {here}: \"disk\"")]);
     assert_eq!(reasons(INNER), [format!("set at outer {here}: \"upgrade\""), format!("set at outer {here}: \"disk\"")]);
-    let told = sandwich.events.iter().filter(|(_, engine, event)| *engine == INNER && event.kind == "firewall");
+    let told =
+        sandwich.events.iter().filter(|(_, engine, event)| *engine == INNER && event.kind == EventKind::Firewall);
     let told: Vec<_> =
         told.filter_map(|(_, _, event)| event.reason.clone()).filter(|why| why.contains("set at")).collect();
     assert!(

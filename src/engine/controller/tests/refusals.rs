@@ -1,6 +1,7 @@
 //! Sources that are refused, as the operator sees them.
 
 use super::sandwich::{OUTER, Sandwich};
+use crate::engine::view::AlarmKind;
 use crate::flow::SourcePrefix;
 use crate::session::{OverLimit, Refusal};
 use crate::time::Duration;
@@ -12,7 +13,8 @@ fn who_is_refused_is_an_alarm_until_nobody_is_for_half_a_minute() {
     let tell = |sandwich: &mut Sandwich, refusals: Vec<Refusal>| {
         let now = sandwich.now;
         sandwich.engines[OUTER].handle_refusals(refusals.into_iter(), now);
-        let alarms = sandwich.engines[OUTER].alarms(now).into_iter().filter(|alarm| alarm.kind == "source_refused");
+        let alarms =
+            sandwich.engines[OUTER].alarms(now).into_iter().filter(|alarm| alarm.kind == AlarmKind::SourceRefused);
         alarms.map(|alarm| (alarm.subject, alarm.reason)).collect::<Vec<_>>()
     };
     let refusal = Refusal { reason: OverLimit::Share, source, sessions: 57_344 };

@@ -42,6 +42,8 @@ pub(super) struct Sandwich {
     /// The engines do nothing before these times.
     pub(super) stopped_until: [Instant; 2],
     pub(super) frames: u64,
+    /// The frames that the outer engine sends, if a test wants to see them.
+    pub(super) record: Option<Vec<Vec<u8>>>,
     misdirected: Option<MacAddr>,
     in_flight: BTreeMap<(Instant, u64), (usize, Vec<u8>)>,
     sent: u64,
@@ -117,6 +119,7 @@ impl Sandwich {
             loss: 0,
             stopped_until: [Instant::ZERO; 2],
             frames: 0,
+            record: None,
             misdirected: None,
             in_flight: BTreeMap::new(),
             sent: 0,
@@ -190,12 +193,12 @@ impl Sandwich {
     }
 
     pub(super) fn alarms(&self, engine: usize) -> Vec<String> {
-        self.engines[engine].alarms(self.now).into_iter().map(|alarm| alarm.kind).collect()
+        self.engines[engine].alarms(self.now).into_iter().map(|alarm| alarm.kind.name().to_owned()).collect()
     }
 
     /// States that a subject went through.
     pub(super) fn changes(&self, engine: usize, kind: &str, subject: &str) -> Vec<String> {
-        let of = |event: &view::EventView| event.kind == kind && event.subject == subject;
+        let of = |event: &view::EventView| event.kind.name() == kind && event.subject == subject;
         let events = self.events.iter().filter(|(_, by, event)| *by == engine && of(event));
         events.filter_map(|(_, _, event)| event.to.clone()).collect()
     }
@@ -245,7 +248,7 @@ impl Sandwich {
                     assert_eq!(snapshot.epoch, self.epochs[engine] + 1, "epochs grow by one");
                     self.epochs[engine] = snapshot.epoch;
                 }
-                Event::Change(change) => self.events.push((self.now, engine, change)),
+                Event::Change(change) => self.events.push((self.now, engine, change.view(0, String::new()))),
                 Event::CheckEnded(_) => {}
                 Event::Exchange { request, result } => self.exchanges.push((request, result)),
             }
@@ -253,6 +256,9 @@ impl Sandwich {
         while let Some(transmit) = self.engines[engine].poll_transmit() {
             assert_eq!((transmit.offload, transmit.vlan), (Offload::NONE, None));
             self.frames += 1;
+            if let Some(record) = self.record.as_mut().filter(|_| engine == OUTER) {
+                record.push(transmit.bytes.clone());
+            }
             for index in 0..self.firewalls.len() {
                 self.at_firewall(index, engine, &transmit.bytes);
             }

@@ -6,6 +6,7 @@ use super::farm::{Behaviour, CLIENTS, CLIENTS_MAC, Farm, VIP, by_source, check, 
 use crate::config::{AdminState, ForwardingMode, ServiceCheckKind};
 use crate::engine::controller::{Event, Order, ServerChange};
 use crate::engine::verdict::{Punt, PuntReason};
+use crate::engine::view::EventKind;
 use crate::time::Duration;
 use crate::wire::arp::{Arp, Operation};
 use crate::wire::frame::{Frame, IcmpClass, tcp_flags};
@@ -46,7 +47,7 @@ fn a_server_that_dies_falls_once_and_the_service_goes_with_the_last() {
     farm.wait_ms(3_000);
     assert_eq!((farm.up(), falls(&farm, 0), farm.view().state.name()), (vec![false, false], 1, "down"));
     let alarms = farm.controller.alarms(farm.now);
-    assert_eq!((alarms[0].kind.as_str(), alarms[0].subject.as_str()), ("service_down", "web"));
+    assert_eq!((alarms[0].kind.name(), alarms[0].subject.as_str()), ("service_down", "web"));
 }
 
 #[test]
@@ -179,7 +180,7 @@ fn overrides_are_restored_as_they_were_told() {
     let events = std::iter::from_fn(|| other.controller.poll_event());
     let by: Vec<_> = events
         .filter_map(|event| match event {
-            Event::Change(change) if change.kind == "admin" => change.by,
+            Event::Change(change) if change.kind == EventKind::Admin => change.by,
             _ => None,
         })
         .collect();

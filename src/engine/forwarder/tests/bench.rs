@@ -48,6 +48,8 @@ pub struct ForwarderBench {
     pub now: Instant,
     /// Sessions whose end the workers reported to their ledgers.
     pub told: RecordedEnds,
+    /// What is counted beside the workers: copies of another engine's sessions.
+    pub copies: Counters,
     seen: BTreeMap<&'static str, u64>,
 }
 
@@ -65,7 +67,17 @@ impl ForwarderBench {
     }
 
     pub fn with(side: Side, firewalls: u16, workers: usize, capacity: usize) -> Self {
-        let (table, mut workers) = testbed::forwarders(workers, capacity);
+        let (table, workers) = testbed::forwarders(workers, capacity);
+        Self::of(side, firewalls, table, workers)
+    }
+
+    /// A bench with these workers.
+    pub fn of(
+        side: Side,
+        firewalls: u16,
+        table: Arc<SessionTable>,
+        mut workers: Vec<(Forwarder, Arc<CountersCell>)>,
+    ) -> Self {
         let told = RecordedEnds::default();
         workers.iter_mut().for_each(|(worker, _)| worker.set_session_ledger(Box::new(told.clone())));
         Self {
@@ -76,6 +88,7 @@ impl ForwarderBench {
             workers,
             punts: PuntList { taken: Vec::new(), capacity: 16 },
             now: Instant::from_millis(1_000),
+            copies: Counters::default(),
             seen: BTreeMap::new(),
         }
     }
@@ -187,6 +200,7 @@ impl ForwarderBench {
         for (_, cell) in &self.workers {
             sum.add(&cell.read());
         }
+        sum.add(&self.copies);
         sum
     }
 
@@ -218,7 +232,9 @@ impl ForwarderBench {
         }
         let ended =
             counters.sessions_expired + counters.sessions_evicted + counters.sessions_failed + counters.sessions_killed;
-        assert_eq!(counters.sessions_created, ended + self.table.len() as u64, "sessions are lost: {counters:?}");
+        let opened = counters.sessions_created + counters.copies_opened;
+        let live = self.table.len() as u64;
+        assert_eq!(opened, ended + counters.copies_ended + live, "sessions are lost: {counters:?}");
         self.assert_all_were_told(&counters);
         let received: u64 = counters.links.iter().map(|link| link.rx_packets).sum();
         assert_eq!(counters.received, received + counters.drops_for(DropReason::UnknownVlan));

@@ -8,8 +8,10 @@ use super::services::{Web, farms};
 use crate::engine::Verdict;
 use crate::engine::explain::explain;
 use crate::engine::testbed::Side;
-use crate::engine::view::ExplainView;
+use crate::engine::view::{ExplainView, ObjectKind, SessionAfterFailure};
 use crate::flow::{FlowKey, text};
+use crate::path::OnFailure;
+use crate::time::Duration;
 use crate::wire::MacAddr;
 use crate::wire::offload::Offload;
 
@@ -110,7 +112,7 @@ fn a_thousand_flows_do_what_was_explained_on_both_engines_before_and_after() {
         let Talk { flow, request, reply } = talk(index, &mut dice);
 
         let told = ask(&outer, &flow);
-        assert_eq!((told.decided_by.as_str(), told.session.is_none()), ("hash", true), "{told:#?}");
+        assert_eq!((told.decided_by.name(), told.session.is_none()), ("hash", true), "{told:#?}");
         let did = outer.deliver(ArrivesAt::Near, request.clone());
         assert_did(&outer, &told, &did);
         let firewall = outer.firewall_of(&did).unwrap();
@@ -119,7 +121,7 @@ fn a_thousand_flows_do_what_was_explained_on_both_engines_before_and_after() {
         let place = format!("perimeter/fw{}", firewall + 1);
         assert_eq!(told.firewall, name);
         let again = ask(&outer, &flow);
-        assert_eq!((&again.firewall, &again.egress, again.decided_by.as_str()), (&name, &told.egress, "session"));
+        assert_eq!((&again.firewall, &again.egress, again.decided_by.name()), (&name, &told.egress, "session"));
 
         // The peer engine expects the packet from the same firewall, although no message said so.
         let told = ask(&inner.lab, &flow);
@@ -128,7 +130,7 @@ fn a_thousand_flows_do_what_was_explained_on_both_engines_before_and_after() {
         assert_did(&inner.lab, &told, &did);
         served += u32::from(told.server.is_some());
         let again = ask(&inner.lab, &flow);
-        assert_eq!(again.decided_by, "session");
+        assert_eq!(again.decided_by.name(), "session");
         assert_eq!((again.server, again.translation, again.egress), (told.server, told.translation, told.egress));
 
         // The way back: from the server, then from the firewall.
@@ -137,13 +139,13 @@ fn a_thousand_flows_do_what_was_explained_on_both_engines_before_and_after() {
         let did = inner.lab.deliver(ArrivesAt::Near, reply(&seen));
         assert_did(&inner.lab, &told, &did);
         assert_eq!(
-            (told.decided_by.as_str(), &told.firewall, inner.lab.firewall_of(&did)),
+            (told.decided_by.name(), &told.firewall, inner.lab.firewall_of(&did)),
             ("session", &name, Some(firewall))
         );
         let back = flow_of(&did.bytes);
         assert_eq!(back, flow.reversed());
         let told = ask(&outer, &back);
-        assert_eq!((&told.from, told.decided_by.as_str()), (&place, "session"));
+        assert_eq!((&told.from, told.decided_by.name()), (&place, "session"));
         let did = outer.deliver(ArrivesAt::Firewall(firewall), reply(&back));
         assert_did(&outer, &told, &did);
     }
@@ -159,7 +161,7 @@ fn what_would_happen_if_the_firewall_died_is_what_happens_when_it_dies() {
         let mut lab = ForwarderBench::outer(3);
         let before = ask(&lab, &flow);
         let [foreseen] = before.what_if.as_slice() else { panic!("{before:#?}") };
-        assert_eq!((foreseen.kind.as_str(), foreseen.session.as_deref()), ("firewall", None));
+        assert_eq!((foreseen.kind.name(), &foreseen.session), ("firewall", &None));
         let firewall = lab.send(request.clone());
         assert_eq!(foreseen.name, format!("perimeter/fw{}", firewall + 1));
 
@@ -168,7 +170,7 @@ fn what_would_happen_if_the_firewall_died_is_what_happens_when_it_dies() {
         let next = lab.send(request.clone());
 
         let next = Some(format!("fw{}", next + 1));
-        assert_eq!((live.session.as_deref(), live.on_failure.name()), (Some("moves"), "reselect"));
+        assert_eq!((live.session, live.on_failure.name()), (Some(SessionAfterFailure::Moves.into()), "reselect"));
         assert_eq!((&live.firewall, &foreseen.firewall), (&next, &next));
     }
     let mut lab = ForwarderBench::outer(1);
@@ -180,7 +182,6 @@ fn what_would_happen_if_the_firewall_died_is_what_happens_when_it_dies() {
 
 #[test]
 fn what_on_failure_does_to_a_session_is_foreseen() {
-    use crate::path::OnFailure;
     let [client, server] = ["198.51.100.7:40000", "203.0.113.80:80"].map(|end| end.parse().unwrap());
     let flow = text::parse(&format!("tcp {client} {server}")).unwrap();
     for (on_failure, session) in [
@@ -199,13 +200,37 @@ fn what_on_failure_does_to_a_session_is_foreseen() {
         lab.set_up(firewall, false);
         let did = lab.deliver(ArrivesAt::Near, ack(client, server));
 
-        assert_eq!((foreseen.session.as_deref(), foreseen.on_failure.name()), (Some(session), on_failure.name()));
+        assert_eq!(
+            (foreseen.session.as_ref().map(|session| session.name()), foreseen.on_failure.name()),
+            (Some(session), on_failure.name())
+        );
         let taken = lab.firewall_of(&did).map(|number| format!("fw{}", number + 1));
         match on_failure {
             OnFailure::Reselect | OnFailure::Keep => assert_eq!(foreseen.firewall, taken),
             OnFailure::Drop => assert_eq!(taken, None),
             OnFailure::Reset => assert_eq!(lab.transmits().len(), 1, "the end on this side is told"),
         }
+    }
+}
+
+/// The engine behind the firewalls forwards what comes from another one, but its side of the connection is reset.
+#[test]
+fn a_session_that_came_through_the_firewall_that_dies_is_foreseen_to_be_reset() {
+    for farm in farms() {
+        let mut web = Web::new(&[1, 1]);
+        web.lab.snapshot.groups[0].on_failure = OnFailure::Reset;
+        let flow = text::parse(&format!("tcp {} {}", farm.client, farm.vip)).unwrap();
+        web.lab.deliver(ArrivesAt::Firewall(0), syn(farm.client, farm.vip));
+        web.reply(syn_ack(farm.server, farm.client));
+        web.lab.deliver(ArrivesAt::Firewall(0), ack(farm.client, farm.vip));
+
+        let foreseen = ask(&web.lab, &flow).what_if;
+        let of_firewall = foreseen.iter().find(|one| one.kind == ObjectKind::Firewall).unwrap();
+        assert_eq!(of_firewall.session, Some(SessionAfterFailure::Reset.into()), "{of_firewall:?}");
+        web.lab.transmits();
+        web.lab.set_up(0, false);
+        web.lab.wait(Duration::from_millis(10));
+        assert_eq!(web.lab.transmits().len(), 1, "the server is told");
     }
 }
 
@@ -217,10 +242,21 @@ fn what_would_happen_if_the_server_died_is_what_happens_when_it_dies() {
             ["tcp", "udp"].map(|protocol| text::parse(&format!("{protocol} {} {}", farm.client, farm.vip)).unwrap());
         web.lab.deliver(ArrivesAt::Firewall(0), syn(farm.client, farm.vip));
         web.lab.deliver(ArrivesAt::Firewall(0), udp(farm.client, farm.vip, 10));
-        let of = |web: &Web, flow| ask(&web.lab, flow).what_if.into_iter().find(|one| one.kind == "server").unwrap();
+        let of = |web: &Web, flow| {
+            ask(&web.lab, flow).what_if.into_iter().find(|one| one.kind == ObjectKind::Server).unwrap()
+        };
+        assert_eq!(of(&web, &tcp).session, Some(SessionAfterFailure::Moves.into()), "its client repeats the SYN");
+        web.reply(syn_ack(farm.server, farm.client));
+        web.lab.deliver(ArrivesAt::Firewall(0), ack(farm.client, farm.vip));
         let (reset, moved) = (of(&web, &tcp), of(&web, &udp_flow));
-        assert_eq!((reset.name.as_str(), reset.session.as_deref()), ("web/s1", Some("reset")));
-        assert_eq!((moved.name.as_str(), moved.session.as_deref()), ("web/s2", Some("moves")));
+        assert_eq!(
+            (reset.name.as_str(), reset.session.as_ref().map(|session| session.name())),
+            ("web/s1", Some("reset"))
+        );
+        assert_eq!(
+            (moved.name.as_str(), moved.session.as_ref().map(|session| session.name())),
+            ("web/s2", Some("moves"))
+        );
         assert_eq!((reset.server.as_deref(), moved.server.as_deref()), (Some("s2"), Some("s1")));
 
         web.fell(1);

@@ -190,8 +190,8 @@ fn a_stranger_among_the_firewalls_is_heard_only_by_the_engine_itself() {
         let local = testbed::engine_addresses(Side::Inner)[1];
         let local = if net.client.is_ipv4() { local.0 } else { local.1 };
 
-        let transit = lab.deliver(stranger, syn(net.client, net.server));
-        assert_eq!(transit.verdict, Verdict::Dropped(DropReason::UnknownFirewall));
+        let routed = lab.deliver(stranger, syn(net.client, net.server));
+        assert_eq!(routed.verdict, Verdict::Dropped(DropReason::UnknownFirewall));
         lab.assert_moved([("received", 1), ("drop_unknown_firewall", 1)]);
 
         assert_eq!(lab.deliver(stranger, echo(net.client.ip(), local, false, 7)).verdict, Verdict::Punted);

@@ -2,6 +2,7 @@
 
 mod bench;
 mod chaos;
+mod copies;
 mod egress;
 mod explained;
 mod failure;
@@ -15,6 +16,7 @@ mod load;
 mod packets;
 mod pins;
 mod punt_policer;
+mod roles;
 mod services;
 mod source_limits;
 mod strays;

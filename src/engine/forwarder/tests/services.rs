@@ -376,7 +376,7 @@ fn what_is_explained_of_a_service_is_what_happens_and_costs_nobody_a_turn() {
 
         for _ in 0..2 {
             let first = told(&web, farm.client, farm.vip);
-            assert_eq!(first.decided_by, "service");
+            assert_eq!(first.decided_by.name(), "service");
             assert_eq!((first.service.as_deref(), first.server.as_deref()), (Some("web"), Some("s1")));
             assert_eq!(first.translation, shown(&translated(farm.client, farm.server)));
             assert_eq!(first.egress.and_then(|egress| egress.next_hop), Some(farm.server.ip().to_string()));
@@ -384,10 +384,10 @@ fn what_is_explained_of_a_service_is_what_happens_and_costs_nobody_a_turn() {
         assert_eq!(ends(&web.request(syn(farm.client, farm.vip))).1, farm.server(0));
 
         let next = told(&web, farm.client, farm.vip);
-        assert_eq!((next.decided_by.as_str(), next.server.as_deref()), ("session", Some("s1")));
+        assert_eq!((next.decided_by.name(), next.server.as_deref()), ("session", Some("s1")));
         let flow = text::parse(&translated(farm.server, farm.client)).unwrap();
         let reply = explain("inner", &web.lab.snapshot, &web.lab.table, &flow, None, web.lab.now);
-        assert_eq!((reply.decided_by.as_str(), reply.firewall.as_deref()), ("session", Some("fw2")));
+        assert_eq!((reply.decided_by.name(), reply.firewall.as_deref()), ("session", Some("fw2")));
         assert_eq!(reply.translation, shown(&translated(farm.vip, farm.client)));
 
         assert_eq!(told(&web, farm.client(40001), farm.vip).server.as_deref(), Some("s2"));
@@ -395,12 +395,12 @@ fn what_is_explained_of_a_service_is_what_happens_and_costs_nobody_a_turn() {
         let flow = text::parse(&translated(farm.client(40002), farm.vip)).unwrap();
         let near = ArrivalPoint::Link(LinkId(Side::Inner.near()));
         let known = explain("inner", &web.lab.snapshot, &web.lab.table, &flow, Some(near), web.lab.now);
-        assert_eq!((known.decided_by.as_str(), known.firewall), ("session", None), "no firewall is on the way");
+        assert_eq!((known.decided_by.name(), known.firewall), ("session", None), "no firewall is on the way");
         web.fell(0);
         web.fell(1);
         assert_eq!(told(&web, farm.client(40001), farm.vip).drop.as_deref(), Some("drop_no_server_up"));
         assert_eq!(told(&web, farm.client, farm.vip).drop.as_deref(), Some("drop_server_failed"));
         let closed = SocketAddr::new(farm.vip.ip(), 81);
-        assert_eq!(told(&web, farm.client, closed).decided_by, "local");
+        assert_eq!(told(&web, farm.client, closed).decided_by.name(), "local");
     }
 }

@@ -355,7 +355,7 @@ fn what_is_explained_of_a_tunnel_is_what_happens() {
         let number = if farm.client.is_ipv4() { "ipip" } else { "41" };
         assert_eq!(told.translation, Some(format!("{number} {} {}", outer.source, outer.destination)));
         assert_eq!(told.egress.and_then(|egress| egress.next_hop), Some(carrier.server.to_string()));
-        assert_eq!(told.decided_by, "service");
+        assert_eq!(told.decided_by.name(), "service");
     }
 }
 

@@ -1,10 +1,10 @@
 //! What follows from the end of a check: its result is recorded, counted, reported and evaluated.
 
+use crate::engine::change::{StateChange, Subject};
 use crate::engine::controller::farm::Farm;
-use crate::engine::controller::journal::StateChange;
 use crate::engine::controller::outbox::Outbox;
 use crate::engine::controller::tally::Tally;
-use crate::engine::view::{CheckLogView, OperState};
+use crate::engine::view::{CheckLogView, EventKind, OperState};
 use crate::health::history::{CheckRecord, CheckResult};
 use crate::health::monitor::HealthState;
 use crate::time::{Duration, Instant};
@@ -123,10 +123,12 @@ impl Farm {
             HealthState::Up | HealthState::Starting => None,
         };
         if self.checks_of(check.server).count() > 1 {
-            let subject = format!("{} {family}", self.config.server_name(check.server));
-            let to = Some(OperState::from(state).name());
-            let (subject, reason) = (&subject, reason.as_deref());
-            out.report_change(StateChange { kind: "check", subject, to, reason, ..StateChange::default() });
+            let server = &self.config.servers[check.server.index()];
+            let service = self.config.services[server.service.index()].name.clone();
+            let subject = Subject::ServerFamily { service, server: server.name.clone(), family };
+            out.report_change(
+                StateChange::to(EventKind::Check, subject, OperState::from(state).name()).because(reason),
+            );
         }
     }
 }

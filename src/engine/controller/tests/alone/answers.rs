@@ -34,6 +34,7 @@ fn a_stranger_on_a_firewall_link_may_ping_but_its_probes_are_not_answered() {
         version: "0".into(),
         group: "perimeter".into(),
         firewalls: Vec::new(),
+        cluster: None,
         supports_notes: false,
         notes: Vec::new(),
     }

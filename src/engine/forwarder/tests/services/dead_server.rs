@@ -30,6 +30,20 @@ fn a_connection_that_its_server_refused_is_not_reset_once_more_when_the_server_i
 }
 
 #[test]
+fn an_unanswered_attempt_gets_no_reset_which_its_repetition_could_overtake_but_a_live_server() {
+    for farm in farms() {
+        let mut web = Web::new(&[1, 1]);
+        assert_eq!(ends(&web.request(syn(farm.client, farm.vip))).1, farm.server(0));
+        web.fell(0);
+        web.lab.wait(Duration::from_millis(10));
+
+        assert_eq!(web.lab.transmits().len(), 0, "firewalls would take the next SYN/ACK for half a connection");
+        assert_eq!(ends(&web.request(syn(farm.client, farm.vip))).1, farm.server(1));
+        assert_eq!((web.active(0), web.active(1)), (0, 1));
+    }
+}
+
+#[test]
 fn both_ends_of_a_connection_are_told_that_its_server_died() {
     for farm in farms() {
         for by_packet in [false, true] {

@@ -188,7 +188,7 @@ fn the_port_is_explained() {
         let story = told.story.join(" ");
         assert!(story.contains(&format!("port {} stands for it there", source.port())), "{story}");
         let leaving = text::format(&text::parse(&format!("tcp {source} {}", farm.server)).unwrap());
-        assert_eq!((told.decided_by.as_str(), told.translation), ("session", Some(leaving)));
+        assert_eq!((told.decided_by.name(), told.translation), ("session", Some(leaving)));
         assert!(!about(&web, farm.client, farm.vip).story.join(" ").contains("another flow"));
     }
 }

@@ -1,0 +1,67 @@
+//! Tells which sessions changed, for the copies that other engines have of them.
+//!
+//! Only changes are told that a copy would show, and only of sessions that may need one. Whether one really does, and
+//! what it says, is looked up by the reader, who has more time.
+
+use crate::engine::Snapshot;
+use crate::engine::forwarder::Forwarder;
+use crate::engine::forwarder::decide::Pins;
+use crate::engine::forwarder::flows::pins_of;
+use crate::path::pinning::{Pin, PinnedBy};
+use crate::session::{ConversationState, EndReason, Placement, Removed, Session, SessionId};
+
+impl Pins {
+    /// True if a copy of the session would show the difference.
+    pub(super) fn differ_in_copy(&self, other: &Self) -> bool {
+        let shown = |pin: Option<Pin>| pin.map(|pin| (pin.firewall, pin.state));
+        shown(self.toward_source) != shown(other.toward_source)
+            || shown(self.toward_destination) != shown(other.toward_destination)
+    }
+}
+
+impl Forwarder {
+    /// Tells that a session changed, whose pins were `before` and are `after`.
+    pub(super) fn tell_change(&mut self, id: SessionId, bound: bool, before: &Pins, after: &Pins, snapshot: &Snapshot) {
+        let pins = [before.toward_source, before.toward_destination, after.toward_source, after.toward_destination];
+        if let Some(changes) = &mut self.changes
+            && (bound || pins.iter().flatten().any(|pin| may_be_elsewhere(pin, snapshot)))
+        {
+            changes.changed(id);
+        }
+    }
+
+    /// Tells that a session ended, if that was before its time.
+    pub(super) fn tell_end(&mut self, ended: &Removed, reason: EndReason, snapshot: &Snapshot) {
+        let is_by_itself = match reason {
+            EndReason::Expired => true,
+            EndReason::Evicted
+            | EndReason::FirewallDown
+            | EndReason::ServerDown
+            | EndReason::DrainTimeout
+            | EndReason::Maint
+            | EndReason::Removed
+            | EndReason::Killed => false,
+        };
+        if let Some(changes) = &mut self.changes
+            && !is_by_itself
+            && may_have_copy(&ended.session, ended.placement.as_ref(), snapshot)
+        {
+            changes.ended(&ended.key, ended.session.original_direction);
+        }
+    }
+}
+
+/// False if there was certainly no reason to copy the session. Floods consist of such sessions.
+fn may_have_copy(session: &Session, bound: Option<&Placement>, snapshot: &Snapshot) -> bool {
+    match bound {
+        Some(_) => !session.is_half_open() || session.state == ConversationState::OneWay,
+        None => !session.is_half_open() && pins_of(session).any(|(pin, _)| may_be_elsewhere(&pin, snapshot)),
+    }
+}
+
+/// False if every engine finds the pin's firewall by the hash.
+fn may_be_elsewhere(pin: &Pin, snapshot: &Snapshot) -> bool {
+    let Some(set) = snapshot.path_sets.get(pin.set.index()) else { return false };
+    let members = snapshot.groups[set.group.index()].members.len();
+    pin.pinned_by == PinnedBy::Learned || pin.rotations > 0 || set.selectable.count_ones() as usize != members
+}
