@@ -1,6 +1,7 @@
 //! Answers the API's requests to a running engine: from what its threads share, or on the control thread. Decides
 //! nothing.
 
+mod cluster;
 mod kill;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::control::{Commands, Control};
+use super::ha_handle::HaHandle;
 use super::history::History;
 use super::punts::PuntDepth;
 use super::reload::{ConfigSource, ReloadRequest, Reloader};
@@ -24,12 +26,14 @@ use crate::config::{self, is_removed};
 use crate::engine::controller::Order;
 use crate::engine::explain::explain;
 use crate::engine::view::{
-    AlarmView, CheckResultView, ConfigView, CountersView, ExchangeView, ExplainView, LinkView, NeighborView, OperState,
-    OverrideView, ReloadView, StatusView, TalkerView,
+    AlarmKind, AlarmView, CheckResultView, ConfigView, CountersView, ExchangeView, ExplainView, LinkView, NeighborView,
+    OperState, OverrideView, ReloadView, StatusView, TalkerView,
 };
 use crate::engine::{Controller, Counters, SessionMatcher, Snapshot};
 use crate::id::LinkId;
 use crate::time::{Duration, Instant};
+
+use cluster::Cluster;
 
 /// How long a probe or ping waits for its answer.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -46,6 +50,8 @@ pub(super) struct EngineBackend {
     pub(super) punts: PuntDepth,
     reloader: Arc<Reloader>,
     history: Arc<History>,
+    /// The thread of the role machine; `None` for an engine that stands alone.
+    ha: Option<HaHandle>,
     /// Limits how many orders to kill sessions are carried out at once.
     kills: Arc<Semaphore>,
     /// Limits how many requests for rates are served at once.
@@ -82,6 +88,10 @@ impl Backend for EngineBackend {
                 let ask = move |control: &mut Control| control.controller.services(&counters, control.now());
                 self.on_control(ask).await.map(Answer::Services)
             }
+            Request::Ha(_) => self.ha_views().await.map(Answer::Ha),
+            Request::HaFailover(call) => self.fail_over(call).await.map(Answer::HaFailover),
+            Request::HaMaintenance(call) => self.set_maintenance(call).await.map(Answer::HaMaintenance),
+            Request::HaResync(call) => self.resync(call).await.map(Answer::HaResync),
             Request::Checks(call) => self.checks(call).await.map(Answer::Checks),
             Request::Sessions(call) => self.sessions(call).await.map(Answer::Sessions),
             Request::Talkers(call) => self.talkers(call).await.map(Answer::Talkers),
@@ -109,7 +119,9 @@ impl Backend for EngineBackend {
             Request::Plan(calls::Plan { config, back }) => {
                 let origin = back
                     .map_or_else(|| config.map_or(ConfigSource::OwnFile, ConfigSource::File), ConfigSource::StepsBack);
-                self.reloader.plan(&self.shared.engine, &origin).await.map(Box::new).map(Answer::Plan)
+                let mut plan = self.reloader.plan(&self.shared.engine, &origin).await?;
+                self.cluster().await.name_active_in_plan(&mut plan);
+                Ok(Answer::Plan(Box::new(plan)))
             }
             Request::Explain(call) => self.explain(call).await.map(Answer::Explain),
             Request::SetFirewall(calls::SetFirewall { group, name, admin, reason, by, force }) => {
@@ -156,6 +168,7 @@ impl EngineBackend {
         punts: PuntDepth,
         reloader: Arc<Reloader>,
         history: Arc<History>,
+        ha: Option<HaHandle>,
     ) -> Self {
         Self {
             shared,
@@ -163,6 +176,7 @@ impl EngineBackend {
             punts,
             reloader,
             history,
+            ha,
             kills: kill::kill_slots(),
             rates: Semaphore::new(RATE_REQUESTS_MAX),
         }
@@ -210,16 +224,22 @@ impl EngineBackend {
         let (alarms, overrides) = self
             .on_control(|control| (control.controller.alarms(control.now()), control.controller.overrides()))
             .await?;
-        Ok(self.status_view(alarms, overrides))
+        Ok(self.status_view(alarms, overrides, &self.cluster().await))
     }
 
-    pub(super) fn status_view(&self, mut alarms: Vec<AlarmView>, overrides: Vec<OverrideView>) -> StatusView {
+    pub(super) fn status_view(
+        &self,
+        mut alarms: Vec<AlarmView>,
+        overrides: Vec<OverrideView>,
+        cluster: &Cluster,
+    ) -> StatusView {
         let shared = &self.shared;
         let uptime_ms = u64::try_from(shared.clock.now().since(shared.started).as_millis()).unwrap_or(u64::MAX);
         alarms.extend(configuration_alarms(shared, &self.history));
+        alarms.extend(cluster.alarms(&shared.engine));
         if shared.lacks_priority() {
             alarms.push(AlarmView {
-                kind: "ordinary_priority".to_owned(),
+                kind: AlarmKind::OrdinaryPriority.into(),
                 subject: shared.engine.clone(),
                 reason: "packets and probes wait for other work of the machine: run as root, or give the program CAP_SYS_NICE"
                     .to_owned(),
@@ -235,7 +255,7 @@ impl EngineBackend {
             workers: shared.cells.len(),
             sessions: shared.sessions.len(),
             capacity: shared.sessions.capacity(),
-            role: "active".to_owned(),
+            role: cluster.role(),
             alarms,
             overrides,
         }
@@ -331,7 +351,8 @@ impl EngineBackend {
     pub(super) fn flat_counters(&self, workers: &Counters, controller: CountersView) -> CountersView {
         let (kept, lost) = self.shared.events().archived();
         let own = [("log_dropped", logging::dropped()), ("event_log_written", kept), ("event_log_dropped", lost)];
-        let own = self.shared.session_log.counters().into_iter().chain(own);
+        let ha = self.ha.iter().flat_map(|ha| ha.counters.named());
+        let own = self.shared.session_log.counters().into_iter().chain(own).chain(ha);
         let sockets = self.shared.socket_counters.counters().chain(own).map(|(name, value)| (name.to_owned(), value));
         counters::flat(workers, controller.into_iter().chain(sockets))
     }
@@ -346,6 +367,9 @@ impl EngineBackend {
             let all = self.on_control(|control| control.controller.neighbors(control.now())).await?;
             let is_it = |one: &NeighborView| one.link == egress.link && Some(&one.address) == egress.next_hop.as_ref();
             egress.neighbor = all.into_iter().find(is_it).map(|one| one.state);
+        }
+        if cluster::is_dropped_by_role(&explained) {
+            self.cluster().await.name_active(&mut explained);
         }
         Ok(Box::new(explained))
     }
@@ -441,8 +465,8 @@ impl EngineBackend {
 /// Alarms about a configuration in force that is not the one in the engine's file.
 fn configuration_alarms(shared: &Shared, history: &History) -> Vec<AlarmView> {
     let since_ms = u64::try_from(shared.clock.now().since(shared.config_text().since).as_millis()).unwrap_or(u64::MAX);
-    let alarm = |kind: &str, reason: String| AlarmView {
-        kind: kind.to_owned(),
+    let alarm = |kind: AlarmKind, reason: String| AlarmView {
+        kind: kind.into(),
         subject: shared.engine.clone(),
         reason,
         since_ms,
@@ -450,13 +474,16 @@ fn configuration_alarms(shared: &Shared, history: &History) -> Vec<AlarmView> {
     let now_ms = shared.clock.wall_nanos(shared.clock.now()) / 1_000_000;
     let unconfirmed = history.unconfirmed().map(|waits| {
         let (back_to, left) = (waits.back_to, waits.remaining(now_ms).as_secs());
-        alarm("unconfirmed", format!("returns to configuration {back_to} in {left} s, unless you say: fwlb confirm"))
+        alarm(
+            AlarmKind::Unconfirmed,
+            format!("returns to configuration {back_to} in {left} s, unless you say: fwlb confirm"),
+        )
     });
     let refused = history.expired().map(|refused| {
         let (digest, back_to) = (refused.digest, refused.back_to);
         let reason =
             format!("nobody confirmed {digest}: a restart takes configuration {back_to}, fwlb reload the file");
-        alarm("not_confirmed", reason)
+        alarm(AlarmKind::NotConfirmed, reason)
     });
     unconfirmed.into_iter().chain(refused).collect()
 }

@@ -10,6 +10,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::capture::SeenGeneration;
 use super::devices::{DeviceChange, Devices};
+use super::ha_handle::HaHandle;
 use super::overrides_file::OverridesFile;
 use super::punts::PuntReceiver;
 use super::rings::RingLosses;
@@ -20,10 +21,11 @@ use crate::config::is_removed;
 use crate::engine::histogram::DurationHistogram;
 use crate::engine::trace::FrameTracer;
 use crate::engine::view::ExchangeView;
-use crate::engine::{Controller, Event, Snapshot, Transmit};
+use crate::engine::{Controller, Event, Punt, PuntReason, Snapshot, Transmit};
 use crate::id::{DeviceId, LinkId};
 use crate::io::monitor::{LinkChanges, Monitor};
 use crate::time::{Duration, Instant};
+use crate::wire::MacAddr;
 
 /// Punted frames that are handled before timers and requests have their turn.
 const PUNT_BATCH: usize = 64;
@@ -54,6 +56,8 @@ pub(super) struct Control {
     pub(super) devices: Devices,
     pub(super) senders: LinkSenders,
     pub(super) workers: Vec<WorkerHandle>,
+    /// The thread of the role machine; `None` for an engine that stands alone.
+    ha: Option<HaHandle>,
     /// Shows sent frames to the captures.
     tracer: FrameTracer,
     seen_captures: SeenGeneration,
@@ -89,6 +93,7 @@ impl Control {
         devices: Devices,
         outlets: LinkSenders,
         workers: Vec<WorkerHandle>,
+        ha: Option<HaHandle>,
     ) -> Self {
         let (watch, captures) = (FrameTracer::default(), SeenGeneration::default());
         let (lag, waiting, retired) = (DurationHistogram::default(), BTreeMap::new(), VecDeque::new());
@@ -100,6 +105,7 @@ impl Control {
             devices,
             senders: outlets,
             workers,
+            ha,
             tracer: watch,
             seen_captures: captures,
             timer_lag: lag,
@@ -157,6 +163,7 @@ impl Control {
                 () = sources.punts.receive(&mut punts, PUNT_BATCH) => {
                     for punt in punts.drain(..) {
                         let now = self.shared.clock.now();
+                        self.report_station(&punt);
                         self.controller.handle_punt(punt, now);
                     }
                 }
@@ -186,6 +193,14 @@ impl Control {
                     }
                 }
             }
+        }
+    }
+
+    /// Tells the role machine that somebody is heard on a link.
+    fn report_station(&self, punt: &Punt) {
+        let source = punt.bytes.get(6..12).and_then(|mac| <[u8; 6]>::try_from(mac).ok());
+        if let (Some(ha), PuntReason::Neighbor, Some(mac)) = (&self.ha, punt.reason, source) {
+            ha.heard(punt.link, MacAddr(mac));
         }
     }
 
@@ -254,6 +269,11 @@ impl Control {
             self.controller.handle_punt_loss(refused, now);
         }
         self.publish_now();
+        if let Some(ha) = &self.ha {
+            while let Some(report) = self.controller.poll_witness() {
+                ha.witness(report);
+            }
+        }
         loop {
             let made: ArrayVec<_, BURST> = std::iter::from_fn(|| self.controller.poll_transmit()).take(BURST).collect();
             self.capture_sent(&made);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::ha_handle::HaHandle;
 use super::opening::{DeviceEndpoints, LinkKinds, Opener};
 use super::probe_thread::ProbeThreadHandle;
 use super::shared::{DeviceStatus, Shared};
@@ -44,6 +45,7 @@ pub(super) struct Devices {
     opener: Opener,
     workers: Vec<WorkerHandle>,
     probes: ProbeThreadHandle,
+    ha: Option<HaHandle>,
     /// Indexed by [`DeviceId`].
     ports: Vec<Port>,
     /// The locks of the engine's links, by link name.
@@ -56,6 +58,8 @@ pub(super) struct Devices {
 pub(super) struct Opened {
     found: netdev::Device,
     endpoints: DeviceEndpoints,
+    /// By which a node of a cluster sends its hellos.
+    hello_sender: Option<af_packet::Sender>,
 }
 
 #[derive(Debug, Default)]
@@ -92,13 +96,13 @@ impl Devices {
         isolation: Isolation,
         opener: Opener,
         workers: Vec<WorkerHandle>,
-        probes: ProbeThreadHandle,
+        (probes, ha): (ProbeThreadHandle, Option<HaHandle>),
         locks: BTreeMap<String, LinkLock>,
         raised: DevicesSetUp,
     ) -> Self {
         let config = shared.config();
         let ports = config.devices.iter().map(|name| Port { name: name.clone(), ..Port::default() }).collect();
-        Self { shared, isolation, opener, workers, probes, ports, locks, set_up: raised }
+        Self { shared, isolation, opener, workers, probes, ha, ports, locks, set_up: raised }
     }
 
     /// Opens the devices of `config` that the engine does not have yet, all or none.
@@ -311,8 +315,10 @@ impl Devices {
     fn open(&mut self, found: netdev::Device, links: LinkKinds) -> Result<Opened, AttachError> {
         self.isolation.isolate(&found.name)?;
         let found = self.set_up(found);
-        let ways = self.opener.open(&self.shared.engine, &found, links)?;
-        Ok(Opened { found, endpoints: ways })
+        let endpoints = self.opener.open(&self.shared.engine, &found, links)?;
+        let hello_sender = self.ha.as_ref().map(|_| af_packet::Sender::open(found.index)).transpose();
+        let hello_sender = hello_sender.map_err(DeviceOpenError::from)?;
+        Ok(Opened { found, endpoints, hello_sender })
     }
 
     /// Sets a device up that is down, because the engine's links are up while it runs. Notifications report the result.
@@ -336,9 +342,12 @@ impl Devices {
     }
 
     fn activate(&mut self, device: DeviceId, opened: Opened, outlets: &mut LinkSenders) {
-        let Opened { found, endpoints: DeviceEndpoints { workers, control_sender: own, probes, attachment, mode } } =
-            opened;
+        let Opened { found, endpoints, hello_sender } = opened;
+        let DeviceEndpoints { workers, control_sender: own, probes, attachment, mode } = endpoints;
         outlets.attach(device, own);
+        if let (Some(ha), Some(sender)) = (&self.ha, hello_sender) {
+            ha.attach(device, sender.into());
+        }
         let apart = probes.map(|receiver| {
             let apart = Arc::new(ProbeBypass::default());
             self.probes.attach(device, receiver, apart.clone());
@@ -370,6 +379,9 @@ impl Devices {
         if port.attached.take().is_some() {
             outlets.detach(device);
             self.probes.detach(device);
+            if let Some(ha) = &self.ha {
+                ha.detach(device);
+            }
             self.workers.iter().for_each(|worker| worker.send(WorkerMessage::Detach(device)));
             let reason = Some("the device is missing");
             self.shared.update_device(device, |told| *told = DeviceStatus { reason, ..DeviceStatus::default() });

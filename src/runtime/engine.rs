@@ -11,6 +11,8 @@ use super::backend::EngineBackend;
 use super::control::{Control, Sources, commands};
 use super::devices::{AttachError, Devices, DevicesSetUp};
 use super::events::{self, Archive};
+use super::ha::HaThread;
+use super::ha_handle::{self, HaHandle, MaintenanceFile};
 use super::management::{Served, SocketPath};
 use super::opening::Opener;
 use super::overrides_file::OverridesFile;
@@ -25,9 +27,11 @@ use super::transmit::LinkSenders;
 use super::worker::{Worker, WorkerHandle};
 use super::{EngineFile, Options, RunError, placement, punts};
 use crate::config::{Config, Io};
+use crate::engine::change::{StateChange, Subject};
+use crate::engine::copies::Copying;
 use crate::engine::forwarder::ForwarderLimits;
-use crate::engine::view::EventView;
-use crate::engine::{Controller, CountersCell, Forwarder};
+use crate::engine::view::EventKind;
+use crate::engine::{Controller, CopyKeeper, CountersCell, Forwarder, Sessions};
 use crate::io::clock::Clock;
 use crate::io::isolate::Isolation;
 use crate::io::lock::LinkLock;
@@ -35,7 +39,7 @@ use crate::io::monitor::Monitor;
 use crate::io::privileges::ThreadPrivileges;
 use crate::io::{machine, memory, netdev, thread};
 use crate::nat::PortPools;
-use crate::session::SessionTable;
+use crate::time::Duration;
 
 /// Number of pairs of a source address and a server for which one worker keeps ports of `full-nat`; each takes 8 KiB.
 const PORT_POOLS_MAX: usize = 4096;
@@ -60,6 +64,7 @@ pub(super) struct RunningEngine {
     shared: Arc<Shared>,
     workers: Vec<(WorkerHandle, JoinHandle<()>)>,
     probes: (ProbeThreadHandle, JoinHandle<()>),
+    ha: Option<(HaHandle, JoinHandle<()>)>,
     control: JoinHandle<()>,
     stop_control: oneshot::Sender<()>,
     served: Served,
@@ -122,11 +127,16 @@ impl PreparedEngine {
         (self.file.config.engine.name.clone(), self.start_state.clone())
     }
 
+    /// The number of packet workers that the engine will have, in a process that may use `cpus` CPUs.
+    pub(super) fn worker_count(&self, cpus: usize) -> usize {
+        placement::worker_count(&self.file.config, cpus)
+    }
+
     /// Starts the threads; to be called within the management runtime. `placed` is how many workers of other engines
-    /// have CPUs.
+    /// have CPUs, and `all_workers` how many the process will have in all.
     pub(super) fn start(
         self,
-        placed: usize,
+        (placed, all_workers): (usize, usize),
         endings: ThreadExits,
         reloader: &Arc<Reloader>,
     ) -> Result<RunningEngine, RunError> {
@@ -146,7 +156,7 @@ impl PreparedEngine {
             move |source| RunError::System { engine, what, source }
         };
         let cpus = thread::allowed_cpus().map_err(system("list the CPUs"))?;
-        let count = config.engine.workers.map_or(cpus.len(), usize::from).max(1);
+        let count = placement::worker_count(&config, cpus.len());
         let random = || clock.random();
         let now = clock.now();
 
@@ -156,7 +166,8 @@ impl PreparedEngine {
         let servers = ServersFile::new(&engine, &config.engine.state, clock);
         servers.restore(&mut controller, now);
         let seeds = [random(), random(), random(), random()];
-        let (sessions, session_workers) = SessionTable::new(config.limits.sessions, count, config.timeouts, seeds);
+        let Sessions { table: sessions, workers: session_workers, mut copying } =
+            Sessions::new(&config, count, config.timeouts, seeds);
         sessions.memory().into_iter().for_each(memory::advise_huge_pages);
         let cells: Vec<_> = (0..count).map(|_| Arc::new(CountersCell::default())).collect();
         let limits = ForwarderLimits {
@@ -166,8 +177,17 @@ impl PreparedEngine {
         };
         // A port rests for as long as the other end may still think that its connection is closing.
         let parts = u16::try_from(count).unwrap_or(u16::MAX);
-        let ports = Arc::new(PortPools::new(parts, PORT_POOLS_MAX, config.timeouts.tcp_closing, random()));
-        let (punt_sender, punt_receiver) = punts::queue(config.limits.punts);
+        let ports = PortPools::new(parts, PORT_POOLS_MAX, config.timeouts.tcp_closing, random());
+        let ports = Arc::new(ports.with_ports(config.source_ports()));
+        let ha = config.role_machine(env!("CARGO_PKG_VERSION")).map(|settings| {
+            let maintenance = MaintenanceFile::new(&config.engine.state);
+            let kept = maintenance.load();
+            ha_handle::channels(maintenance).map(|(handle, ring, channels)| (handle, ring, (settings, kept, channels)))
+        });
+        let ha = ha.transpose().map_err(system("make the wake-up of the thread of the role machine"))?;
+        let (ha, cluster_ring, of_ha) =
+            ha.map_or((None, None, None), |(handle, ring, rest)| (Some(handle), Some(ring), Some(rest)));
+        let (punt_sender, punt_receiver) = punts::queue(config.limits.punts, cluster_ring);
         let source = ConfigText { path, text, since: now };
         let of_file = (config, source);
         let shared = Arc::new(Shared::new(of_file, clock, controller.snapshot(), sessions, ports.clone(), cells));
@@ -182,11 +202,20 @@ impl PreparedEngine {
         }
         let mut workers = Vec::new();
         let mut handles = Vec::new();
+        let mut writers = copying.as_mut().map(Copying::take_writers).unwrap_or_default().into_iter();
+        let keeper = copying.map(|copying| {
+            let published = shared.copy_counters.clone();
+            let mut keeper = CopyKeeper::new(&config, copying, ports.clone(), published, random(), now);
+            let log = WorkerSessionLog::new(shared.session_log.clone(), shared.snapshot.clone());
+            keeper.set_session_ledger(Box::new(log));
+            keeper
+        });
         for (number, session_worker) in session_workers.into_iter().enumerate() {
             let cell = shared.cells[number].clone();
             let mut forwarder = Forwarder::new(session_worker, limits, ports.clone(), random(), cell);
             let session_log = WorkerSessionLog::new(shared.session_log.clone(), shared.snapshot.clone());
             forwarder.set_session_ledger(Box::new(session_log));
+            writers.next().into_iter().for_each(|changes| forwarder.set_change_writer(changes));
             let cpu = placement::places(&cpus).nth(placed + number);
             let (worker, handle) = Worker::new(number, forwarder, shared.clone(), punt_sender.clone(), cpu)
                 .map_err(system("make the wake-up of a packet worker"))?;
@@ -194,18 +223,27 @@ impl PreparedEngine {
             handles.push(handle);
         }
 
-        let mut outlets = LinkSenders::new();
+        let mut outlets = LinkSenders::guarded(shared.clock);
         outlets.set_links(&controller.snapshot());
         let opener = Opener::new(&config, count).map_err(system("reserve the frames of AF_XDP"))?;
         let (probes, probes_handle) =
             ProbeThread::new(shared.clone(), punt_sender).map_err(system("make the wake-up of the probes' thread"))?;
-        let mut devices =
-            Devices::new(shared.clone(), isolation, opener, handles.clone(), probes_handle.clone(), links, raised);
+        let mut devices = Devices::new(
+            shared.clone(),
+            isolation,
+            opener,
+            handles.clone(),
+            (probes_handle.clone(), ha.clone()),
+            links,
+            raised,
+        );
         let changes = devices.attach_all(&mut outlets).map_err(|(device, error)| match error {
             AttachError::Isolate(source) => RunError::Isolate { engine: engine.clone(), device, source },
             AttachError::Open(source) => RunError::Open { engine: engine.clone(), device, source },
         })?;
-        let mut control = Control::new(controller, shared.clone(), state, devices, outlets, handles.clone());
+        let role = controller.shared_role();
+        let mut control =
+            Control::new(controller, shared.clone(), state, devices, outlets, handles.clone(), ha.clone());
         control.devices_changed(changes);
         warn_placement(&config, &cpus, placed);
 
@@ -220,7 +258,12 @@ impl PreparedEngine {
             commands: commands.clone(),
             history: history.clone(),
         });
-        let backend = Arc::new(EngineBackend::new(shared.clone(), commands, depth, reloader.clone(), history));
+        let machine = of_ha.zip(role).map(|((settings, kept, channels), role)| {
+            let machine = HaThread::new(shared.clone(), role, settings, channels, commands.clone(), handles.clone());
+            (machine.with_copies(keeper), kept)
+        });
+        let backend =
+            Arc::new(EngineBackend::new(shared.clone(), commands, depth, reloader.clone(), history, ha.clone()));
         tokio::spawn(servers.run(backend.clone()));
         let served = socket.serve(backend.clone(), config.api.socket_group.as_deref())?;
         let spawn = |name: String, body: Box<dyn FnOnce() + Send>| {
@@ -234,8 +277,8 @@ impl PreparedEngine {
                 .map_err(system("start a thread"))
         };
         let (failing, xdp) = (engine.clone(), config.engine.io == Io::AfXdp);
-        let beside_workers = placement::beside(&cpus, placed + count);
-        let of_probes = beside_workers.clone();
+        let beside_workers = placement::beside(&cpus, all_workers);
+        let (of_probes, of_machine) = (beside_workers.clone(), beside_workers.clone());
         let control = spawn(
             "control".to_owned(),
             Box::new(move || {
@@ -254,25 +297,30 @@ impl PreparedEngine {
                 probes.run();
             }),
         )?;
+        let ha = match ha.zip(machine) {
+            None => None,
+            Some((handle, (machine, kept))) => Some((
+                handle,
+                spawn(
+                    "ha".to_owned(),
+                    Box::new(move || {
+                        leave_workers_alone(&of_machine);
+                        machine.run(kept);
+                    }),
+                )?,
+            )),
+        };
         let mut threads = Vec::new();
         for (number, (worker, handle)) in workers.into_iter().zip(handles).enumerate() {
             threads.push((handle, spawn(format!("worker-{number}"), Box::new(move || worker.run()))?));
         }
-        shared.event(EventView {
-            seq: 0,
-            at: String::new(),
-            kind: "engine".to_owned(),
-            subject: engine,
-            from: Some("stopped".to_owned()),
-            to: Some("started".to_owned()),
-            reason: Some(format!("version {}, {count} workers", env!("CARGO_PKG_VERSION"))),
-            by: None,
-            lasted_ms: None,
-        });
+        let started = StateChange::to(EventKind::Engine, Subject::Engine(engine), "started").from("stopped");
+        shared.event(started.because(format!("version {}, {count} workers", env!("CARGO_PKG_VERSION"))));
         Ok(RunningEngine {
             shared,
             workers: threads,
             probes: (probes_handle, probes),
+            ha,
             control,
             stop_control,
             served,
@@ -299,11 +347,16 @@ impl RunningEngine {
 
     /// Ends all threads and gives the devices back to the kernel.
     pub(super) async fn stop(self) {
-        let Self { shared, workers, probes, control, stop_control, served, backend: _ } = self;
+        let Self { shared, workers, probes, ha, control, stop_control, served, backend: _ } = self;
         served.stop();
+        if let Some((handle, _)) = &ha {
+            let linger = shared.config().ha.as_ref().map_or(Duration::ZERO, |ha| ha.linger);
+            handle.give_up(linger).await;
+        }
         shared.stop.store(true, Ordering::Relaxed);
         workers.iter().for_each(|(worker, _)| worker.wake());
         probes.0.wake();
+        ha.iter().for_each(|(handle, _)| handle.wake());
         let _ = stop_control.send(());
         // They end within one turn of their loops; a panic was reported when it happened.
         let ending = shared.clone();
@@ -312,21 +365,15 @@ impl RunningEngine {
                 let _ = thread.join();
             }
             let _ = probes.1.join();
+            if let Some((_, thread)) = ha {
+                let _ = thread.join();
+            }
             let _ = control.join();
             ending.session_log.close(&ending.sessions, &ending.snapshot.load_full(), ending.clock);
         });
         let _ = joined.await;
-        shared.event(EventView {
-            seq: 0,
-            at: String::new(),
-            kind: "engine".to_owned(),
-            subject: shared.engine.clone(),
-            from: Some("started".to_owned()),
-            to: Some("stopped".to_owned()),
-            reason: None,
-            by: None,
-            lasted_ms: None,
-        });
+        let subject = Subject::Engine(shared.engine.clone());
+        shared.event(StateChange::to(EventKind::Engine, subject, "stopped").from("started"));
         let archive = shared.events().close();
         if let Some(archive) = archive {
             let _ = tokio::task::spawn_blocking(|| archive.close()).await;
@@ -347,8 +394,8 @@ fn restore_events(shared: &Shared, config: &Config) {
     }
 }
 
-/// Keeps the calling thread on the CPUs that no packet worker has, if there are any. A refusal costs packets some latency and
-/// nothing else.
+/// Keeps the calling thread on the CPUs that no packet worker has, if there are any. A refusal costs packets some
+/// latency and nothing else.
 fn leave_workers_alone(beside: &[usize]) {
     if !beside.is_empty()
         && let Err(error) = thread::keep_to(beside)

@@ -9,12 +9,13 @@ mod filter;
 mod limit;
 mod text;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::SystemTime;
 
 use crate::api::{ApiError, EventFilter};
-use crate::engine::view::{CheckLogView, EventView};
-use crate::time::Instant;
+use crate::engine::change::{StateChange, Subject};
+use crate::engine::view::{CheckLogView, EventKind, EventView};
+use crate::time::{Duration, Instant};
 
 use super::logging::CHANGE_TARGET;
 pub(super) use archive::{Archive, load};
@@ -25,8 +26,6 @@ const EVENTS_MAX: usize = 1000;
 /// Subjects whose last change is remembered; a farm has fewer. The events of any further subject lack the age of its
 /// old state.
 const SUBJECTS_MAX: usize = 100_000;
-/// Kinds of events that somebody caused: they are kept apart and on disk.
-const KEPT_KINDS: [&str; 4] = ["admin", "config", "engine", "kill"];
 /// The event numbers of a start begin at a multiple of this which no earlier start has reached; events that were not
 /// kept had numbers too.
 const SEQ_BLOCK: u64 = 1_000_000;
@@ -43,9 +42,9 @@ pub(super) struct EventLog {
     kept: VecDeque<EventView>,
     archive: Option<Archive>,
     /// When each kind and subject changed last.
-    last_changes: BTreeMap<(String, String), Instant>,
-    /// When a reload added a name. All other names are as old as the engine.
-    added_at: BTreeMap<String, Instant>,
+    last_changes: HashMap<(EventKind, Subject), Instant>,
+    /// When a reload added a declaration. All others are as old as the engine.
+    added_at: BTreeMap<Subject, Instant>,
     limiter: LineLimiter,
 }
 
@@ -59,7 +58,7 @@ impl EventLog {
             events: VecDeque::new(),
             kept: VecDeque::new(),
             archive: None,
-            last_changes: BTreeMap::new(),
+            last_changes: HashMap::new(),
             added_at: BTreeMap::new(),
             limiter: LineLimiter::default(),
         }
@@ -77,14 +76,16 @@ impl EventLog {
     }
 
     /// Numbers, dates, remembers and logs a change.
-    pub(super) fn add(&mut self, at: String, event: EventView, now: Instant) {
+    pub(super) fn add(&mut self, at: String, change: StateChange, now: Instant) {
         self.last_seq += 1;
-        let lasted_ms = self.lasted_ms(&event, now);
-        let event = EventView { seq: self.last_seq, at, lasted_ms: event.lasted_ms.or(lasted_ms), ..event };
-        if self.may_log(&event.kind, now) {
+        let lasted = self.lasted(&change, now);
+        let kind = change.kind;
+        let event = StateChange { lasted: change.lasted.or(lasted), ..change }.view(self.last_seq, at);
+        if self.may_log(kind.name(), now) {
             log(&self.engine, &event);
         }
-        let is_kept = KEPT_KINDS.contains(&event.kind.as_str());
+        // What somebody caused is kept apart and on disk.
+        let is_kept = kind.is_caused_by_somebody();
         if let Some(archive) = self.archive.as_ref().filter(|_| is_kept) {
             archive.append(&event);
         }
@@ -98,7 +99,7 @@ impl EventLog {
     /// The events that match the filter, in order of their numbers; `now` is wall-clock time.
     pub(super) fn select(&self, filter: &EventFilter, now: SystemTime) -> Result<Vec<EventView>, ApiError> {
         let all = self.kept.iter().chain(&self.events);
-        filter::check_kinds(&filter.kinds, all.clone().map(|event| event.kind.as_str()))?;
+        filter::check_kinds(&filter.kinds, all.clone().map(|event| event.kind.name()))?;
         let choice = filter::ResolvedFilter::new(filter, self.last_seq, now);
         let mut chosen: Vec<&EventView> = all.filter(|event| choice.matches(event)).collect();
         chosen.sort_by_key(|event| event.seq);
@@ -147,32 +148,34 @@ impl EventLog {
         }
     }
 
-    /// Notes that a reload removed the names `gone` from the configuration and added the names `new`.
-    pub(super) fn reloaded(&mut self, gone: &BTreeSet<String>, new: &BTreeSet<String>, now: Instant) {
-        self.added_at.retain(|name, _| !gone.contains(name));
-        self.last_changes.retain(|(_, subject), _| !subject.split(' ').any(|word| gone.contains(word)));
+    /// Notes that a reload removed the declarations `gone` from the configuration and added the declarations `new`.
+    pub(super) fn reloaded(&mut self, gone: &BTreeSet<Subject>, new: &BTreeSet<Subject>, now: Instant) {
+        let is_gone = |subject: &Subject| subject.declarations().iter().any(|declared| gone.contains(declared));
+        self.added_at.retain(|declared, _| !gone.contains(declared));
+        self.last_changes.retain(|(_, subject), _| !is_gone(subject));
         let room = SUBJECTS_MAX.saturating_sub(self.added_at.len());
-        self.added_at.extend(new.iter().take(room).map(|name| (name.clone(), now)));
+        self.added_at.extend(new.iter().take(room).map(|declared| (declared.clone(), now)));
     }
 
-    /// How long the subject's old state lasted. Without an earlier change, it is as old as the youngest name in the
-    /// subject, or as the engine.
-    fn lasted_ms(&mut self, event: &EventView, now: Instant) -> Option<u64> {
-        event.from.as_ref()?;
-        let key = (event.kind.clone(), event.subject.clone());
+    /// How long the subject's old state lasted. Without an earlier change, it is as old as the youngest declaration that
+    /// the subject is part of, or as the engine.
+    fn lasted(&mut self, change: &StateChange, now: Instant) -> Option<Duration> {
+        change.from.as_ref()?;
+        let key = (change.kind, change.subject.clone());
         if self.last_changes.len() >= SUBJECTS_MAX && !self.last_changes.contains_key(&key) {
             return None;
         }
-        let born = || event.subject.split(' ').filter_map(|word| self.added_at.get(word)).max().copied();
+        let born = || change.subject.declarations().iter().filter_map(|one| self.added_at.get(one)).max().copied();
         let before = self.last_changes.get(&key).copied().or_else(born).unwrap_or(self.started);
         self.last_changes.insert(key, now);
-        Some(u64::try_from(now.since(before).as_millis()).unwrap_or(u64::MAX))
+        Some(now.since(before))
     }
 }
 
 /// Logs one line for a change. It is a warning if something is lost or wrong.
 fn log(engine: &str, event: &EventView) {
     let EventView { seq, at: _, kind, subject, from, to, reason, by, lasted_ms } = event;
+    let kind = kind.name();
     let (from, to, reason, by) = (from.as_deref(), to.as_deref(), reason.as_deref(), by.as_deref());
     let message = text::change(event);
     let bad = matches!(to, Some("down" | "lost" | "degraded" | "raised" | "refused"));
@@ -194,22 +197,21 @@ fn log_suppressed(engine: &str, kind: &str, suppressed: u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::runtime::logging::tests::lines_of;
-    use crate::time::Duration;
+    use std::borrow::Cow;
 
-    fn change(subject: &str, from: Option<&str>, to: &str) -> EventView {
-        EventView {
-            seq: 0,
-            at: String::new(),
-            kind: "firewall".into(),
-            subject: subject.into(),
-            from: from.map(str::to_owned),
-            to: Some(to.into()),
-            reason: None,
-            by: None,
-            lasted_ms: None,
-        }
+    use super::*;
+    use crate::engine::change::Alarm;
+    use crate::engine::view::AlarmKind;
+    use crate::runtime::logging::tests::lines_of;
+    use crate::wire::Family;
+
+    fn firewall(name: &str) -> Subject {
+        Subject::Firewall { group: "perimeter".to_owned(), firewall: name.to_owned() }
+    }
+
+    fn change(firewall_name: &str, from: Option<&'static str>, to: &'static str) -> StateChange {
+        let change = StateChange::to(EventKind::Firewall, firewall(firewall_name), to);
+        StateChange { from: from.map(Cow::Borrowed), ..change }
     }
 
     fn after(log: &EventLog, after: u64) -> Vec<EventView> {
@@ -228,7 +230,7 @@ mod tests {
         }
 
         let all = after(&log, 0);
-        assert_eq!((all.len(), all[0].seq, all[0].subject.as_str()), (1000, 501, "500"));
+        assert_eq!((all.len(), all[0].seq, all[0].subject.as_str()), (1000, 501, "perimeter/500"));
         assert_eq!(all[0].at, at());
         assert_eq!(after(&log, 1498).iter().map(|event| event.seq).collect::<Vec<_>>(), [1499, 1500]);
         assert!(after(&log, 1500).is_empty());
@@ -238,14 +240,14 @@ mod tests {
     #[test]
     fn what_was_done_is_kept_beside_a_flood_of_what_happened() {
         let mut log = EventLog::new("outer", Instant::ZERO);
-        let done = EventView { kind: "admin".into(), ..change("perimeter/fw1", Some("ready"), "drain") };
+        let done = StateChange { kind: EventKind::Admin, ..change("fw1", Some("ready"), "drain") };
         log.add(at(), done, Instant::ZERO);
         for _ in 0..5000 {
-            log.add(at(), change("perimeter/fw2", Some("up"), "down"), Instant::ZERO);
+            log.add(at(), change("fw2", Some("up"), "down"), Instant::ZERO);
         }
 
         let all = after(&log, 0);
-        assert_eq!((all.len(), all[0].seq, all[0].kind.as_str(), all[1].seq), (1001, 1, "admin", 4002));
+        assert_eq!((all.len(), all[0].seq, all[0].kind.name(), all[1].seq), (1001, 1, "admin", 4002));
     }
 
     #[test]
@@ -253,10 +255,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("events.jsonl");
         let mut log = EventLog::new("outer", Instant::ZERO);
-        let kept =
-            EventView { kind: "admin".into(), seq: 1_234_567, at: at(), ..change("perimeter/fw1", None, "drain") };
+        let kept = StateChange { kind: EventKind::Admin, ..change("fw1", None, "drain") }.view(1_234_567, at());
         log.restore(vec![kept], Archive::open("outer", &path).unwrap());
-        log.add(at(), change("perimeter/fw1", Some("up"), "drain"), Instant::ZERO);
+        log.add(at(), change("fw1", Some("up"), "drain"), Instant::ZERO);
 
         assert_eq!(after(&log, 0).iter().map(|event| event.seq).collect::<Vec<_>>(), [1_234_567, 2_000_001]);
     }
@@ -265,8 +266,8 @@ mod tests {
     fn a_change_is_one_line_with_the_names_of_the_contract_and_the_age_of_the_old_state() {
         let mut log = EventLog::new("outer", Instant::ZERO);
         let lines = lines_of(|| {
-            log.add(at(), change("perimeter/fw1", Some("down"), "up"), Instant::from_millis(700));
-            let mut down = change("perimeter/fw1", Some("up"), "down");
+            log.add(at(), change("fw1", Some("down"), "up"), Instant::from_millis(700));
+            let mut down = change("fw1", Some("up"), "down");
             (down.reason, down.by) = (Some("5 probes in a row missed".into()), Some("root".into()));
             log.add(at(), down, Instant::from_millis(3200));
         });
@@ -293,22 +294,28 @@ mod tests {
     #[test]
     fn what_a_reload_brought_is_as_old_as_the_reload_and_what_comes_back_begins_anew() {
         let mut log = EventLog::new("outer", Instant::ZERO);
-        let (nobody, web) = (BTreeSet::new(), BTreeSet::from(["web".to_owned(), "web/s1".to_owned()]));
-        let up = |log: &mut EventLog, subject: &str, now: u64| {
-            log.add(at(), change(subject, Some("down"), "up"), Instant::from_millis(now));
+        let service = || Subject::Service("web".to_owned());
+        let server = |of: &str| Subject::Server { service: of.to_owned(), server: "s1".to_owned() };
+        let family = Family::V6;
+        let ipv6 = Subject::ServerFamily { service: "web".to_owned(), server: "s1".to_owned(), family };
+        let alarm = Alarm { kind: AlarmKind::ServiceDown, subject: service() };
+        let (nobody, web) = (BTreeSet::new(), BTreeSet::from([service(), server("web")]));
+        let up = |log: &mut EventLog, subject: Subject, now: u64| {
+            let change = StateChange::to(EventKind::Server, subject, "up").from("down");
+            log.add(at(), change, Instant::from_millis(now));
             after(log, 0).last().unwrap().lasted_ms.unwrap()
         };
         log.reloaded(&nobody, &web, Instant::from_millis(85_000));
 
-        assert_eq!(up(&mut log, "web/s1", 88_000), 3_000);
-        assert_eq!(up(&mut log, "web/s1 ipv6", 88_500), 3_500);
-        assert_eq!(up(&mut log, "service_down web", 89_000), 4_000);
-        assert_eq!(up(&mut log, "dns/s1", 90_000), 90_000, "it was there from the start");
-        assert_eq!(up(&mut log, "web/s1", 91_000), 3_000, "since its last change");
+        assert_eq!(up(&mut log, server("web"), 88_000), 3_000);
+        assert_eq!(up(&mut log, ipv6, 88_500), 3_500);
+        assert_eq!(up(&mut log, Subject::Alarm(Box::new(alarm)), 89_000), 4_000);
+        assert_eq!(up(&mut log, server("dns"), 90_000), 90_000, "it was there from the start");
+        assert_eq!(up(&mut log, server("web"), 91_000), 3_000, "since its last change");
 
         log.reloaded(&web, &nobody, Instant::from_millis(92_000));
         log.reloaded(&nobody, &web, Instant::from_millis(95_000));
-        assert_eq!(up(&mut log, "web/s1", 96_000), 1_000);
+        assert_eq!(up(&mut log, server("web"), 96_000), 1_000);
     }
 
     #[test]
@@ -317,7 +324,7 @@ mod tests {
         let lines = lines_of(|| {
             for number in 0..10_000_u64 {
                 let now = Instant::from_millis(number);
-                log.add(at(), change(&format!("perimeter/fw{}", number % 50), Some("up"), "down"), now);
+                log.add(at(), change(&format!("fw{}", number % 50), Some("up"), "down"), now);
                 log.log_suppressed(now);
             }
             log.log_suppressed(Instant::from_millis(10_000) + Duration::from_secs(1));

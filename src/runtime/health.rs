@@ -5,7 +5,7 @@ use super::shared::Shared;
 use super::watchdog::TURN_MAX;
 use super::worker::WorkerHandle;
 use crate::api::ApiError;
-use crate::engine::view::{AlarmView, HealthView, LinkView, OperState, ProblemView};
+use crate::engine::view::{AlarmKind, AlarmView, HealthView, LinkView, OperState, ProblemView};
 use crate::time::Duration;
 
 /// Time between two looks at a thread that was woken.
@@ -13,20 +13,19 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Kinds of alarms that say that packets are stopped. All others are warnings: they concern work beside the packets, or
 /// a replacement for something that failed. A duplicate address is a warning too, because the packets of neighbours
 /// that ignore the other claim go on.
-const BLOCKING_ALARMS: [&str; 2] = ["below_min", "service_down"];
-/// The alarm for a link that is down, which is reported with the state of the link instead.
-const LINK_DOWN: &str = "link_down";
+const BLOCKING_ALARMS: [AlarmKind; 3] = [AlarmKind::BelowMin, AlarmKind::HaStuck, AlarmKind::ServiceDown];
 
 impl EngineBackend {
     /// Asks the control thread, whose answer proves that it turns, and checks that each worker turns.
     pub(super) async fn health(&self) -> Result<HealthView, ApiError> {
         let before = turns(&self.shared);
-        let alarms = self
+        let mut alarms = self
             .on_control(|control| {
                 control.workers.iter().for_each(WorkerHandle::wake);
                 control.controller.alarms(control.now())
             })
             .await?;
+        alarms.extend(self.cluster().await.alarms(&self.shared.engine));
         let stuck = self.stuck(&before).await;
         let links = self.link_views(&self.shared.counters());
         Ok(judge(&self.shared.engine, &stuck, &links, &alarms))
@@ -63,13 +62,15 @@ fn judge(engine: &str, stuck: &[usize], links: &[LinkView], alarms: &[AlarmView]
     });
     let down = links.iter().filter(|link| link.state == OperState::Down).map(|link| {
         let why = link.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        problem(LINK_DOWN, &link.name, format!("link {} ({}) is down{why}", link.name, link.device))
+        problem(AlarmKind::LinkDown.name(), &link.name, format!("link {} ({}) is down{why}", link.name, link.device))
     });
     let told = |alarm: &AlarmView| {
-        problem(&alarm.kind, &alarm.subject, format!("{} {}: {}", alarm.kind, alarm.subject, alarm.reason))
+        problem(alarm.kind.name(), &alarm.subject, format!("{} {}: {}", alarm.kind, alarm.subject, alarm.reason))
     };
-    let others = alarms.iter().filter(|alarm| alarm.kind != LINK_DOWN);
-    let (stop, warn): (Vec<_>, Vec<_>) = others.partition(|alarm| BLOCKING_ALARMS.contains(&alarm.kind.as_str()));
+    // A link that is down is reported with its state instead.
+    let others = alarms.iter().filter(|alarm| alarm.kind != AlarmKind::LinkDown);
+    let (stop, warn): (Vec<_>, Vec<_>) =
+        others.partition(|alarm| alarm.kind.known().is_some_and(|kind| BLOCKING_ALARMS.contains(&kind)));
     let problems: Vec<_> = workers.chain(down).chain(stop.into_iter().map(told)).collect();
     let warnings = warn.into_iter().map(told).collect();
     HealthView { engine: engine.to_owned(), healthy: problems.is_empty(), problems, warnings }
@@ -117,5 +118,13 @@ mod tests {
                 "service_down web: no server is up"
             ]
         );
+    }
+
+    #[test]
+    fn a_role_machine_that_stands_still_stops_packets() {
+        let stuck = judge("outer-a", &[], &[link("up", None)], &[alarm("ha_stuck"), alarm("ha_alone")]);
+        let kinds = |problems: &[ProblemView]| problems.iter().map(|problem| problem.kind.clone()).collect::<Vec<_>>();
+        assert_eq!((stuck.healthy, kinds(&stuck.problems)), (false, vec!["ha_stuck".to_owned()]));
+        assert_eq!(kinds(&stuck.warnings), ["ha_alone"]);
     }
 }

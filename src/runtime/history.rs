@@ -11,14 +11,14 @@
 //! | was refused | the configuration before it | until a reload is asked for, or the file is another one |
 //! | is another one | the file | nothing waits any more |
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::state_file;
 use crate::time::Duration;
 
 /// Number of configurations that are kept.
@@ -232,7 +232,6 @@ impl History {
     fn change<T>(&self, change: impl FnOnce(&mut Kept) -> io::Result<T>) -> io::Result<T> {
         let mut kept = self.lock();
         let mut next = kept.clone();
-        fs::create_dir_all(&self.directory)?;
         let done = change(&mut next)?;
         let needed = [next.unconfirmed.as_ref().map(|waits| waits.back_to), next.refused.as_ref().map(|of| of.back_to)];
         let old = next.configs.len().saturating_sub(CONFIGS_MAX);
@@ -260,13 +259,7 @@ impl History {
 
     /// Writes a file whole or not at all, readable by the owner only, as it may contain secrets.
     fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let (path, draft) = (self.directory.join(name), self.directory.join(format!("{name}.new")));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        file.set_permissions(Permissions::from_mode(0o600))?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&draft, &path)?;
-        File::open(&self.directory)?.sync_all()
+        state_file::replace_secret(&self.directory.join(name), content)
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -276,6 +269,8 @@ impl History {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn record(digest: &str) -> ConfigRecord {

@@ -26,7 +26,9 @@ impl EngineBackend {
         };
         let (firewalls, services, (alarms, overrides, peers), counted, probes, mut tables, control_lag) =
             self.on_control(ask).await?;
-        let status = self.status_view(alarms, overrides);
+        let cluster = self.cluster().await;
+        let ha = cluster.view().cloned();
+        let status = self.status_view(alarms, overrides, &cluster);
         let (punts, punts_max) = self.punts.read();
         for (name, used, capacity) in [("punts", punts, punts_max), ("sessions", status.sessions, status.capacity)] {
             tables.push(TableView { name: name.to_owned(), used: used as u64, capacity: capacity as u64 });
@@ -43,6 +45,7 @@ impl EngineBackend {
             probes,
             tables,
             control_lag,
+            ha,
         }))
     }
 

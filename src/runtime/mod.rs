@@ -24,6 +24,8 @@ mod counters;
 mod devices;
 mod engine;
 mod events;
+mod ha;
+mod ha_handle;
 mod health;
 mod history;
 mod idle;
@@ -47,6 +49,7 @@ pub mod sessions;
 mod shared;
 mod socket_counters;
 mod starting;
+mod state_file;
 #[cfg(test)]
 mod tests;
 mod transmit;
@@ -62,6 +65,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+pub use ha_handle::CLUSTER_COUNTERS;
 use reload::Reloader;
 
 use crate::api::tls::TlsError;
@@ -72,6 +76,7 @@ use crate::io::isolate::IsolateError;
 use crate::io::lock::LockError;
 use crate::io::netdev::ResolveError;
 use crate::io::privileges::ThreadPrivileges;
+use crate::io::thread;
 use crate::io::user;
 
 /// A configuration file, read and validated.
@@ -300,9 +305,15 @@ fn start_all(
     reloader: &Arc<Reloader>,
     running: &mut Vec<engine::RunningEngine>,
 ) -> Result<(), RunError> {
+    let cpus = thread::allowed_cpus().map_err(|source| RunError::System {
+        engine: "(all)".to_owned(),
+        what: "list the CPUs".to_owned(),
+        source,
+    })?;
+    let all_workers = prepared.iter().map(|engine| engine.worker_count(cpus.len())).sum();
     let mut workers = 0;
     for engine in prepared {
-        let started = engine.start(workers, ended.clone(), reloader)?;
+        let started = engine.start((workers, all_workers), ended.clone(), reloader)?;
         workers += started.workers();
         running.push(started);
     }

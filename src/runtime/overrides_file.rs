@@ -1,10 +1,11 @@
 //! Keeps what `fwlb set` changed over a restart: `overrides.json` in the engine's state directory.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::state_file;
 use crate::engine::Controller;
 use crate::engine::view::OverrideView;
 use crate::time::Instant;
@@ -72,14 +73,7 @@ impl OverridesFile {
 
     /// Writes these overrides, all or nothing.
     fn save(&self, overrides: &[OverrideView]) -> io::Result<()> {
-        let directory = self.path.parent().expect("the path was joined from a directory and a name");
-        fs::create_dir_all(directory)?;
-        let draft = self.path.with_extension("json.new");
-        let mut file = File::create(&draft)?;
-        file.write_all(&serde_json::to_vec_pretty(overrides)?)?;
-        file.sync_all()?;
-        fs::rename(&draft, &self.path)?;
-        File::open(directory)?.sync_all()
+        state_file::replace(&self.path, &serde_json::to_vec_pretty(overrides)?)
     }
 
     /// Path of the file.
@@ -96,10 +90,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::config::AdminState;
+    use crate::engine::view::ObjectKind;
 
     fn one(name: &str) -> OverrideView {
         OverrideView {
-            kind: "firewall".into(),
+            kind: ObjectKind::Firewall.into(),
             subject: format!("perimeter/{name}"),
             admin: Some(AdminState::Drain),
             weight: None,

@@ -44,7 +44,7 @@ pub struct Workers {
 impl Workers {
     /// The workers for `config` in a process that may use `cpus`, after `placed` workers of earlier engines.
     pub fn of(config: &Config, cpus: &[usize], placed: usize) -> Self {
-        let count = config.engine.workers.map_or(cpus.len(), usize::from).max(1);
+        let count = worker_count(config, cpus.len());
         let mut places = places(cpus);
         let placed = places.by_ref().take(placed).collect();
         let tagged = config.links.iter().filter(|link| link.vlan.is_some());
@@ -61,13 +61,19 @@ impl Workers {
     }
 }
 
+/// The number of packet workers of an engine, in a process that may use `cpus` CPUs: at least one.
+pub(super) fn worker_count(config: &Config, cpus: usize) -> usize {
+    config.engine.workers.map_or(cpus, usize::from).max(1)
+}
+
 /// CPUs in the order in which workers get them: from the last one down, because the first one serves most interrupts.
 pub(super) fn places(cpus: &[usize]) -> impl Iterator<Item = usize> {
     cpus.iter().rev().cycle().copied()
 }
 
-/// The CPUs that none of the first `workers` workers of a process has, for threads with real-time priority: a worker that shares
-/// its CPU with one of them forwards nothing while that runs. Empty if the workers have all of them.
+/// The CPUs that no packet worker of the process has, of which there are `workers` in all. They are for threads with
+/// real-time priority: a worker that shares its CPU with one of them forwards nothing while that runs. Empty if the
+/// workers have all of them.
 pub(super) fn beside(cpus: &[usize], workers: usize) -> Vec<usize> {
     let taken: BTreeSet<_> = places(cpus).take(workers).collect();
     cpus.iter().copied().filter(|cpu| !taken.contains(cpu)).collect()

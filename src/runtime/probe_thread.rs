@@ -24,13 +24,14 @@ use crate::id::{DeviceId, LinkId};
 use crate::io::af_packet::ProbeFilter;
 use crate::io::frame_io::Receiver;
 use crate::io::privileges::ThreadPrivileges;
-use crate::io::wait::{Waiter, Wake};
+use crate::io::wait::{FLOOD_PAUSE, Waiter, Wake};
 use crate::time::{Duration, Instant};
+
+// The workers leave the answers to these addresses to the probe thread, so that its filter has to take all of them.
+const _: () = assert!(forwarder::CHECK_ADDRESSES_MAX <= ProbeFilter::ADDRESSES_MAX);
 
 /// The longest sleep: socket errors are noticed, and lost frames counted, at most this late.
 const SLEEP_MAX: Duration = Duration::from_millis(500);
-/// How long the thread pauses after a full batch, so that forged probes cannot occupy a CPU.
-const FLOOD_PAUSE: Duration = Duration::from_millis(2);
 
 /// Messages of the control thread.
 #[derive(Debug)]
@@ -102,22 +103,14 @@ pub(super) fn probes_only() -> ProbeFilter {
 impl ProbeThread {
     /// A probe thread without devices, and its handle.
     pub(super) fn new(shared: Arc<Shared>, punts: PuntSender) -> std::io::Result<(Self, ProbeThreadHandle)> {
-        let (tell, mail) = channel::unbounded();
+        let (sender, messages) = channel::unbounded();
         let wake = Wake::new()?;
         let budget = BypassLimiter::new(shared.clock.random());
         let waiter = Waiter::new(wake.clone());
         let checked = (0, BTreeSet::new());
-        let probes = Self {
-            shared,
-            punts,
-            devices: Vec::new(),
-            budget,
-            checked_links: checked,
-            epoch: None,
-            messages: mail,
-            waiter,
-        };
-        Ok((probes, ProbeThreadHandle { messages: tell, wake }))
+        let probes =
+            Self { shared, punts, devices: Vec::new(), budget, checked_links: checked, epoch: None, messages, waiter };
+        Ok((probes, ProbeThreadHandle { messages: sender, wake }))
     }
 
     /// Runs until the engine stops.

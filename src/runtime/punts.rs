@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
+use super::ha_handle::ClusterRing;
 use crate::engine::{Punt, PuntQueue};
 
 /// Urgent frames that may wait; a worker offers no more of one kind at once.
@@ -16,6 +17,8 @@ pub(super) struct PuntSender {
     urgent: mpsc::Sender<Punt>,
     queue: mpsc::Sender<Punt>,
     refused: Arc<AtomicU64>,
+    /// The ring of the role machine; `None` for an engine that stands alone.
+    cluster: Option<ClusterRing>,
 }
 
 /// The control thread's end of the queue.
@@ -28,12 +31,12 @@ pub(super) struct PuntReceiver {
     sender: PuntSender,
 }
 
-/// A queue for `capacity` ordinary frames, at least one, beside the urgent ones.
-pub(super) fn queue(capacity: usize) -> (PuntSender, PuntReceiver) {
+/// A queue for `capacity` ordinary frames, at least one, beside the urgent ones. Frames of other nodes go to `cluster`.
+pub(super) fn queue(capacity: usize, cluster: Option<ClusterRing>) -> (PuntSender, PuntReceiver) {
     let (first, urgent) = mpsc::channel(URGENT_MAX);
     let (sender, receiver) = mpsc::channel(capacity.max(1));
     let refused = Arc::new(AtomicU64::new(0));
-    let sender = PuntSender { urgent: first, queue: sender, refused: refused.clone() };
+    let sender = PuntSender { urgent: first, queue: sender, refused: refused.clone(), cluster };
     (sender.clone(), PuntReceiver { urgent, queue: receiver, refused, sender })
 }
 
@@ -67,6 +70,10 @@ impl PuntQueue for PuntSender {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
         taken
+    }
+
+    fn offer_cluster(&mut self, punt: Punt) -> bool {
+        self.cluster.as_ref().is_some_and(|ring| ring.offer(punt))
     }
 }
 
@@ -110,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_refuses_and_leaves_room_for_what_goes_first() {
-        let (mut sender, receiver) = queue(2);
+        let (mut sender, receiver) = queue(2, None);
         let punt = punt(PuntReason::Local);
 
         let taken: Vec<_> = (0..5).map(|_| sender.offer(punt.clone())).collect();
@@ -126,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_goes_first_is_received_before_what_came_before_it() {
-        let (mut sender, mut receiver) = queue(8);
+        let (mut sender, mut receiver) = queue(8, None);
         for _ in 0..3 {
             assert!(sender.offer(punt(PuntReason::Local)));
         }

@@ -144,7 +144,6 @@ impl Identity {
 
 /// Gives up the capabilities of the calling thread that `duty` does not need. A failure is logged and has no other
 /// effect.
-/// effect.
 pub(super) fn drop_capabilities(duty: ThreadPrivileges) {
     if let Err(error) = privileges::limit_thread(duty) {
         tracing::warn!(%error, "a thread keeps its capabilities");

@@ -17,6 +17,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::backend::EngineBackend;
 use super::control::Control;
+use super::state_file;
 use crate::engine::Controller;
 use crate::engine::view::PersistedServer;
 use crate::io::clock::Clock;
@@ -121,14 +122,7 @@ impl ServersFile {
     /// Writes the file; other processes see either the old or the new one.
     fn save(&self, servers: BTreeSet<PersistedServer>) -> io::Result<()> {
         let contents = Contents { format: FORMAT_VERSION, engine: self.engine.clone(), at: self.clock.wall(), servers };
-        let directory = self.path.parent().expect("the path was joined from a directory and a name");
-        fs::create_dir_all(directory)?;
-        let draft = self.path.with_extension("json.new");
-        let written = fs::write(&draft, serde_json::to_vec(&contents)?).and_then(|()| fs::rename(&draft, &self.path));
-        if written.is_err() {
-            let _ = fs::remove_file(&draft);
-        }
-        written
+        state_file::replace_unsynced(&self.path, &serde_json::to_vec(&contents)?)
     }
 
     /// Keeps the file up to date until the engine ends.

@@ -12,7 +12,8 @@ use super::session_log::SessionLog;
 use super::socket_counters::SocketCounters;
 use super::turn_counter::TurnCounter;
 use crate::config::Config;
-use crate::engine::view::{CheckLogView, EventView};
+use crate::engine::change::StateChange;
+use crate::engine::view::CheckLogView;
 use crate::engine::{Counters, CountersCell, Snapshot};
 use crate::id::DeviceId;
 use crate::io::clock::Clock;
@@ -38,6 +39,8 @@ pub(super) struct Shared {
     pub sessions: Arc<SessionTable>,
     /// The counters of each worker.
     pub cells: Vec<Arc<CountersCell>>,
+    /// The counters of the thread that keeps copies of sessions.
+    pub copy_counters: Arc<CountersCell>,
     /// Ports that stand for clients in `full-nat`.
     pub ports: Arc<PortPools>,
     /// What sockets refused or lost.
@@ -52,6 +55,8 @@ pub(super) struct Shared {
     pub worker_turns: Box<[TurnCounter]>,
     /// Turns of the control thread's loop.
     pub control_turns: TurnCounter,
+    /// Turns of the loop around the role machine; `None` for an engine that stands alone.
+    pub ha_turns: Option<TurnCounter>,
     /// Whether the engine's threads run without priority over others.
     lacks_priority: AtomicBool,
     /// The session log.
@@ -109,9 +114,11 @@ impl Shared {
             socket_counters: SocketCounters::new(config.links.len(), config.devices.len(), cells.len()),
             devices: Mutex::default(),
             cells,
+            copy_counters: Arc::default(),
             stop: AtomicBool::new(false),
             worker_turns: worker_beats,
             control_turns: TurnCounter::default(),
+            ha_turns: config.ha.as_ref().map(|_| TurnCounter::default()),
             lacks_priority: AtomicBool::new(false),
             session_log: Arc::default(),
             events: Mutex::new(EventLog::new(&config.engine.name, clock.now())),
@@ -167,7 +174,7 @@ impl Shared {
             engine = self.engine,
             error = %refused,
             help = "RestrictRealtime=no and sched_setscheduler in SystemCallFilter= of the service",
-            "probes are not answered in real time, only before other work"
+            "probes and hellos are not sent in real time, only before other work"
         );
     }
 
@@ -189,8 +196,8 @@ impl Shared {
     }
 
     /// Adds a state change to the event log.
-    pub(super) fn event(&self, event: EventView) {
-        self.events().add(self.clock.wall(), event, self.clock.now());
+    pub(super) fn event(&self, change: StateChange) {
+        self.events().add(self.clock.wall(), change, self.clock.now());
     }
 
     /// Logs the result of a health check.
@@ -208,8 +215,8 @@ impl Shared {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The sum of the counters of all workers, each read at one instant.
+    /// The sum of the counters of all workers and of copies, each read at one instant.
     pub(super) fn counters(&self) -> Counters {
-        super::counters::sum(self.cells.iter().map(|cell| cell.read()))
+        super::counters::sum(self.cells.iter().chain([&self.copy_counters]).map(|cell| cell.read()))
     }
 }

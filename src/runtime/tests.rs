@@ -70,13 +70,13 @@ struct Run {
 impl Run {
     fn start(files: Vec<EngineFile>) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let (told, ready) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            run_until(files, Options::default(), || told.send(()).unwrap(), async {
+            run_until(files, Options::default(), || sender.send(()).unwrap(), async {
                 let _ = stopped.await;
             })
         });
-        if ready.recv_timeout(Duration::from_secs(20)).is_err() {
+        if receiver.recv_timeout(Duration::from_secs(20)).is_err() {
             panic!("engines did not start: {:?}", thread.join());
         }
         Self { stop: Some(stop), thread: Some(thread) }
@@ -119,7 +119,7 @@ fn pings(host: &Host, address: &'static str) -> bool {
 
 /// Sends 4 MiB from one host to a server on the other and compares them.
 fn tcp(from: &Host, to: &Host, server: &'static str) {
-    let (told, ready) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     to.run(move || {
         let listener = TcpListener::bind(server).unwrap();
         let address = listener.local_addr().unwrap();
@@ -128,9 +128,9 @@ fn tcp(from: &Host, to: &Host, server: &'static str) {
             listener.accept().unwrap().0.read_to_end(&mut all).unwrap();
             all
         });
-        told.send((address, thread)).unwrap();
+        sender.send((address, thread)).unwrap();
     });
-    let (address, thread) = ready.recv().unwrap();
+    let (address, thread) = receiver.recv().unwrap();
     let content: Vec<u8> = (0..4usize << 20).map(|at| (at / 7) as u8).collect();
     let sent = content.clone();
     from.run(move || {

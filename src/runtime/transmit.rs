@@ -1,12 +1,16 @@
 //! Sends frames by link: finds the sender of the link's device.
 
+use std::sync::Arc;
+
 use arrayvec::ArrayVec;
 
 use super::socket_counters::SocketCounters;
-use crate::engine::{Batch, Snapshot, Transmit, Verdict};
+use crate::engine::{Batch, Permission, SharedRole, Snapshot, Transmit, Verdict};
 use crate::id::{DeviceId, LinkId};
+use crate::io::clock::Clock;
 use crate::io::frame_io::{Outgoing, SendError, Sender};
 use crate::time::Instant;
+use crate::wire::{MacAddr, vrrp};
 
 /// Number of frames that are sent together.
 pub(super) const BURST: usize = 64;
@@ -19,12 +23,35 @@ pub(super) struct LinkSenders {
     /// Indexed by [`LinkId`]; valid for this generation of the configuration.
     devices: Vec<DeviceId>,
     generation: Option<u64>,
+    guard: Option<RoleGuard>,
+}
+
+/// Keeps back the frames of the virtual router that a thread made before it stood still, and sends after another node
+/// took over: they would move the virtual MAC address back in the tables of switches.
+#[derive(Debug)]
+struct RoleGuard {
+    clock: Clock,
+    /// `None` for an engine without `[ha]`.
+    role: Option<Arc<SharedRole>>,
+}
+
+impl RoleGuard {
+    /// True if this node is not the virtual router now.
+    fn is_over(&self) -> bool {
+        self.role.as_ref().is_some_and(|role| role.at(self.clock.now()) != Permission::Router)
+    }
 }
 
 impl LinkSenders {
     /// A value without links and devices.
     pub(super) fn new() -> Self {
-        Self { senders: Vec::new(), devices: Vec::new(), generation: None }
+        Self { senders: Vec::new(), devices: Vec::new(), generation: None, guard: None }
+    }
+
+    /// A value without links and devices, which sends frames from the virtual MAC address only while this node is the
+    /// virtual router.
+    pub(super) fn guarded(clock: Clock) -> Self {
+        Self { guard: Some(RoleGuard { clock, role: None }), ..Self::new() }
     }
 
     /// Takes the links of a snapshot over.
@@ -33,6 +60,9 @@ impl LinkSenders {
             self.generation = Some(snapshot.generation);
             self.devices.clear();
             self.devices.extend(snapshot.links.iter().map(|link| link.device));
+            if let Some(guard) = &mut self.guard {
+                guard.role.clone_from(&snapshot.role);
+            }
         }
     }
 
@@ -104,9 +134,14 @@ impl LinkSenders {
         frame: impl Fn(usize) -> Outgoing<'a>,
         traffic: &SocketCounters,
     ) {
+        let is_over = self.guard.as_ref().is_some_and(RoleGuard::is_over);
         let mut todo: ArrayVec<(usize, LinkId, DeviceId), BURST> = (0..frames)
             .filter_map(|position| {
                 let link = link_of(position)?;
+                if is_over && is_of_virtual_router(frame(position).bytes) {
+                    traffic.count_failed(link, SendError::NotActive);
+                    return None;
+                }
                 Some((position, link, *self.devices.get(link.index())?))
             })
             .collect();
@@ -122,5 +157,55 @@ impl LinkSenders {
             }
             todo.retain(|(_, _, other)| *other != device);
         }
+    }
+}
+
+/// True for a frame that is sent from the MAC address of a virtual router.
+fn is_of_virtual_router(frame: &[u8]) -> bool {
+    let source = frame.get(6..).and_then(|rest| rest.first_chunk());
+    source.is_some_and(|source| vrrp::is_virtual_mac(MacAddr(*source)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ha::{Forwarding, Role, RoleWord};
+    use crate::wire::Family;
+    use crate::wire::offload::Offload;
+
+    #[test]
+    fn what_the_virtual_router_made_is_kept_back_when_its_lease_is_over_and_nothing_else() {
+        let clock = Clock::new();
+        let role = Arc::new(SharedRole::default());
+        let mut senders = LinkSenders::guarded(clock);
+        senders.guard.as_mut().unwrap().role = Some(Arc::clone(&role));
+        senders.devices = vec![DeviceId::from(0)];
+        let frame = |source: MacAddr| Transmit {
+            link: LinkId::from(0),
+            vlan: None,
+            offload: Offload::NONE,
+            bytes: [&[2; 6], &source.0[..], &[0x08, 0x00], &[0; 46]].concat(),
+        };
+        let made = ArrayVec::from_iter([frame(vrrp::virtual_mac(Family::V6, 61)), frame(MacAddr([2, 0, 0, 0, 0, 7]))]);
+        let kept_back = |senders: &LinkSenders, forwarding, until| {
+            role.store(RoleWord { role: Role::Active, forwarding, until });
+            let traffic = SocketCounters::new(1, 1, 1);
+            senders.send_own(&made, &traffic);
+            // There is no device: what is not kept back is counted as that.
+            let count = |error: SendError| traffic.counters().find(|(name, _)| *name == error.name()).unwrap().1;
+            assert_eq!(count(SendError::NotActive) + count(SendError::NoDevice), 2);
+            count(SendError::NotActive)
+        };
+
+        assert_eq!(kept_back(&senders, Forwarding::Router, Instant::from_nanos(u64::MAX)), 0);
+        assert_eq!(kept_back(&senders, Forwarding::Router, Instant::ZERO), 1, "its lease is over");
+        assert_eq!(
+            kept_back(&senders, Forwarding::Lingering, Instant::from_nanos(u64::MAX)),
+            1,
+            "another node has the address"
+        );
+        assert_eq!(kept_back(&senders, Forwarding::Silent, Instant::ZERO), 1);
+        senders.guard.as_mut().unwrap().role = None;
+        assert_eq!(kept_back(&senders, Forwarding::Silent, Instant::ZERO), 0, "an engine without a cluster");
     }
 }

@@ -1,5 +1,5 @@
-//! Feeds the service manager's watchdog (sd_watchdog_enabled(3)) as long as every packet worker and every control
-//! thread turns.
+//! Feeds the service manager's watchdog (sd_watchdog_enabled(3)) as long as every packet worker, every control thread
+//! and every role machine turns.
 
 use std::sync::Arc;
 
@@ -55,9 +55,10 @@ fn turn_counts(engines: &[Arc<Shared>]) -> Vec<(String, u64)> {
     let of = |shared: &Arc<Shared>| {
         let engine = &shared.engine;
         let control = (format!("engine {engine}: control"), shared.control_turns.count());
+        let ha = shared.ha_turns.iter().map(|turns| (format!("engine {engine}: ha"), turns.count()));
         let workers = shared.worker_turns.iter().enumerate();
         let workers = workers.map(|(number, beat)| (format!("engine {engine}: worker-{number}"), beat.count()));
-        std::iter::once(control).chain(workers).collect::<Vec<_>>()
+        std::iter::once(control).chain(ha).chain(workers).collect::<Vec<_>>()
     };
     engines.iter().flat_map(of).collect()
 }

@@ -102,7 +102,7 @@ impl Worker {
         punts: PuntSender,
         cpu: Option<usize>,
     ) -> std::io::Result<(Self, WorkerHandle)> {
-        let (tell, mail) = channel::unbounded();
+        let (sender, messages) = channel::unbounded();
         let wake = Wake::new()?;
         let worker = Self {
             number,
@@ -110,14 +110,14 @@ impl Worker {
             seen_captures: SeenGeneration::default(),
             punts,
             receivers: Vec::new(),
-            senders: LinkSenders::new(),
-            messages: mail,
+            senders: LinkSenders::guarded(shared.clock),
+            messages,
             waiter: Waiter::new(wake.clone()),
             busy_poll: shared.config().engine.busy_poll,
             shared,
             cpu,
         };
-        Ok((worker, WorkerHandle { messages: tell, wake }))
+        Ok((worker, WorkerHandle { messages: sender, wake }))
     }
 
     /// Runs until the engine stops.

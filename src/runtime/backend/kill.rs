@@ -8,8 +8,9 @@ use tokio::time::sleep;
 
 use super::EngineBackend;
 use crate::api::{ApiError, calls};
+use crate::engine::change::{StateChange, Subject};
 use crate::engine::forwarder::KillOrder;
-use crate::engine::view::{EventView, KillView};
+use crate::engine::view::{EventKind, KillView};
 use crate::runtime::sessions;
 use crate::runtime::worker::WorkerMessage;
 use crate::time::Duration;
@@ -44,17 +45,9 @@ impl EngineBackend {
                 sleep(POLL_INTERVAL).await;
             }
             let (killed, resets) = order.counts();
-            shared.event(EventView {
-                seq: 0,
-                at: String::new(),
-                kind: "kill".to_owned(),
-                subject: filter.to_string(),
-                from: None,
-                to: Some(format!("{killed} ended")),
-                reason,
-                by,
-                lasted_ms: None,
-            });
+            let subject = Subject::Sessions(filter.to_string());
+            let killing = StateChange::to(EventKind::Kill, subject, format!("{killed} ended"));
+            shared.event(killing.because(reason).by(by));
             KillView { engine: shared.engine.clone(), killed, resets }
         });
         work.await.map(|done| vec![done]).map_err(|error| unavailable(&error))

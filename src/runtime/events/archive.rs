@@ -204,12 +204,13 @@ fn append(path: &Path, line: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::view::EventKind;
 
     fn event(seq: u64) -> EventView {
         EventView {
             seq,
             at: "2026-11-21T11:00:00.000Z".to_owned(),
-            kind: "admin".to_owned(),
+            kind: EventKind::Admin.into(),
             subject: format!("perimeter/fw{seq}"),
             from: Some("ready".to_owned()),
             to: Some("drain".to_owned()),

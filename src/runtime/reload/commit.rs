@@ -9,7 +9,8 @@ use super::super::logging;
 use super::super::shared::ConfigText;
 use super::super::worker::WorkerHandle;
 use crate::config::{Config, InUse};
-use crate::engine::view::EventView;
+use crate::engine::change::{StateChange, Subject};
+use crate::engine::view::EventKind;
 use crate::io::lock::LinkLock;
 
 /// A validated configuration that is to take effect.
@@ -27,7 +28,7 @@ impl Control {
     /// Opens new devices, applies the configuration and releases old devices. On failure, nothing has changed.
     pub(super) fn reload(&mut self, fresh: PendingConfig, in_use: Option<&InUse>, by: &str) -> Result<(), String> {
         let PendingConfig { config, path, text, locks, event_text: said } = fresh;
-        let (before, known) = (self.shared.config().digest.clone(), self.shared.config().subjects());
+        let (before, known) = (self.shared.config().digest.clone(), Subject::declared(&self.shared.config()));
         let opened = self.devices.open_new(&config)?;
         let now = self.now();
         if let Err(error) = self.controller.apply(config, in_use, now) {
@@ -40,8 +41,8 @@ impl Control {
         self.shared.socket_counters.grow(config.links.len(), config.devices.len());
         logging::set_level(&self.shared.engine, &config.log);
         let digest = config.digest.clone();
-        let subjects = config.subjects();
-        let of = |some: &BTreeSet<String>, others: &BTreeSet<String>| some.difference(others).cloned().collect();
+        let subjects = Subject::declared(&config);
+        let of = |some: &BTreeSet<Subject>, others: &BTreeSet<Subject>| some.difference(others).cloned().collect();
         self.shared.events().reloaded(&of(&known, &subjects), &of(&subjects, &known), now);
         self.shared.set_config(Arc::clone(&config), ConfigText { path, text, since: now });
         // The workers know the new links before these receive frames, and have left the old links before those are
@@ -54,17 +55,8 @@ impl Control {
             let path = self.state.path().display().to_string();
             tracing::warn!(engine = self.shared.engine, path, %error, "overrides not kept");
         }
-        self.shared.event(EventView {
-            seq: 0,
-            at: String::new(),
-            kind: "config".to_owned(),
-            subject: self.shared.engine.clone(),
-            from: Some(before),
-            to: Some(digest),
-            reason: Some(said),
-            by: Some(by.to_owned()),
-            lasted_ms: None,
-        });
+        let change = StateChange::to(EventKind::Config, Subject::Engine(self.shared.engine.clone()), digest);
+        self.shared.event(change.from(before).because(said).by(by.to_owned()));
         Ok(())
     }
 }

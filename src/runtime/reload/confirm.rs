@@ -4,13 +4,15 @@
 //! off, and the engine returns to the configuration before. A later reload or rollback that changes something counts as
 //! the confirmation.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{ConfigSource, ReloadRequest, ReloadableEngine, Reloader, refused};
 use crate::api::ApiError;
 use crate::config::value::format_duration;
-use crate::engine::view::EventView;
+use crate::engine::change::{StateChange, Subject};
+use crate::engine::view::EventKind;
 use crate::runtime::history::{ConfigOrigin, ConfigRecord, History, StartConfig, Unconfirmed};
 use crate::runtime::shared::Shared;
 use crate::time::Duration;
@@ -127,16 +129,14 @@ pub(super) fn now_ms(shared: &Shared) -> u64 {
     shared.clock.wall_nanos(shared.clock.now()) / 1_000_000
 }
 
-pub(super) fn report_config_event(shared: &Shared, from: Option<&str>, to: &str, reason: Option<String>, by: &str) {
-    shared.event(EventView {
-        seq: 0,
-        at: String::new(),
-        kind: "config".to_owned(),
-        subject: shared.engine.clone(),
-        from: from.map(str::to_owned),
-        to: Some(to.to_owned()),
-        reason,
-        by: Some(by.to_owned()),
-        lasted_ms: None,
-    });
+/// Reports a change of what is confirmed.
+fn report_config_event(
+    shared: &Shared,
+    from: Option<&'static str>,
+    to: &'static str,
+    reason: Option<String>,
+    by: &str,
+) {
+    let change = StateChange::to(EventKind::Config, Subject::Engine(shared.engine.clone()), to);
+    shared.event(StateChange { from: from.map(Cow::Borrowed), ..change.because(reason).by(by.to_owned()) });
 }

@@ -77,6 +77,8 @@ pub(super) async fn plan(target: &Arc<ReloadableEngine>, mut outcome: LoadedConf
         healthy_moved: 0,
         moves: Vec::new(),
         new_flows: Vec::new(),
+        role: None,
+        active_node: None,
     };
     if !view.possible || !view.changes {
         return Ok(view);

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::Walk;
 use super::rank::{EarlierTraffic, Rate};
-use crate::api::sessions::{DEFAULT_LIMIT, PAGE_MAX, word_of};
+use crate::api::sessions::{DEFAULT_LIMIT, PAGE_MAX};
 use crate::api::{SessionSort, TalkerRequest, TalkersBy};
 use crate::engine::view::TalkerView;
 use crate::engine::{SessionMatcher, Snapshot};
@@ -70,7 +70,7 @@ pub fn talkers(
     let time = earlier.map(|earlier| walk.now.since(earlier.at()));
     let row = |Ranked { rank: Reverse((_, _, Reverse(subject))), sum }: Ranked| TalkerView {
         engine: walk.engine.to_owned(),
-        by: word_of(question.by, &TalkersBy::ALL).to_owned(),
+        by: question.by.name().to_owned(),
         subject: subject.name(walk.snapshot),
         sessions: sum.sessions,
         packets: sum.packets,
