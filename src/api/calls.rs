@@ -3,6 +3,7 @@
 
 mod call;
 mod changes;
+mod ha;
 mod request;
 pub mod sessions;
 
@@ -12,10 +13,12 @@ use utoipa::IntoParams;
 use crate::api::{EventTime, LinkOrFirewall, text};
 use crate::engine::view;
 use crate::flow::FlowKey;
+use crate::ha::view::HaView;
 
 pub use call::{Call, HttpCall, Routing, Verb};
 pub use changes::{Confirm, Ping, Plan, Probe, Reload, Rollback, SetFirewall, SetServer, SetService, WEIGHT_MAX};
-pub use request::{Answer, Request};
+pub use ha::{HaFailover, HaMaintenance, HaResync};
+pub use request::{Answer, Listed, Request};
 pub use sessions::{Kill, SessionRequest, TalkerRequest};
 
 /// The number of check results that an answer holds unless the request says otherwise.
@@ -24,9 +27,9 @@ pub const CHECKS_LIMIT: usize = 1000;
 /// Reading calls without parameters: a name, the end of the path, what the call does, the answer, and where it goes if
 /// there are several engines.
 macro_rules! plain {
-    ($($(#[$said:meta])+ $name:ident: $path:literal, $summary:literal, $answer:ty, $routing:ident;)*) => {
+    ($($(#[$doc:meta])+ $name:ident: $path:literal, $summary:literal, $answer:ty, $routing:ident;)*) => {
         $(
-            $(#[$said])+
+            $(#[$doc])+
             #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
             #[serde(deny_unknown_fields)]
             pub struct $name {}
@@ -56,6 +59,8 @@ plain! {
     Peers: "peers", "The engines on the far sides", Vec<view::PeerView>, Each;
     /// Lists the services with their servers (`show services`).
     Services: "services", "Services and their servers", Vec<view::ServiceView>, Each;
+    /// Asks for the cluster as each of its nodes here sees it (`show ha`); an engine that stands alone has no row.
+    Ha: "ha", "Nodes of the cluster and their roles", Vec<HaView>, Each;
     /// Lists the kept configurations (`show configs`).
     Configs: "configs", "The last configurations, newest first", Vec<view::KeptConfigView>, Each;
     // A sum over engines would count packets twice, and a flat object has no place for an engine's name.
@@ -71,8 +76,8 @@ plain! {
 pub struct Checks {
     /// Only results of this server, firewall, service or group: `web/s1`, `web`, `perimeter/fw1`, `fw1`.
     pub subject: Option<String>,
-    /// The number of newest results to list; absent: 1000. The engine keeps the last 20 of each server and family, and of each path
-    /// through a firewall.
+    /// The number of newest results to list; absent: 1000. The engine keeps the last 20 of each server and family, and
+    /// of each path through a firewall.
     pub limit: Option<usize>,
 }
 

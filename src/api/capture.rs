@@ -15,6 +15,9 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::{ApiError, HttpCall, address_or_prefix};
 use crate::engine::trace::{Filter, UnknownDropReason};
 
+/// The path of both calls.
+pub(super) const PATH: &str = "/api/v1/capture";
+
 /// Number of names or prefixes in one list of a filter, at most.
 const PARTS_MAX: usize = 16;
 
@@ -110,14 +113,14 @@ impl CaptureRequest {
             seconds,
         };
         let body = serde_json::to_string(&body).expect("structures of words can be JSON");
-        HttpCall { method: "POST", uri: "/api/v1/capture".to_owned(), body: Some(body) }
+        HttpCall { method: "POST", uri: PATH.to_owned(), body: Some(body) }
     }
 
     /// The call that ends the capture with this name.
     pub fn end(id: &str) -> HttpCall {
         let query = EndQuery { id: id.to_owned(), engine: None };
         let query = serde_urlencoded::to_string(query).expect("flat structures of words can be a query");
-        HttpCall { method: "DELETE", uri: format!("/api/v1/capture?{query}"), body: None }
+        HttpCall { method: "DELETE", uri: format!("{PATH}?{query}"), body: None }
     }
 }
 

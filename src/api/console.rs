@@ -25,6 +25,7 @@ const FILES: &[File] = &[
     File { path: "/console/icon.svg", kind: "image/svg+xml", text: include_str!("console/icon.svg") },
     script("/console/main.js", include_str!("console/main.js")),
     script("/console/calls.js", include_str!("console/calls.js")),
+    script("/console/nodes.js", include_str!("console/nodes.js")),
     script("/console/page.js", include_str!("console/page.js")),
     script("/console/picture.js", include_str!("console/picture.js")),
     script("/console/rates.js", include_str!("console/rates.js")),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::api::metrics::Process;
-use crate::api::{Answer, ApiError, Backend, Call, Done, Request, Routing, SESSION_WALK_TIMEOUT, calls};
+use crate::api::{Answer, ApiError, Backend, Done, Listed, Routing, SESSION_WALK_TIMEOUT, calls};
 use crate::engine::view::{HealthView, MeasuresView};
 use crate::time::Duration;
 
@@ -56,7 +56,7 @@ impl<B: Backend> Engines<B> {
 
     /// The JSON answer of the engine called `name` to `request`. Without a name, the rows of several engines name their
     /// engine.
-    pub async fn ask<C: Call + Into<Request>>(&self, name: Option<&str>, call: C) -> Result<Value, ApiError> {
+    pub async fn ask<C: Listed>(&self, name: Option<&str>, call: C) -> Result<Value, ApiError> {
         let several = self.0.len() > 1 && name.is_none();
         match C::ROUTING {
             Routing::Each | Routing::EachByTime if several => {
@@ -64,7 +64,7 @@ impl<B: Backend> Engines<B> {
                 let newest = call.newest();
                 let mut unknown = None;
                 for engine in &self.0 {
-                    let answer = match ask(engine, call.clone()).await {
+                    let answer = match send(engine, call.clone()).await {
                         // One of them knows the name, or none.
                         Err(error @ ApiError::NotFound(_)) => {
                             unknown = Some(error);
@@ -93,7 +93,7 @@ impl<B: Backend> Engines<B> {
             }
             Routing::Knowing if several => self.ask_knowing(call).await,
             Routing::Each | Routing::EachByTime | Routing::Knowing | Routing::One => {
-                value(&ask(self.one(name)?, call).await?)
+                value(&send(self.one(name)?, call).await?)
             }
         }
     }
@@ -102,10 +102,7 @@ impl<B: Backend> Engines<B> {
     pub async fn metrics(&self, name: Option<&str>) -> Result<Vec<MeasuresView>, ApiError> {
         let mut measures = Vec::new();
         for engine in &self.selected(name)? {
-            let Answer::Metrics(view) = ask(engine, calls::Metrics {}).await? else {
-                return Err(ApiError::Unavailable(format!("engine {} measures nothing", engine.engine())));
-            };
-            measures.push(*view);
+            measures.push(*ask(engine, calls::Metrics {}).await?);
         }
         Ok(measures)
     }
@@ -118,10 +115,7 @@ impl<B: Backend> Engines<B> {
         };
         let mut found = Vec::new();
         for engine in asked {
-            let Answer::Health(view) = ask(engine, calls::Health {}).await? else {
-                return Err(ApiError::Unavailable(format!("engine {} does not say how it is", engine.engine())));
-            };
-            found.push(view);
+            found.push(ask(engine, calls::Health {}).await?);
         }
         Ok(found)
     }
@@ -131,12 +125,12 @@ impl<B: Backend> Engines<B> {
         self.0.first().and_then(|engine| engine.process())
     }
 
-    async fn ask_knowing(&self, call: impl Call + Into<Request>) -> Result<Value, ApiError> {
+    async fn ask_knowing(&self, call: impl Listed) -> Result<Value, ApiError> {
         let mut done: Vec<(&str, Done)> = Vec::new();
         let mut killed = Vec::new();
         let mut unknown = None;
         for engine in &self.0 {
-            match ask(engine, call.clone()).await {
+            match send(engine, call.clone()).await {
                 Ok(Answer::SetFirewall(what)) => done.push((engine.engine(), what)),
                 Ok(Answer::Kill(of_engine)) => killed.extend(of_engine),
                 Ok(answer) => return value(&answer),
@@ -177,11 +171,17 @@ fn join_results(done: Vec<(&str, Done)>) -> Done {
     Done { done: words.join("; "), ..all }
 }
 
-/// Sends a call to one engine, and limits the time of its answer.
-pub(super) async fn ask<B: Backend, C: Call + Into<Request>>(engine: &Arc<B>, call: C) -> Result<Answer, ApiError> {
-    let patience = if C::WALKS_OVER_SESSIONS { SESSION_WALK_TIMEOUT } else { ANSWER_TIMEOUT };
-    let late = |_| ApiError::Unavailable(format!("the engine did not answer within {} s", patience.as_secs()));
-    tokio::time::timeout(patience, Arc::clone(engine).ask(call.into())).await.map_err(late)?
+/// The answer of one engine to a call.
+pub(super) async fn ask<B: Backend, C: Listed>(engine: &Arc<B>, call: C) -> Result<C::Answer, ApiError> {
+    let other = || ApiError::Unavailable(format!("engine {} answered another call than {}", engine.engine(), C::PATH));
+    C::unpack(send(engine, call).await?).ok_or_else(other)
+}
+
+/// Sends a call to one engine, and limits the time of its answer, for what handles all answers alike.
+async fn send<B: Backend, C: Listed>(engine: &Arc<B>, call: C) -> Result<Answer, ApiError> {
+    let timeout = if C::WALKS_OVER_SESSIONS { SESSION_WALK_TIMEOUT } else { ANSWER_TIMEOUT };
+    let late = |_| ApiError::Unavailable(format!("the engine did not answer within {} s", timeout.as_secs()));
+    tokio::time::timeout(timeout, Arc::clone(engine).ask(call.into())).await.map_err(late)?
 }
 
 fn value(answer: &impl Serialize) -> Result<Value, ApiError> {

@@ -220,18 +220,18 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 }
 
 /// Adds the access rules, the time limit and the security headers to the routes.
-fn protected(router: Router, access: Arc<ArcSwap<Access>>, patience: Duration) -> Router {
+fn protected(router: Router, access: Arc<ArcSwap<Access>>, timeout: Duration) -> Router {
     router.layer(middleware::from_fn(move |request: Request, next: Next| {
         let access = access.load_full();
-        async move { Ok::<_, Infallible>(with_headers(answer(&access.guard, request, next, patience).await)) }
+        async move { Ok::<_, Infallible>(with_headers(answer(&access.guard, request, next, timeout).await)) }
     }))
 }
 
-async fn answer(guard: &Guard, mut request: Request, next: Next, patience: Duration) -> Response {
+async fn answer(guard: &Guard, mut request: Request, next: Next, timeout: Duration) -> Response {
     match guard.admit(request.method(), request.uri().path(), request.headers()) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
-            within(patience, next.run(request)).await
+            within(timeout, next.run(request)).await
         }
         Err(Refusal { status, error }) => {
             let mut response = (status, axum::Json(error)).into_response();
@@ -244,9 +244,9 @@ async fn answer(guard: &Guard, mut request: Request, next: Next, patience: Durat
 }
 
 /// The response, or the error that it takes too long.
-async fn within(patience: Duration, answer: impl Future<Output = Response>) -> Response {
-    timeout(patience, answer).await.unwrap_or_else(|_| {
-        let error = ApiError::Unavailable(format!("the request took longer than {} s", patience.as_secs()));
+async fn within(timeout: Duration, answer: impl Future<Output = Response>) -> Response {
+    tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| {
+        let error = ApiError::Unavailable(format!("the request took longer than {} s", timeout.as_secs()));
         (StatusCode::REQUEST_TIMEOUT, axum::Json(error)).into_response()
     })
 }

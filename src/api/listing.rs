@@ -12,12 +12,10 @@ use hyper::body::Frame;
 use tokio::sync::mpsc;
 
 use crate::api::engines::ask;
-use crate::api::sessions::{Cursor, DEFAULT_LIMIT, PAGE_MAX, SessionPage, SessionRequest};
-use crate::api::{Answer, ApiError, Backend, Call, Engines};
+use crate::api::sessions::{Cursor, DEFAULT_LIMIT, PAGE_MAX, SessionPage, SessionRequest, TOTAL_HEADER};
+use crate::api::{ApiError, Backend, Call, Engines};
 use crate::engine::view::SessionView;
 
-/// The header with the number of all matching sessions.
-pub(super) const TOTAL_HEADER: &str = "x-total-count";
 /// Rows that are fetched at once when all are streamed. Twice as many may wait for a slow client.
 const PIECE_ROWS: usize = 1000;
 
@@ -50,7 +48,7 @@ async fn page<B: Backend>(
         if is_before_cursor(engine.as_ref(), &question) {
             continue;
         }
-        let page = session_page(engine, question.clone()).await?;
+        let page = ask(engine, question.clone()).await?;
         text.add(&page.rows)?;
         total = total.zip(page.total).map(|(sum, more)| sum + more);
         match (&mut next, page.next) {
@@ -89,24 +87,23 @@ async fn stream_all<B: Backend>(
         if is_before_cursor(engine.as_ref(), &question) {
             continue;
         }
-        let page =
-            session_page(&engine, SessionRequest { limit: Some(PIECE_ROWS.min(limit)), ..question.clone() }).await?;
+        let page = ask(&engine, SessionRequest { limit: Some(PIECE_ROWS.min(limit)), ..question.clone() }).await?;
         total += page.total.unwrap_or(0);
         first.push((engine, page));
     }
     let counted = question.after.is_none().then_some(total);
-    let (tell, told) = mpsc::channel(1);
+    let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut text = JsonArray::default();
         for (engine, page) in first {
-            if let Err(error) = stream_pages(&engine, &question, page, limit, &mut text, &tell).await {
-                let _ = tell.send(Err(error)).await;
+            if let Err(error) = stream_pages(&engine, &question, page, limit, &mut text, &sender).await {
+                let _ = sender.send(Err(error)).await;
                 return;
             }
         }
-        let _ = tell.send(Ok(text.finish())).await;
+        let _ = sender.send(Ok(text.finish())).await;
     });
-    let mut response = json(Body::new(Pieces(told)));
+    let mut response = json(Body::new(Pieces(receiver)));
     if let Some(total) = counted {
         response.headers_mut().insert(TOTAL_HEADER, total.into());
     }
@@ -120,26 +117,19 @@ async fn stream_pages<B: Backend>(
     mut page: SessionPage,
     limit: usize,
     text: &mut JsonArray,
-    tell: &mpsc::Sender<Piece>,
+    sender: &mpsc::Sender<Piece>,
 ) -> Result<(), ApiError> {
     let mut left = limit;
     loop {
         left = left.saturating_sub(page.rows.len());
         text.add(&page.rows)?;
         // The client has disconnected.
-        if tell.send(Ok(text.take())).await.is_err() {
+        if sender.send(Ok(text.take())).await.is_err() {
             return Ok(());
         }
         let (Some(after), true) = (page.next, left > 0) else { return Ok(()) };
         let more = SessionRequest { after: Some(after), limit: Some(PIECE_ROWS.min(left)), ..question.clone() };
-        page = session_page(engine, more).await?;
-    }
-}
-
-async fn session_page<B: Backend>(engine: &Arc<B>, question: SessionRequest) -> Result<SessionPage, ApiError> {
-    match ask(engine, question).await? {
-        Answer::Sessions(page) => Ok(page),
-        _ => Err(ApiError::Unavailable(format!("engine {} tells no sessions", engine.engine()))),
+        page = ask(engine, more).await?;
     }
 }
 

@@ -9,6 +9,7 @@
 mod engine;
 mod family;
 mod farm;
+mod ha;
 pub mod help;
 mod members;
 mod plain;
@@ -83,6 +84,7 @@ impl Collector for Scrape {
         engine::encode(&mut page, &self.engines)?;
         members::encode(&mut page, &self.engines)?;
         farm::encode(&mut page, &self.engines)?;
+        ha::encode(&mut page, &self.engines)?;
         match &self.process {
             Some(process) => engine::encode_process(&mut page, process),
             None => Ok(()),

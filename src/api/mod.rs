@@ -1,7 +1,8 @@
 //! The management API: operators' requests over HTTP with JSON.
 //!
-//! Each request is a struct of [`calls`] that implements [`Call`]: it is the query or body of its HTTP call, and knows its
-//! method, path and answer. An engine answers it through [`Backend`]; the API knows nothing of its threads and sockets.
+//! Each request is a struct of [`calls`] that implements [`Call`]: it is the query or body of its HTTP call, and knows
+//! its method, path and answer. An engine answers it through [`Backend`]; the API knows nothing of its threads and
+//! sockets.
 
 pub mod calls;
 pub mod capture;
@@ -33,7 +34,7 @@ use crate::time::Duration;
 pub use crate::engine::controller::ServerChange;
 pub use crate::flow::text as flow_text;
 pub use calls::sessions;
-pub use calls::{Answer, Call, EventFilter, HttpCall, Request, Routing, Verb, WEIGHT_MAX};
+pub use calls::{Answer, Call, EventFilter, HttpCall, Listed, Request, Routing, Verb, WEIGHT_MAX};
 pub use capture::{CaptureRequest, Chunk, Download};
 pub use engines::Engines;
 pub use prefix::address_or_prefix;

@@ -136,13 +136,13 @@ pub(super) struct CallSpec {
 }
 
 /// A call that everybody with permission to read may make.
-pub(super) fn call_spec(verb: Verb, path: &'static str, summary: &str, answered: ResponseSpec) -> CallSpec {
+pub(super) fn call_spec(verb: Verb, path: &'static str, summary: &str, response: ResponseSpec) -> CallSpec {
     let name = path.trim_start_matches("/api/v1/").replace(|c: char| !c.is_ascii_alphanumeric(), "_");
     let answer =
-        answered.contents.into_iter().fold(ResponseBuilder::new().description("Done."), |answer, (kind, schema)| {
+        response.contents.into_iter().fold(ResponseBuilder::new().description("Done."), |answer, (kind, schema)| {
             answer.content(kind, ContentBuilder::new().schema(schema).build())
         });
-    let answer = answered.headers.into_iter().fold(answer, |answer, (name, kind, what)| {
+    let answer = response.headers.into_iter().fold(answer, |answer, (name, kind, what)| {
         let header = HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(kind))).description(Some(what));
         answer.header(name, header.build())
     });
@@ -150,7 +150,7 @@ pub(super) fn call_spec(verb: Verb, path: &'static str, summary: &str, answered:
         .operation_id(Some(format!("{}_{}", verb.name().to_lowercase(), name.trim_matches('_'))))
         .summary(Some(summary))
         .response("200", answer);
-    CallSpec { verb, path, operation, schemas: answered.schemas }.refused_with(&[
+    CallSpec { verb, path, operation, schemas: response.schemas }.refused_with(&[
         StatusCode::BAD_REQUEST,
         StatusCode::UNAUTHORIZED,
         StatusCode::FORBIDDEN,

@@ -21,10 +21,11 @@ use crate::api::console::console;
 use crate::api::guard::{Caller, CallerView, User};
 use crate::api::openapi::{CallSpec, ResponseSpec, call_spec};
 use crate::api::{
-    ApiError, Backend, Call, Done, Engines, EventFilter, Request, Routing, SessionRequest, TalkerRequest, Verb, calls,
+    ApiError, Backend, Call, Done, Engines, EventFilter, Listed, Routing, SessionRequest, TalkerRequest, Verb, calls,
     capture, listing, metrics, openapi, text,
 };
 use crate::engine::view;
+use crate::ha::view::HaView;
 
 /// Bytes of a request body, at most; most have a few words.
 const BODY_MAX: usize = 64 * 1024;
@@ -53,8 +54,8 @@ async fn with_version(mut response: Response) -> Response {
 /// The routes of these engines. An outer layer has to add the [`Caller`] as an extension.
 pub(super) fn guarded<B: Backend>(engines: Arc<Engines<B>>) -> Router {
     let (described, served): (Vec<_>, Vec<_>) =
-        routes::<B>().into_iter().map(|Route(said, serve)| (said, serve)).unzip();
-    let paths: Vec<_> = described.iter().map(|said| said.path).collect();
+        routes::<B>().into_iter().map(|Route(spec, serve)| (spec, serve)).unzip();
+    let paths: Vec<_> = described.iter().map(|spec| spec.path).collect();
     let document: Bytes = openapi::document(described).into();
     paths
         .into_iter()
@@ -78,9 +79,9 @@ struct Route<B>(CallSpec, MethodRouter<Arc<Engines<B>>>);
 
 impl<B: Backend> Route<B> {
     /// Serves a call by the method with which it is described.
-    fn new<T: 'static>(said: CallSpec, handler: impl Handler<T, Arc<Engines<B>>>) -> Self {
-        let serve = on(said.verb.filter(), handler);
-        Self(said, serve)
+    fn new<T: 'static>(spec: CallSpec, handler: impl Handler<T, Arc<Engines<B>>>) -> Self {
+        let serve = on(spec.verb.filter(), handler);
+        Self(spec, serve)
     }
 }
 
@@ -88,7 +89,6 @@ impl<B: Backend> Route<B> {
 fn routes<B: Backend>() -> Vec<Route<B>> {
     use Verb::{Delete, Get, Post};
     use openapi::{object, object_of_each, rows, rows_of_each};
-    const CAPTURE: &str = "/api/v1/capture";
     vec![
         read::<B, calls::Status>(object_of_each::<view::StatusView>()),
         read::<B, calls::Health>(object_of_each::<view::HealthView>()),
@@ -97,6 +97,10 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
         read::<B, calls::Firewalls>(rows::<view::FirewallView>()),
         read::<B, calls::Peers>(rows::<view::PeerView>()),
         read::<B, calls::Services>(rows::<view::ServiceView>()),
+        read::<B, calls::Ha>(rows::<HaView>()),
+        may_need_force(change::<B, calls::HaFailover>(object::<Done>())),
+        may_need_force(change::<B, calls::HaMaintenance>(object::<Done>())),
+        may_need_force(change::<B, calls::HaResync>(object::<Done>())),
         read::<B, calls::Checks>(rows::<view::CheckResultView>()),
         read::<B, calls::Counters>(openapi::counters()),
         read::<B, calls::Config>(object_of_each::<view::ConfigView>()),
@@ -117,14 +121,14 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
         change::<B, calls::Probe>(rows::<view::ExchangeView>()),
         change::<B, calls::Ping>(rows::<view::ExchangeView>()),
         Route::new(
-            call_spec(Post, CAPTURE, "Captures packets, in pcapng", openapi::bytes(capture::CONTENT_TYPE))
+            call_spec(Post, capture::PATH, "Captures packets, in pcapng", openapi::bytes(capture::CONTENT_TYPE))
                 .query::<PlainQuery>()
                 .body::<CaptureBody>()
                 .by_operators(),
             start_capture::<B>,
         ),
         Route::new(
-            call_spec(Delete, CAPTURE, "Ends a capture", object::<Done>()).query::<EndQuery>().by_operators(),
+            call_spec(Delete, capture::PATH, "Ends a capture", object::<Done>()).query::<EndQuery>().by_operators(),
             end_capture::<B>,
         ),
         Route::new(
@@ -150,25 +154,24 @@ type Served<B> = State<Arc<Engines<B>>>;
 type Reply = Result<Json<Value>, ApiError>;
 
 /// The description of a reading call.
-fn read_spec<C: Call + IntoParams>(answered: ResponseSpec) -> CallSpec {
-    let said = call_spec(C::METHOD, C::PATH, C::SUMMARY, answered).query::<C>();
+fn read_spec<C: Call + IntoParams>(response: ResponseSpec) -> CallSpec {
+    let spec = call_spec(C::METHOD, C::PATH, C::SUMMARY, response).query::<C>();
     match C::ROUTING {
-        _ if parameter_names::<C>().is_empty() => said.query::<PlainQuery>(),
-        Routing::Each | Routing::EachByTime => said.query::<EachQuery>(),
-        Routing::Knowing | Routing::One => said.query::<OneQuery>(),
+        Routing::Each | Routing::EachByTime => spec.query::<EachQuery>(),
+        Routing::Knowing | Routing::One => spec.query::<OneQuery>(),
     }
 }
 
 /// A reading call.
-fn read<B: Backend, C: Call + Into<Request> + IntoParams>(answered: ResponseSpec) -> Route<B> {
+fn read<B: Backend, C: Listed + IntoParams>(response: ResponseSpec) -> Route<B> {
     let ask = async move |State(engines): Served<B>, Asked { engine, call }: Asked<C>| -> Reply {
         engines.ask(engine.as_deref(), call).await.map(Json)
     };
-    Route::new(read_spec::<C>(answered), ask)
+    Route::new(read_spec::<C>(response), ask)
 }
 
 /// A changing call, which only operators may make.
-fn change<B: Backend, C: Call + Into<Request> + ToSchema>(answered: ResponseSpec) -> Route<B> {
+fn change<B: Backend, C: Listed + ToSchema>(response: ResponseSpec) -> Route<B> {
     let ask = async move |State(engines): Served<B>,
                           Extension(caller): Extension<Caller>,
                           Query(query): Query<PlainQuery>,
@@ -177,18 +180,18 @@ fn change<B: Backend, C: Call + Into<Request> + ToSchema>(answered: ResponseSpec
         only_operators(&caller)?;
         engines.ask(query.engine.as_deref(), call.checked(&caller)?).await.map(Json)
     };
-    let said = call_spec(C::METHOD, C::PATH, C::SUMMARY, answered).query::<PlainQuery>().body::<C>().by_operators();
-    Route::new(said, ask)
+    let spec = call_spec(C::METHOD, C::PATH, C::SUMMARY, response).query::<PlainQuery>().body::<C>().by_operators();
+    Route::new(spec, ask)
 }
 
 /// Marks a call that may be refused because its file is invalid.
-fn may_be_invalid<B>(Route(said, serve): Route<B>) -> Route<B> {
-    Route(said.refused_with(&[StatusCode::UNPROCESSABLE_ENTITY]), serve)
+fn may_be_invalid<B>(Route(spec, serve): Route<B>) -> Route<B> {
+    Route(spec.refused_with(&[StatusCode::UNPROCESSABLE_ENTITY]), serve)
 }
 
 /// Marks a call that may have to be repeated with `force`.
-fn may_need_force<B>(Route(said, serve): Route<B>) -> Route<B> {
-    Route(said.refused_with(&[StatusCode::CONFLICT]), serve)
+fn may_need_force<B>(Route(spec, serve): Route<B>) -> Route<B> {
+    Route(spec.refused_with(&[StatusCode::CONFLICT]), serve)
 }
 
 /// The OpenAPI document of the routes.
@@ -290,7 +293,7 @@ pub(super) struct PlainQuery {
     pub(super) engine: Option<String>,
 }
 
-/// Names the engine of a call with parameters that goes to all.
+/// Names the engine of a reading call that goes to all.
 #[derive(IntoParams)]
 #[expect(dead_code, reason = "it is described, and read with the parameters of the call")]
 struct EachQuery {
@@ -298,7 +301,7 @@ struct EachQuery {
     engine: Option<String>,
 }
 
-/// Names the engine of a call with parameters that goes to one.
+/// Names the engine of a reading call that goes to one.
 #[derive(IntoParams)]
 #[expect(dead_code, reason = "it is described, and read with the parameters of the call")]
 struct OneQuery {

@@ -32,8 +32,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Capture packets with the verdict of the engine as comment, in pcapng
 ///
-/// Every frame is captured as it came and as it left, each on its link, so that a translated session shows both legs. All
-/// engines of this host are captured into one file unless -s (several times for several) or -e picks one. Ends by --count, --seconds or Ctrl-C.
+/// Every frame is captured as it came and as it left, each on its link, so that a translated session shows both legs.
+/// All engines of this host are captured into one file unless -s (several times for several) or -e picks one. Ends by
+/// --count, --seconds or Ctrl-C.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where to write; - is standard output, as in: fwlb capture -w - | tshark -r -
@@ -93,12 +94,12 @@ struct Running {
     capturing: CaptureStream,
 }
 
-pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, selection: &EngineSelection) -> anyhow::Result<ExitCode> {
     let to_stdout = args.write == Path::new("-");
     if to_stdout && io::stdout().is_terminal() {
         bail!("a capture is no text for a terminal\npipe it, as in: fwlb capture -w - | tshark -r -; or name a file");
     }
-    let engines = reach.engines()?;
+    let engines = selection.engines()?;
     block_on(async {
         let id = format!("cli-{}", std::process::id());
         let running = start(args, engines, &id).await?;
@@ -232,14 +233,14 @@ async fn end(engines: &[Engine], id: &str) {
 
 /// Reads all captures at once.
 fn read(running: Vec<Running>) -> mpsc::Receiver<CaptureOutput> {
-    let (tell, news) = mpsc::channel(16);
+    let (sender, receiver) = mpsc::channel(16);
     for (number, Running { engine: _, mut capturing }) in running.into_iter().enumerate() {
-        let tell = tell.clone();
+        let sender = sender.clone();
         tokio::spawn(async move {
             let end = loop {
                 match capturing.next().await {
                     Ok(Some(bytes)) => {
-                        if tell.send(CaptureOutput::Bytes(number, bytes)).await.is_err() {
+                        if sender.send(CaptureOutput::Bytes(number, bytes)).await.is_err() {
                             return;
                         }
                     }
@@ -247,10 +248,10 @@ fn read(running: Vec<Running>) -> mpsc::Receiver<CaptureOutput> {
                     Err(error) => break Some(error.to_string()),
                 }
             };
-            let _ = tell.send(CaptureOutput::Ended(end)).await;
+            let _ = sender.send(CaptureOutput::Ended(end)).await;
         });
     }
-    news
+    receiver
 }
 
 /// The signals by which a user ends a capture.

@@ -15,7 +15,8 @@ use crate::cli::output;
 /// The variable with the name of the shell that asks.
 const COMPLETE_VARIABLE: &str = "COMPLETE";
 
-/// Print a script that lets a shell complete fwlb's words and the names of running engines: source <(fwlb completions bash)
+/// Print a script that lets a shell complete fwlb's words and the names of running engines: source <(fwlb completions
+/// bash)
 ///
 /// The script asks the fwlb that is installed each time, so that it need not be made anew for a new version.
 #[derive(Debug, clap::Args)]

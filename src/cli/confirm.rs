@@ -12,13 +12,9 @@ use crate::cli::output;
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-pub fn run(_: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
-    let engine = reach.engine()?;
-    let (value, answer) = block_on(ask(&engine, &calls::Confirm { by: Some(whoami()) }))??;
-    if reach.json {
-        output::print_json(&value)?;
-    } else {
-        output::print(&format!("{}\n", answer.done))?;
-    }
+pub fn run(_: &Args, selection: &EngineSelection) -> anyhow::Result<ExitCode> {
+    let engine = selection.engine()?;
+    let (value, done) = block_on(ask(&engine, &calls::Confirm { by: Some(whoami()) }))??;
+    output::print_done(&value, &done)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -215,16 +215,16 @@ impl EngineSelection {
 /// be asked.
 fn is_alive(path: &Path) -> bool {
     let path = path.to_owned();
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     // A busy engine with a full backlog makes a connection wait.
     std::thread::spawn(move || {
         let alive = match std::os::unix::net::UnixStream::connect(path) {
             Ok(_) => true,
             Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
         };
-        let _ = tell.send(alive);
+        let _ = sender.send(alive);
     });
-    told.recv_timeout(Duration::from_secs(1)).unwrap_or(true)
+    receiver.recv_timeout(Duration::from_secs(1)).unwrap_or(true)
 }
 
 fn names(engines: &[Engine]) -> String {
@@ -234,8 +234,8 @@ fn names(engines: &[Engine]) -> String {
 /// The answers of several engines: JSON as they wrote it, and understood.
 pub type Answers<A> = Vec<(Engine, Value, A)>;
 
-/// Asks all of `engines`. What some of them could not answer comes back beside the answers of the others; it is an error
-/// if none answered.
+/// Asks all of `engines`. What some of them could not answer comes back beside the answers of the others; it is an
+/// error if none answered.
 pub async fn ask_all<C: Call>(
     engines: &[Engine],
     call: &C,

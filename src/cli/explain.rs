@@ -17,8 +17,8 @@ use crate::flow::FlowKey;
 
 /// Explain where a flow goes and why, by the engine's own code
 ///
-/// The flow may be live or never seen; nothing is stored. It is also said what would happen if the firewall, or the server,
-/// that it takes died.
+/// The flow may be live or never seen; nothing is stored. It is also said what would happen if the firewall, or the
+/// server, that it takes died.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// PROTO SOURCE DESTINATION, as in: tcp 198.51.100.7:40000 203.0.113.80:80; icmp takes an identifier behind them
@@ -42,7 +42,7 @@ fn via(text: &str) -> Result<LinkOrFirewall, String> {
     text.parse().map_err(|error: crate::api::ApiError| error.to_string())
 }
 
-pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, selection: &EngineSelection) -> anyhow::Result<ExitCode> {
     let flow: FlowKey = flow_text::parse(&args.flow.join(" "))?;
     let (mut value, explained, engine) = match &args.config {
         Some(path) => {
@@ -52,13 +52,13 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
             (serde_json::to_value(&explained)?, explained, None)
         }
         None => {
-            let engine = reach.engine()?;
+            let engine = selection.engine()?;
             let (value, explained) = block_on(ask(&engine, &calls::Explain { flow, from: args.from.clone() }))??;
             (value, *explained, Some(engine))
         }
     };
-    let peer = args.peer.then(|| peer::of(&explained, &flow, engine.as_ref(), reach)).transpose()?;
-    if reach.json {
+    let peer = args.peer.then(|| peer::of(&explained, &flow, engine.as_ref(), selection)).transpose()?;
+    if selection.json {
         if let (Some(object), Some(peer)) = (value.as_object_mut(), &peer) {
             object.insert("peer_answer".to_owned(), json!(peer));
         }

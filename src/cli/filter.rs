@@ -1,7 +1,8 @@
 //! The options that select sessions.
 
-use crate::api::{SessionFilter, address_or_prefix, sessions::STATE_NAMES};
+use crate::api::{SessionFilter, address_or_prefix};
 use crate::cli::completions::live;
+use crate::engine::view::SessionState;
 use crate::flow::FlowPattern;
 
 /// Every given part has to match.
@@ -32,7 +33,7 @@ pub struct FilterArgs {
     #[arg(long, value_name = "[SERVICE/]SERVER", add = live::servers())]
     server: Option<String>,
     /// In this state
-    #[arg(long, value_parser = STATE_NAMES)]
+    #[arg(long, value_parser = SessionState::NAMES)]
     state: Option<String>,
 }
 

@@ -11,14 +11,14 @@ use crate::engine::view::HealthView;
 
 /// Say whether the engines forward: they answer, their workers turn, their links are up, nothing stops packets
 ///
-/// Exit status 0: all of them; 1: one does not, or none runs, or one ended without a word and left its socket behind. Other
-/// alarms, as of an address that somebody else claims too, are told as warnings and do not count.
+/// Exit status 0: all of them; 1: one does not, or none runs, or one ended without a word and left its socket behind.
+/// Other alarms, as of an address that somebody else claims too, are told as warnings and do not count.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-pub fn run(Args {}: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
-    let dead = reach.stale_sockets()?;
-    let mut engines = match reach.engines() {
+pub fn run(Args {}: &Args, selection: &EngineSelection) -> anyhow::Result<ExitCode> {
+    let dead = selection.stale_sockets()?;
+    let mut engines = match selection.engines() {
         Err(_) if !dead.is_empty() => Vec::new(),
         running => running?,
     };
@@ -48,7 +48,7 @@ pub fn run(Args {}: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> 
             }
         }
     }
-    match reach.json {
+    match selection.json {
         true => output::print_json(&rows)?,
         false => output::print(&text)?,
     }

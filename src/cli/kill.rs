@@ -17,8 +17,8 @@ const CONFIRM_ABOVE: u64 = 10;
 
 /// End live sessions
 ///
-/// Every session that matches all of the filter is forgotten at once, by every engine that knows the names in it unless -s or
-/// -e picks one; its next packet is that of an unknown flow. More than ten are counted first and asked about.
+/// Every session that matches all of the filter is forgotten at once, by every engine that knows the names in it unless
+/// -s or -e picks one; its next packet is that of an unknown flow. More than ten are counted first and asked about.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -43,14 +43,14 @@ struct SelectedSessions {
     sessions: u64,
 }
 
-pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, selection: &EngineSelection) -> anyhow::Result<ExitCode> {
     let filter = args.filter.filter();
     match (filter.is_all(), args.all) {
         (true, false) => return Ok(output::usage_error("say which sessions, as with --source ADDRESS, or --all")),
         (false, true) => return Ok(output::usage_error("either a filter or --all, not both")),
         (true, true) | (false, false) => {}
     }
-    let engines = reach.engines()?;
+    let engines = selection.engines()?;
     block_on(async {
         let meant = count(engines, &filter).await?;
         let total: u64 = meant.iter().map(|one| one.sessions).sum();
@@ -58,7 +58,7 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
             output::print_failure("nothing was ended");
             return Ok(ExitCode::FAILURE);
         }
-        kill(args, reach, meant, &filter).await
+        kill(args, selection, meant, &filter).await
     })?
 }
 
@@ -100,7 +100,7 @@ fn confirm(meant: &[SelectedSessions], total: u64) -> anyhow::Result<bool> {
 
 async fn kill(
     args: &Args,
-    reach: &EngineSelection,
+    selection: &EngineSelection,
     meant: Vec<SelectedSessions>,
     filter: &SessionFilter,
 ) -> anyhow::Result<ExitCode> {
@@ -124,14 +124,14 @@ async fn kill(
         };
         for KillView { engine, killed, resets } in killed {
             ended += killed;
-            if !reach.json {
+            if !selection.json {
                 let told = if args.reset { format!(", {resets} resets sent") } else { String::new() };
                 output::print(&format!("{engine}: {killed} sessions ended{told}\n"))?;
             }
         }
         rows.extend(value.as_array().into_iter().flatten().cloned());
     }
-    if reach.json {
+    if selection.json {
         output::print_json(&Value::Array(rows))?;
     }
     for failure in &failures {

@@ -14,7 +14,10 @@ use clap::{Subcommand, ValueEnum};
 
 use crate::cli::output;
 use crate::lab::farm::{ServiceMode, WebProgram};
-use crate::lab::{self, FirewallCable, FirewallKind, Lab, LabFarm, RoutingSetup, ServerFault, Side, Station, Topology};
+use crate::lab::{
+    self, Engine, EngineCable, EngineFault, FirewallCable, FirewallKind, Lab, LabFarm, RoutingSetup, ServerFault, Side,
+    Station, Topology,
+};
 use status::Status;
 use text::{described, how_to_play};
 use traffic::TrafficCommand;
@@ -39,7 +42,8 @@ pub struct Args {
 enum LabCommand {
     /// Build it, start the engines, leave it standing and say what to try
     Up(TopologyArgs),
-    /// The guided tour: a firewall dies under load and comes back, then servers die; what every session lived through
+    /// The guided tour: a firewall dies under load and comes back, then servers die, with --pairs engines too; what every
+    /// session lived through
     Demo {
         #[command(flatten)]
         topology: TopologyArgs,
@@ -47,7 +51,7 @@ enum LabCommand {
         #[arg(long)]
         keep: bool,
     },
-    /// Stations, firewalls with their own drop counters, servers and what was done to them
+    /// Stations, engines with their roles, firewalls with their own drop counters, servers, and what was done to them
     Status,
     /// Run a command at a station: client, outer, fw1, ..., inner, s1, ..., sorry, switch
     Exec {
@@ -59,12 +63,14 @@ enum LabCommand {
     },
     /// Break a firewall, a server or an engine: `fail fw1`, `fail s1`, `fail server s1 sick`, `fail outer`
     Fail {
-        /// fw1, fw2, ..., s1, s2, ..., sorry, outer, inner (the engine is killed); the words `firewall` and `server` may stand before it. A server takes one more
-        /// word: link (its cable is cut, as of a firewall; the default), kill (its programs), silent (it drops everything)
-        /// or sick (every page is a 503)
+        /// fw1, fw2, ..., s1, s2, ..., sorry, outer, inner, outer-a, ...; the words `firewall`, `server` and `engine`
+        /// may stand before it. A server takes one more word: link (its cable is cut, as of a firewall; the default),
+        /// kill (its programs), silent (it drops everything) or sick (every page is a 503). So does an engine: kill
+        /// (the default), hang (its process is stopped), link (its cables are cut) or silent (the switches drop its
+        /// frames, and it keeps its carrier)
         #[arg(value_name = "NAME [HOW]", required = true, num_args = 1..=3)]
         words: Vec<String>,
-        /// Cut one cable of a firewall only: half dead
+        /// Only one cable of a firewall (outer, inner) or of an engine (clients, firewalls, servers, sync): half dead
         #[arg(long)]
         leg: Option<LegArg>,
     },
@@ -110,6 +116,9 @@ struct TopologyArgs {
     /// No firewalls: one engine between clients and servers, a plain server load balancer
     #[arg(long, conflicts_with_all = ["one_box", "without_fwlb", "no_services", "firewalls", "kind"])]
     plain: bool,
+    /// Two engines on each side, one of them active: outer-a and outer-b, inner-a and inner-b
+    #[arg(long, conflicts_with_all = ["one_box", "without_fwlb", "plain"])]
+    pairs: bool,
     /// Both engines in one process
     #[arg(long)]
     one_box: bool,
@@ -119,7 +128,7 @@ struct TopologyArgs {
     /// Serve the web console at 127.0.0.1:9600 of each engine's namespace
     #[arg(long, conflicts_with = "without_fwlb")]
     console: bool,
-    /// A setting for both engines, as in group.on-failure=reset or limits.sessions=10000
+    /// A setting for all engines, as in group.on-failure=reset or limits.sessions=10000
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
 }
@@ -150,6 +159,10 @@ enum WebArg {
 enum LegArg {
     Outer,
     Inner,
+    Clients,
+    Firewalls,
+    Servers,
+    Sync,
 }
 
 /// Runs `fwlb lab …`.
@@ -189,7 +202,7 @@ pub fn run(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
             match subject(&lab, words)? {
                 (Subject::Firewall(number), None) => lab.heal(number)?,
                 (Subject::Server(node), None) => lab.heal_server(node)?,
-                (Subject::Engine(side), None) => lab.heal_engine(side)?,
+                (Subject::Engine(engine), None) => lab.heal_engine(engine)?,
                 (_, Some(word)) => anyhow::bail!("heal undoes everything, it takes no {word:?}"),
             }
         }
@@ -204,21 +217,21 @@ pub fn run(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
 enum Subject {
     Firewall(u8),
     Server(Station),
-    Engine(Side),
+    Engine(Engine),
 }
 
-/// Parses `fw1`, `firewall fw1`, `s1 sick`, `server s1 sick`: the subject, and the word behind it.
+/// Parses `fw1`, `firewall fw1`, `s1 sick`, `engine outer-a hang`: the subject, and the word behind it.
 fn subject<'a>(lab: &Lab, words: &'a [String]) -> anyhow::Result<(Subject, Option<&'a str>)> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let topology = lab.topology();
     let (subject, rest) = match words.as_slice() {
         ["firewall", name, rest @ ..] => (Subject::Firewall(topology.firewall(name)?), rest),
-        ["server", name, rest @ ..] => (server(topology, name)?, rest),
+        ["server" | "engine", name, rest @ ..] => (server_or_engine(topology, name)?, rest),
         [name, rest @ ..] => match topology.firewall(name) {
             Ok(number) => (Subject::Firewall(number), rest),
-            Err(_) => (server(topology, name)?, rest),
+            Err(_) => (server_or_engine(topology, name)?, rest),
         },
-        [] => anyhow::bail!("name a firewall or a server, as in fw1 or s1"),
+        [] => anyhow::bail!("name a firewall, a server or an engine, as in fw1, s1 or outer"),
     };
     match rest {
         [] => Ok((subject, None)),
@@ -227,11 +240,12 @@ fn subject<'a>(lab: &Lab, words: &'a [String]) -> anyhow::Result<(Subject, Optio
     }
 }
 
-fn server(topology: &Topology, name: &str) -> anyhow::Result<Subject> {
+fn server_or_engine(topology: &Topology, name: &str) -> anyhow::Result<Subject> {
     match topology.station(name)? {
         node @ (Station::Server(_) | Station::Sorry) => Ok(Subject::Server(node)),
-        Station::Outer => Ok(Subject::Engine(Side::Outer)),
-        Station::Inner => Ok(Subject::Engine(Side::Inner)),
+        Station::Outer => Ok(Subject::Engine(Side::Outer.into())),
+        Station::Inner => Ok(Subject::Engine(Side::Inner.into())),
+        Station::Node(side, node) => Ok(Subject::Engine(Engine { side, node: Some(node) })),
         node @ (Station::Client | Station::Firewall(_) | Station::Switch) => {
             anyhow::bail!("{node} is neither a firewall nor a server nor an engine")
         }
@@ -246,15 +260,17 @@ fn fail(lab: &mut Lab, words: &[String], leg: Option<LegArg>) -> anyhow::Result<
                 None => FirewallCable::Both,
                 Some(LegArg::Outer) => FirewallCable::Outer,
                 Some(LegArg::Inner) => FirewallCable::Inner,
+                Some(LegArg::Clients | LegArg::Firewalls | LegArg::Servers | LegArg::Sync) => {
+                    anyhow::bail!("a firewall has the cables outer and inner")
+                }
             };
             lab.fail(number, leg)?;
         }
         (Subject::Firewall(_), Some(how), _) => {
             anyhow::bail!("a firewall fails by its cables (--leg outer|inner for one of them), not by {how:?}")
         }
-        (Subject::Engine(side), None | Some("kill"), None) => lab.fail_engine(side)?,
-        (Subject::Engine(_), _, _) => anyhow::bail!("an engine fails by being killed, and takes no other word"),
-        (Subject::Server(_), _, Some(_)) => anyhow::bail!("--leg is for firewalls: a server has one cable"),
+        (Subject::Engine(engine), how, leg) => fail_engine(lab, engine, how, leg)?,
+        (Subject::Server(_), _, Some(_)) => anyhow::bail!("--leg is for firewalls and engines: a server has one cable"),
         (Subject::Server(node), how, None) => {
             let harm = match how {
                 None | Some("link") => ServerFault::Unplugged,
@@ -269,6 +285,30 @@ fn fail(lab: &mut Lab, words: &[String], leg: Option<LegArg>) -> anyhow::Result<
     Ok(())
 }
 
+fn fail_engine(lab: &mut Lab, engine: Engine, how: Option<&str>, leg: Option<LegArg>) -> anyhow::Result<()> {
+    let fault: fn(EngineCable) -> EngineFault = match (how, leg) {
+        (None | Some("kill"), None) => return Ok(lab.fail_engine(engine, EngineFault::Killed)?),
+        (Some("hang"), None) => return Ok(lab.fail_engine(engine, EngineFault::Hung)?),
+        (Some("kill" | "hang"), Some(_)) => anyhow::bail!("--leg goes with link or silent: a process has no cable"),
+        (None | Some("link"), _) => EngineFault::Unplugged,
+        (Some("silent"), _) => EngineFault::Silent,
+        (Some(other), _) => anyhow::bail!("an engine fails by kill, hang, link or silent, not by {other:?}"),
+    };
+    let cables = match leg {
+        None => lab.engine_cables(engine),
+        Some(LegArg::Clients) => vec![EngineCable::Clients],
+        Some(LegArg::Firewalls) => vec![EngineCable::Firewalls],
+        Some(LegArg::Servers) => vec![EngineCable::Servers],
+        Some(LegArg::Sync) => vec![EngineCable::Sync],
+        Some(LegArg::Outer | LegArg::Inner) => {
+            let has: Vec<_> = lab.engine_cables(engine).into_iter().map(EngineCable::word).collect();
+            anyhow::bail!("{engine} has the cables {}", has.join(", "));
+        }
+    };
+    cables.into_iter().try_for_each(|cable| lab.fail_engine(engine, fault(cable)))?;
+    Ok(())
+}
+
 impl TopologyArgs {
     fn build(&self, name: &str) -> anyhow::Result<Topology> {
         let kind = match self.kind {
@@ -278,11 +318,12 @@ impl TopologyArgs {
             KindArg::Transparent => FirewallKind::Transparent,
             KindArg::Vlan => FirewallKind::Vlan,
         };
-        let (routers, firewalls) = match (self.one_box, self.without_fwlb, self.plain) {
-            (true, _, _) => (RoutingSetup::OneBox, self.firewalls),
-            (_, true, _) => (RoutingSetup::Kernel { outer: 1, inner: self.firewalls }, self.firewalls),
-            (_, _, true) => (RoutingSetup::Single, 0),
-            (false, false, false) => (RoutingSetup::Engines, self.firewalls),
+        let (routers, firewalls) = match (self.one_box, self.without_fwlb, self.plain, self.pairs) {
+            (true, _, _, _) => (RoutingSetup::OneBox, self.firewalls),
+            (_, true, _, _) => (RoutingSetup::Kernel { outer: 1, inner: self.firewalls }, self.firewalls),
+            (_, _, true, _) => (RoutingSetup::Single, 0),
+            (_, _, _, true) => (RoutingSetup::Pairs, self.firewalls),
+            (false, false, false, false) => (RoutingSetup::Engines, self.firewalls),
         };
         let farm = (!self.no_services && !self.without_fwlb).then(|| self.farm());
         let mut topology = Topology { firewalls, kind, servers: self.servers, routers, farm, ..Topology::new(name) };

@@ -10,6 +10,7 @@ mod confirm;
 mod engines;
 mod explain;
 mod filter;
+mod ha;
 mod health;
 mod kill;
 mod lab;
@@ -38,14 +39,14 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use engines::EngineSelection;
 
 /// Verbs that are reserved for a later version (`docs/interface.md`, section 9).
-const RESERVED: &[&str] = &["ha", "clear", "watch", "import", "upgrade", "describe", "init"];
+const RESERVED: &[&str] = &["clear", "watch", "import", "upgrade", "describe", "init"];
 
 /// Firewall load balancer: every session through one firewall, in both directions
 #[derive(Debug, Parser)]
 #[command(name = "fwlb", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
-    reach: EngineSelection,
+    selection: EngineSelection,
     /// Colours always, as --color: before the command, as with ip(8)
     #[arg(short = 'c', help_heading = engines::HEADING)]
     coloured: bool,
@@ -62,6 +63,7 @@ enum Command {
     Explain(explain::Args),
     Capture(capture::Args),
     Set(set::Args),
+    Ha(ha::Args),
     Kill(kill::Args),
     Plan(plan::Args),
     Reload(reload::Args),
@@ -113,27 +115,28 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &arguments),
     };
-    output::choose(if cli.coloured { output::When::Always } else { cli.reach.color });
+    output::choose(if cli.coloured { output::When::Always } else { cli.selection.color });
     let done = match cli.command {
         Command::Run(args) => run::run(&args),
-        Command::Check(args) => check::run(&args, cli.reach.json),
-        Command::Show(args) => show::run(&args, &cli.reach),
-        Command::Health(args) => health::run(&args, &cli.reach),
-        Command::Explain(args) => explain::run(&args, &cli.reach),
-        Command::Capture(args) => capture::run(&args, &cli.reach),
-        Command::Set(args) => set::run(&args, &cli.reach),
-        Command::Kill(args) => kill::run(&args, &cli.reach),
-        Command::Plan(args) => plan::run(&args, &cli.reach),
-        Command::Reload(args) => reload::run(&args, &cli.reach),
-        Command::Confirm(args) => confirm::run(&args, &cli.reach),
-        Command::Rollback(args) => rollback::run(&args, &cli.reach),
-        Command::Probe(args) => probe::run(&args, &cli.reach),
-        Command::Ping(args) => ping::run(&args, &cli.reach),
-        Command::Top(args) => top::run(&args, &cli.reach),
-        Command::Report(args) => report::run(&args, cli.reach.json),
-        Command::Support(args) => support::run(&args, &cli.reach),
-        Command::Lab(args) => lab::run(&args, cli.reach.json),
-        Command::Sim(args) => sim::run(&args, &cli.reach),
+        Command::Check(args) => check::run(&args, cli.selection.json),
+        Command::Show(args) => show::run(&args, &cli.selection),
+        Command::Health(args) => health::run(&args, &cli.selection),
+        Command::Explain(args) => explain::run(&args, &cli.selection),
+        Command::Capture(args) => capture::run(&args, &cli.selection),
+        Command::Set(args) => set::run(&args, &cli.selection),
+        Command::Ha(args) => ha::run(&args, &cli.selection),
+        Command::Kill(args) => kill::run(&args, &cli.selection),
+        Command::Plan(args) => plan::run(&args, &cli.selection),
+        Command::Reload(args) => reload::run(&args, &cli.selection),
+        Command::Confirm(args) => confirm::run(&args, &cli.selection),
+        Command::Rollback(args) => rollback::run(&args, &cli.selection),
+        Command::Probe(args) => probe::run(&args, &cli.selection),
+        Command::Ping(args) => ping::run(&args, &cli.selection),
+        Command::Top(args) => top::run(&args, &cli.selection),
+        Command::Report(args) => report::run(&args, cli.selection.json),
+        Command::Support(args) => support::run(&args, &cli.selection),
+        Command::Lab(args) => lab::run(&args, cli.selection.json),
+        Command::Sim(args) => sim::run(&args, &cli.selection),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args, command()),
     };

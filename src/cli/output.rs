@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
+use crate::api::Done;
 use crate::client::ClientError;
 use crate::time::Duration;
 
@@ -42,6 +43,16 @@ pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
     print(&text)
+}
+
+/// Writes what an engine did: in words and with its warnings on standard error, or as JSON, which contains both.
+pub fn print_done(answer: &Value, done: &Done) -> anyhow::Result<()> {
+    if is_json() {
+        return print_json(answer);
+    }
+    print(&format!("{}\n", done.done))?;
+    done.warnings.iter().for_each(|warning| print_failure(&format!("warning: {warning}")));
+    Ok(())
 }
 
 /// Reports a failure on standard error.

@@ -30,10 +30,10 @@ pub struct Args {
     interval: Duration,
 }
 
-pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
-    let engine = reach.engine()?;
+pub fn run(args: &Args, selection: &EngineSelection) -> anyhow::Result<ExitCode> {
+    let engine = selection.engine()?;
     let call = calls::Ping { address: args.address, link: args.link.clone(), firewall: args.firewall.clone() };
-    block_on(exchanges(args, &engine, &call, reach.json))?
+    block_on(exchanges(args, &engine, &call, selection.json))?
 }
 
 /// Exit status 0 if anybody answered, as ping(8).

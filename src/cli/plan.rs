@@ -8,7 +8,9 @@ use crate::api::calls;
 use crate::cli::engines::{EngineSelection, ask, block_on};
 use crate::cli::output;
 use crate::cli::reload::absolute;
-use crate::engine::view::{MoveView, NewFlowsView, PlanView};
+use crate::engine::view::{MoveView, NewFlowsView, PlanView, SessionFate};
+use crate::ha::Role;
+use crate::named_enum::EnumOrUnknown;
 
 /// Show what a reload would do: the differences, and which live sessions would move
 ///
@@ -20,17 +22,17 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
-pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, selection: &EngineSelection) -> anyhow::Result<ExitCode> {
     let config = args.config.as_deref().map(absolute).transpose()?;
-    ask_and_show(reach, &calls::Plan { config, back: None })
+    ask_and_show(selection, &calls::Plan { config, back: None })
 }
 
 /// Asks for a plan and prints it.
-pub fn ask_and_show(reach: &EngineSelection, call: &calls::Plan) -> anyhow::Result<ExitCode> {
-    let engine = reach.engine()?;
+pub fn ask_and_show(selection: &EngineSelection, call: &calls::Plan) -> anyhow::Result<ExitCode> {
+    let engine = selection.engine()?;
     let (value, plan) = block_on(ask(&engine, call))??;
     output::print_error(&plan.diagnostics);
-    if reach.json {
+    if selection.json {
         output::print_json(&value)?;
     } else {
         output::print(&show(&plan))?;
@@ -51,6 +53,13 @@ pub fn show(plan: &PlanView) -> String {
     if !plan.changes {
         let _ = writeln!(text, "nothing would change: engine {} runs with this already", plan.engine);
         return text;
+    }
+    if let Some(role) = plan.role.as_ref().filter(|role| **role != Role::Active) {
+        let other = plan.active_node.as_ref().map_or_else(
+            || "no active one is heard".to_owned(),
+            |node| format!("{node} is active, and its sessions are not among these"),
+        );
+        let _ = writeln!(text, "this node is {role}: {other}");
     }
     let _ = match plan.moved {
         0 => writeln!(text, "sessions: all {} stay where they are", plan.sessions),
@@ -73,18 +82,18 @@ fn show_move(way: &MoveView) -> String {
     let to = to.as_ref().map_or_else(String::new, |to| format!(" to {to}"));
     format!(
         "  {sessions} of {kind} {from}: {fate}{to}\n",
-        fate = if *sessions == 1 { fate.as_str() } else { plural(fate) }
+        fate = if *sessions == 1 { fate.name() } else { plural(fate) }
     )
 }
 
 /// The effect on a session, in the plural form.
-fn plural(fate: &str) -> &str {
-    match fate {
-        "moves" => "move",
-        "is reset" => "are reset",
-        "is dropped" => "are dropped",
-        "waits for a path" => "wait for a path",
-        other => other,
+fn plural(fate: &EnumOrUnknown<SessionFate>) -> &str {
+    match fate.known() {
+        Some(SessionFate::Moves) => "move",
+        Some(SessionFate::IsReset) => "are reset",
+        Some(SessionFate::IsDropped) => "are dropped",
+        Some(SessionFate::WaitsForPath) => "wait for a path",
+        None => fate.name(),
     }
 }
 
@@ -103,7 +112,7 @@ fn show_new_flows(group: &NewFlowsView) -> String {
 mod tests {
     use super::*;
     use crate::config::Difference;
-    use crate::engine::view::MemberShare;
+    use crate::engine::view::{MemberShare, ObjectKind};
 
     fn plan() -> PlanView {
         PlanView {
@@ -125,10 +134,10 @@ mod tests {
             moved: 41,
             healthy_moved: 0,
             moves: vec![MoveView {
-                kind: "firewall".into(),
+                kind: ObjectKind::Firewall.into(),
                 from: "perimeter/fw2".into(),
                 to: Some("perimeter/fw1".into()),
-                fate: "moves".into(),
+                fate: SessionFate::Moves.into(),
                 sessions: 41,
             }],
             new_flows: vec![NewFlowsView {
@@ -137,6 +146,8 @@ mod tests {
                 sample: 10_000,
                 firewalls: vec![MemberShare { name: "fw1".into(), before_percent: 58.75, after_percent: 100.0 }],
             }],
+            role: None,
+            active_node: None,
         }
     }
 
@@ -151,6 +162,17 @@ new flows of group perimeter: 41.2 % would go to another firewall
   fw1: 58.8 % -> 100.0 %
 ";
         assert_eq!(show(&plan()), expected);
+    }
+
+    #[test]
+    fn of_a_node_that_is_not_active_it_is_said_whose_sessions_are_missing() {
+        let standby = PlanView { role: Some(Role::Standby.into()), active_node: Some("outer-a".to_owned()), ..plan() };
+        let text = show(&standby);
+        let told = "this node is standby: outer-a is active, and its sessions are not among these\nsessions: 41 of 100";
+        assert!(text.contains(told), "{text}");
+        let text = show(&PlanView { active_node: None, ..standby });
+        assert!(text.contains("this node is standby: no active one is heard\n"), "{text}");
+        assert_eq!(show(&PlanView { role: Some(Role::Active.into()), ..plan() }), show(&plan()));
     }
 
     #[test]

@@ -16,10 +16,10 @@ pub struct Args {
     subject: String,
 }
 
-pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
-    let engine = reach.engine()?;
+pub fn run(args: &Args, selection: &EngineSelection) -> anyhow::Result<ExitCode> {
+    let engine = selection.engine()?;
     let (value, exchanges) = block_on(ask(&engine, &calls::Probe { subject: args.subject.clone() }))??;
-    if reach.json {
+    if selection.json {
         output::print_json(&value)?;
     } else {
         output::print(&exchanges.iter().map(show).collect::<String>())?;

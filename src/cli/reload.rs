@@ -14,8 +14,9 @@ use crate::time::Duration;
 
 /// Apply a changed configuration to a running engine: all or nothing, sessions kept
 ///
-/// Without CONFIG the engine reads its own file again, the one that it was started with, as at SIGHUP. With CONFIG it reads that
-/// file, once: a later reload without one, and a restart, take its own file again. Try it first with `fwlb plan`.
+/// Without CONFIG the engine reads its own file again, the one that it was started with, as at SIGHUP. With CONFIG it
+/// reads that file, once: a later reload without one, and a restart, take its own file again. Try it first with `fwlb
+/// plan`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Another configuration file for the same engine
@@ -26,13 +27,13 @@ pub struct Args {
     confirm: Option<Duration>,
 }
 
-pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
-    let engine = reach.engine()?;
+pub fn run(args: &Args, selection: &EngineSelection) -> anyhow::Result<ExitCode> {
+    let engine = selection.engine()?;
     let config = args.config.as_deref().map(absolute).transpose()?;
     let confirm_ms = args.confirm.map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
     let (value, done) = block_on(ask(&engine, &calls::Reload { config, confirm_ms, by: Some(whoami()) }))??;
     output::print_error(&done.diagnostics);
-    if reach.json {
+    if selection.json {
         output::print_json(&value)?;
     } else {
         output::print(&show(&done))?;

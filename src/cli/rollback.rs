@@ -20,14 +20,14 @@ pub struct Args {
     plan: bool,
 }
 
-pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, selection: &EngineSelection) -> anyhow::Result<ExitCode> {
     if args.plan {
-        return plan::ask_and_show(reach, &calls::Plan { config: None, back: Some(args.back) });
+        return plan::ask_and_show(selection, &calls::Plan { config: None, back: Some(args.back) });
     }
-    let engine = reach.engine()?;
+    let engine = selection.engine()?;
     let (value, done) = block_on(ask(&engine, &calls::Rollback { back: Some(args.back), by: Some(whoami()) }))??;
     output::print_error(&done.diagnostics);
-    if reach.json {
+    if selection.json {
         output::print_json(&value)?;
     } else {
         output::print(&reload::show(&done))?;

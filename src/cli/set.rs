@@ -4,6 +4,7 @@ mod drain;
 pub mod warnings;
 
 use std::process::ExitCode;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -43,7 +44,7 @@ struct FirewallArgs {
     #[arg(value_name = "[GROUP/]NAME", add = live::firewalls())]
     name: String,
     /// ready: in service; drain: no new flows; maint: out at once; default: as the file says
-    state: State,
+    state: AdminChoice,
     #[command(flatten)]
     how: How,
 }
@@ -53,8 +54,9 @@ struct ServerArgs {
     /// The server
     #[arg(value_name = "SERVICE/NAME", value_parser = server_name, add = live::servers())]
     name: (String, String),
-    /// ready: in service; drain: no new sessions; maint: out at once; weight=N: 0..=256; default: as the file says, the weight too
-    #[arg(value_name = "ready|drain|maint|default|weight=N|weight=default", value_parser = ChangeParser)]
+    /// ready: in service; drain: no new sessions; maint: out at once; weight=N: 0..=256; default: as the file says, the
+    /// weight too
+    #[arg(value_name = SERVER_CHOICES.as_str(), value_parser = ChangeParser)]
     change: ServerChange,
     #[command(flatten)]
     how: How,
@@ -66,7 +68,7 @@ struct ServiceArgs {
     #[arg(add = live::services())]
     name: String,
     /// ready: in service; drain: no new sessions; maint: out at once; default: as the file says
-    state: State,
+    state: AdminChoice,
     #[command(flatten)]
     how: How,
 }
@@ -84,23 +86,42 @@ struct How {
     wait: Option<Duration>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum State {
-    Ready,
-    Drain,
-    Maint,
-    Default,
+/// An administrative state to set; `None` is `default`, the state in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct AdminChoice(Option<AdminState>);
+
+impl AdminChoice {
+    const ALL: [Self; AdminState::ALL.len() + 1] = {
+        let mut all = [Self(None); AdminState::ALL.len() + 1];
+        let mut index = 0;
+        while index < AdminState::ALL.len() {
+            all[index] = Self(Some(AdminState::ALL[index]));
+            index += 1;
+        }
+        all
+    };
+
+    fn name(self) -> &'static str {
+        self.0.map_or("default", AdminState::name)
+    }
 }
 
-impl State {
-    const fn admin(self) -> Option<AdminState> {
-        match self {
-            Self::Ready => Some(AdminState::Ready),
-            Self::Drain => Some(AdminState::Drain),
-            Self::Maint => Some(AdminState::Maint),
-            Self::Default => None,
-        }
+impl ValueEnum for AdminChoice {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
     }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()))
+    }
+}
+
+/// The form of [`server_choices`].
+static SERVER_CHOICES: LazyLock<String> = LazyLock::new(|| server_choices("weight=N").collect::<Vec<_>>().join("|"));
+
+/// What a server can be set to: the states, and weights.
+fn server_choices(weight: &'static str) -> impl Iterator<Item = &'static str> {
+    AdminChoice::ALL.into_iter().map(AdminChoice::name).chain([weight, "weight=default"])
 }
 
 fn server_name(text: &str) -> Result<(String, String), String> {
@@ -130,8 +151,7 @@ impl clap::builder::TypedValueParser for ChangeParser {
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        let words = ["ready", "drain", "maint", "default", "weight=0", "weight=default"];
-        Some(Box::new(words.into_iter().map(PossibleValue::new)))
+        Some(Box::new(server_choices("weight=0").map(PossibleValue::new)))
     }
 }
 
@@ -143,9 +163,11 @@ fn change(text: &str) -> Result<ServerChange, String> {
             Ok(_) | Err(_) => Err(format!("a weight is 0..={WEIGHT_MAX} or default, found {weight:?}\n")),
         };
     }
-    let state = State::from_str(text, false)
-        .map_err(|_| format!("expected ready, drain, maint, default, weight=N or weight=default, found {text:?}\n"))?;
-    Ok(ServerChange::Admin(state.admin()))
+    let choice = AdminChoice::from_str(text, false).map_err(|_| {
+        let choices: Vec<_> = server_choices("weight=N").collect();
+        format!("expected one of {}, found {text:?}\n", choices.join(", "))
+    })?;
+    Ok(ServerChange::Admin(choice.0))
 }
 
 /// The object to change.
@@ -212,10 +234,10 @@ impl Target<'_> {
     }
 }
 
-pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, selection: &EngineSelection) -> anyhow::Result<ExitCode> {
     let (how, admin) = match &args.what {
-        What::Firewall(args) => (&args.how, args.state.admin()),
-        What::Service(args) => (&args.how, args.state.admin()),
+        What::Firewall(args) => (&args.how, args.state.0),
+        What::Service(args) => (&args.how, args.state.0),
         What::Server(ServerArgs { change: ServerChange::Admin(admin), how, .. }) => (how, *admin),
         What::Server(ServerArgs { change: ServerChange::Weight(_), how, .. }) => (how, None),
     };
@@ -225,8 +247,8 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     if how.force && admin != Some(AdminState::Maint) {
         return Ok(output::usage_error("--force is for maint: everything else is done without it"));
     }
-    let engines = reach.engines()?;
-    let json = reach.json;
+    let engines = selection.engines()?;
+    let json = selection.json;
     let (reason, force) = (how.reason.clone(), how.force);
     block_on(async {
         match &args.what {

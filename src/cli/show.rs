@@ -1,6 +1,8 @@
 //! `fwlb show`: prints the state of engines.
 
+pub mod cluster;
 mod counters;
+pub mod nodes;
 mod sessions;
 pub mod tables;
 
@@ -21,7 +23,8 @@ use sessions::SessionArgs;
 /// How often `--follow` asks for new events.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Show what engines know: status (default), links, neighbors, firewalls, peers, services, checks, sessions, counters, events, config
+/// Show what engines know: status (default), links, neighbors, firewalls, peers, services, checks, ha, sessions,
+/// counters, events, config
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -49,10 +52,12 @@ enum What {
     Services,
     /// The last 20 checks of each server and of each path through a firewall: when, how they ended, how long they took
     ///
-    /// Probes through firewalls are many a second: those in a row that ended alike are one line, with their number and the time of the
-    /// last. A probe of an operator's own (fwlb probe) is not among them.
+    /// Probes through firewalls are many a second: those in a row that ended alike are one line, with their number and
+    /// the time of the last. A probe of an operator's own (fwlb probe) is not among them.
     #[command(visible_alias = "check")]
     Checks(CheckArgs),
+    /// The nodes of the cluster and their roles
+    Ha,
     /// Live sessions, the firewalls that they are pinned to and the servers that they are at
     #[command(visible_alias = "session")]
     Sessions(Box<SessionArgs>),
@@ -62,8 +67,8 @@ enum What {
     Events(EventArgs),
     /// The configuration in force, without secrets
     ///
-    /// As the file was written, or with --all every key with its value, those that the file leaves to their defaults marked. What
-    /// each key means is in fwlb.toml(5).
+    /// As the file was written, or with --all every key with its value, those that the file leaves to their defaults
+    /// marked. What each key means is in fwlb.toml(5).
     Config {
         /// Every key with its value; `fwlb check` reads it again
         #[arg(long)]
@@ -91,8 +96,8 @@ struct EventArgs {
     /// Since then: 10m ago, or a date as 2026-11-21 or 2026-11-21T11:00:00Z (UTC)
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<EventTime>,
-    /// Of these kinds: admin, alarm, check, config, engine, firewall, kill, link, neighbor, path, peer, server,
-    /// service
+    /// Of these kinds: admin, alarm, check, config, engine, firewall, kill, link, neighbor, path, peer, role,
+    /// server, service
     #[arg(long, value_name = "KIND[,KIND]", value_delimiter = ',')]
     kind: Vec<String>,
     /// About this: fw1, perimeter/fw1, web/s1, perimeter
@@ -117,55 +122,56 @@ fn since(text: &str) -> Result<EventTime, String> {
     text.parse().map_err(|error: crate::api::ApiError| error.to_string())
 }
 
-pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, selection: &EngineSelection) -> anyhow::Result<ExitCode> {
     match args.what.as_ref().unwrap_or(&What::Status) {
-        What::Status => show(reach, &calls::Status {}, None, tables::status),
-        What::Links => show(reach, &calls::Links {}, Some("links"), tables::links),
-        What::Neighbors => show(reach, &calls::Neighbors {}, Some("neighbours"), tables::neighbors),
-        What::Firewalls => show(reach, &calls::Firewalls {}, Some("firewalls"), tables::firewalls),
-        What::Peers => show(reach, &calls::Peers {}, Some("peers"), tables::peers),
-        What::Services => show(reach, &calls::Services {}, Some("services"), tables::services),
+        What::Status => show(selection, &calls::Status {}, None, tables::status),
+        What::Links => show(selection, &calls::Links {}, Some("links"), tables::links),
+        What::Neighbors => show(selection, &calls::Neighbors {}, Some("neighbours"), tables::neighbors),
+        What::Firewalls => show(selection, &calls::Firewalls {}, Some("firewalls"), tables::firewalls),
+        What::Peers => show(selection, &calls::Peers {}, Some("peers"), tables::peers),
+        What::Services => show(selection, &calls::Services {}, Some("services"), tables::services),
+        What::Ha => show(selection, &calls::Ha {}, Some("clusters"), cluster::text),
         What::Checks(CheckArgs { subject, lines }) => {
             let call = calls::Checks { subject: subject.clone(), limit: *lines };
-            show_edited(reach, &call, Some("checks"), tables::checks, |answers, failures| {
+            show_edited(selection, &call, Some("checks"), tables::checks, |answers, failures| {
                 // One engine has the server or the firewall; the others need not know it.
                 failures.retain(|failure| !is_unknown(failure));
                 lines.iter().for_each(|lines| last_of_all(answers, *lines, |result| &result.at));
             })
         }
-        What::Sessions(asked) => block_on(sessions::run(asked, &reach.engines()?, reach.json))?,
-        What::Counters(args) => counters::run(args, reach),
-        What::Events(args) if args.follow => block_on(follow(&reach.engines()?, args, reach.json))?,
-        What::Events(args) => show_edited(reach, &args.filter(), Some("events"), tables::events, |answers, _| {
+        What::Sessions(asked) => block_on(sessions::run(asked, &selection.engines()?, selection.json))?,
+        What::Counters(args) => counters::run(args, selection),
+        What::Events(args) if args.follow => block_on(follow(&selection.engines()?, args, selection.json))?,
+        What::Events(args) => show_edited(selection, &args.filter(), Some("events"), tables::events, |answers, _| {
             args.lines.iter().for_each(|lines| last_of_all(answers, *lines, |event| &event.at));
         }),
-        What::Config { all } => show(reach, &calls::Config { all: *all }, None, tables::config),
-        What::Configs => show(reach, &calls::Configs {}, Some("configurations"), tables::configs),
+        What::Config { all } => show(selection, &calls::Config { all: *all }, None, tables::config),
+        What::Configs => show(selection, &calls::Configs {}, Some("configurations"), tables::configs),
     }
 }
 
 /// Asks all engines and prints their answers as JSON or as `draw` shows them; says so if there are no `rows` at all.
 fn show<C: Call>(
-    reach: &EngineSelection,
+    selection: &EngineSelection,
     call: &C,
     rows: Option<&str>,
     draw: fn(&Answers<C::Answer>) -> String,
 ) -> anyhow::Result<ExitCode> {
-    show_edited(reach, call, rows, draw, |_, _| {})
+    show_edited(selection, call, rows, draw, |_, _| {})
 }
 
 /// The same after `edit` of the answers and failures.
 fn show_edited<C: Call>(
-    reach: &EngineSelection,
+    selection: &EngineSelection,
     call: &C,
     rows: Option<&str>,
     draw: fn(&Answers<C::Answer>) -> String,
     edit: impl FnOnce(&mut Answers<C::Answer>, &mut Vec<ClientError>),
 ) -> anyhow::Result<ExitCode> {
-    let engines = reach.engines()?;
+    let engines = selection.engines()?;
     let (mut answers, mut failures) = block_on(ask_all(&engines, call))??;
     edit(&mut answers, &mut failures);
-    if reach.json {
+    if selection.json {
         output::print_json(&merged(&answers, engines.len() > 1))?;
     } else {
         output::print(&draw(&answers))?;
@@ -180,7 +186,7 @@ fn show_edited<C: Call>(
 }
 
 /// One engine's answer as it is; of several, one array whose rows have `engine`.
-fn merged<A>(answers: &Answers<A>, several: bool) -> Value {
+pub fn merged<A>(answers: &Answers<A>, several: bool) -> Value {
     match answers.as_slice() {
         [(_, value, _)] if !several => value.clone(),
         answers => {

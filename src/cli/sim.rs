@@ -29,8 +29,8 @@ pub struct Args {
     /// With services and servers behind the inner engine or without; default: the seed decides
     #[arg(long, value_name = "yes|no", value_parser = yes_or_no)]
     services: Option<bool>,
-    /// What may go wrong: all, none, or a list of wires, flips, crash, half-dead, probes, slow, mac, engine, pause, carrier,
-    /// admin, server, server-cable, server-admin
+    /// What may go wrong: all, none, or a list of wires, flips, crash, half-dead, probes, slow, mac, engine, pause,
+    /// carrier, admin, server, server-cable, server-admin
     #[arg(long, value_name = "LIST", default_value = "all", value_parser = parse_fault_kinds)]
     faults: Faults,
     /// How long traffic and faults last, in virtual time (10s, 1m)
@@ -127,17 +127,17 @@ impl Args {
     }
 }
 
-pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, selection: &EngineSelection) -> anyhow::Result<ExitCode> {
     let options = args.options();
     let mut reports = Vec::new();
     for seed in args.seed..args.seed.saturating_add(args.seeds) {
         let report = play(seed, &options);
-        if !reach.json && (!report.is_good() || args.trace) {
+        if !selection.json && (!report.is_good() || args.trace) {
             output::print(&run_text(&report, args))?;
         }
         reports.push(report);
     }
-    if reach.json {
+    if selection.json {
         output::print_json(&reports)?;
     } else {
         output::print(&summary(&reports))?;

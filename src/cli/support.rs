@@ -23,10 +23,12 @@ use crate::io::clock::Clock;
 
 use archive::Archive;
 
-/// Write an archive for whoever helps: configuration without secrets, all that `fwlb show` knows, counters twice, logs, the machine
+/// Write an archive for whoever helps: configuration without secrets, all that `fwlb show` knows, counters twice, logs,
+/// the machine
 ///
-/// Nothing is sent anywhere. Seeds, tokens and private keys are left out, wherever they stand; addresses, names and the last log
-/// lines are in it. It is made whether engines run or not, and says of each why it did not answer. It reads more as root.
+/// Nothing is sent anywhere. Seeds, tokens and private keys are left out, wherever they stand; addresses, names and the
+/// last log lines are in it. It is made whether engines run or not, and says of each why it did not answer. It reads
+/// more as root.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Configuration files of engines that do not answer; default: those in /etc/fwlb
@@ -57,6 +59,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("firewalls", calls::Firewalls {}.into()),
         ("peers", calls::Peers {}.into()),
         ("services", calls::Services {}.into()),
+        ("ha", calls::Ha {}.into()),
         ("sessions", SessionRequest { limit: Some(SESSIONS_MAX), ..SessionRequest::default() }.into()),
         ("events", EventFilter::default().into()),
         ("configs", calls::Configs {}.into()),
@@ -64,7 +67,7 @@ fn requests() -> Vec<(&'static str, Request)> {
     ]
 }
 
-pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, selection: &EngineSelection) -> anyhow::Result<ExitCode> {
     let to_stdout = args.output.as_deref() == Some(Path::new("-"));
     if to_stdout && io::stdout().is_terminal() {
         bail!(
@@ -76,7 +79,7 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut archive = Archive::default();
     archive.add("version.txt", concat!("fwlb ", env!("CARGO_PKG_VERSION"), "\n"));
-    collect(args, reach, &mut archive)?;
+    collect(args, selection, &mut archive)?;
 
     let path = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{root}.tar.gz")));
     let cannot = || format!("cannot write {}", path.display());
@@ -92,7 +95,7 @@ pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
     let inside = archive.write(&root, seconds, &file).with_context(cannot)?;
     file.sync_all().with_context(cannot)?;
     let size = file.metadata().with_context(cannot)?.len();
-    match reach.json {
+    match selection.json {
         true => {
             let names: Vec<_> = inside.iter().map(|(name, _)| name).collect();
             output::print_json(&json!({ "file": path.display().to_string(), "bytes": size, "inside": names }))?;
@@ -126,15 +129,15 @@ fn contents_text(inside: &[(String, usize)]) -> String {
     of.into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn collect(args: &Args, reach: &EngineSelection, archive: &mut Archive) -> anyhow::Result<()> {
+fn collect(args: &Args, selection: &EngineSelection, archive: &mut Archive) -> anyhow::Result<()> {
     let between = args.between.min(BETWEEN_MAX);
     // Without an engine, the machine and the log may show why there is none.
     let mut silent = String::new();
-    let engines = reach.engines().unwrap_or_else(|error| {
+    let engines = selection.engines().unwrap_or_else(|error| {
         silent += &format!("{error:#}\n");
         Vec::new()
     });
-    let dead = reach.stale_sockets().unwrap_or_default();
+    let dead = selection.stale_sockets().unwrap_or_default();
     configurations(args, archive);
     block_on(async {
         for engine in &engines {

@@ -29,7 +29,7 @@ use views::View;
 /// How long the reader of the keyboard may take to notice that the program ends.
 const KEY_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Live view of rates, firewalls, services, servers, sessions, drops and events
+/// Live view of rates, nodes, firewalls, services, servers, sessions, drops and events
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// How often the engines are asked
@@ -44,15 +44,15 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-pub fn run(args: &Args, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, selection: &EngineSelection) -> anyhow::Result<ExitCode> {
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         bail!("top needs a terminal\nin a script use: fwlb show WHAT --json");
     }
     // Errors of the engines are reported before the screen is taken over.
-    let engines = reach.engines()?;
+    let engines = selection.engines()?;
     let colour = output::shown(output::Stream::Output);
     let terminal = ratatui::try_init().context("cannot use this terminal")?;
-    let ended = block_on(watch(terminal, engines, reach, args.interval, Palette { colour }));
+    let ended = block_on(watch(terminal, engines, selection, args.interval, Palette { colour }));
     ratatui::restore();
     ended??;
     Ok(ExitCode::SUCCESS)
@@ -67,7 +67,7 @@ enum TopEvent {
 async fn watch(
     mut terminal: DefaultTerminal,
     mut engines: Vec<Engine>,
-    reach: &EngineSelection,
+    selection: &EngineSelection,
     interval: Duration,
     palette: Palette,
 ) -> anyhow::Result<()> {
@@ -104,7 +104,7 @@ async fn watch(
             // Engines that are slow to answer are not asked again meanwhile.
             Action::Refresh if asked.is_empty() => {
                 // Engines may start and stop; if none is left, the last picture stays and says so.
-                if let Ok(running) = reach.engines() {
+                if let Ok(running) = selection.engines() {
                     engines = running;
                 }
                 for engine in &engines {

@@ -69,14 +69,18 @@ pub trait Call: Clone + fmt::Debug + Serialize + DeserializeOwned + Send + Sync 
     const SUMMARY: &'static str;
     /// Where it goes if there are several engines.
     const ROUTING: Routing;
-    /// Whether the answer needs a look at every session, so that [`SESSION_WALK_TIMEOUT`](crate::api::SESSION_WALK_TIMEOUT)
-    /// applies.
+    /// Whether the answer needs a look at every session, so that
+    /// [`SESSION_WALK_TIMEOUT`](crate::api::SESSION_WALK_TIMEOUT) applies.
     const WALKS_OVER_SESSIONS: bool = false;
 
     /// The answer, in the shape that the OpenAPI document describes.
     type Answer: Serialize + DeserializeOwned + Send;
 
-    /// The call as the engine is to see it: with the name of the caller, and refused if its parts do not fit together.
+    /// The call as the engine is to see it, with the name of the caller. Only changing calls are passed through it.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::BadRequest`] if a part is out of its range, or does not fit the others.
     fn checked(self, _: &Caller) -> Result<Self, ApiError> {
         Ok(self)
     }

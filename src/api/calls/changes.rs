@@ -21,6 +21,17 @@ pub const WEIGHT_MAX: u16 = 256;
 /// Range of the time within which a configuration may have to be confirmed.
 const CONFIRM_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
+/// Writes [`Call::checked`] of a change that has a `reason` and the claimed name of its caller in `by`.
+macro_rules! checked_attribution {
+    () => {
+        fn checked(mut self, caller: &Caller) -> Result<Self, ApiError> {
+            (self.reason, self.by) = (one_line(self.reason)?, named(caller, self.by));
+            Ok(self)
+        }
+    };
+}
+pub(super) use checked_attribution;
+
 /// The administrative state to set for a firewall.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -49,9 +60,7 @@ impl Call for SetFirewall {
     const ROUTING: Routing = Routing::Knowing;
     type Answer = Done;
 
-    fn checked(self, caller: &Caller) -> Result<Self, ApiError> {
-        Ok(Self { reason: one_line(self.reason)?, by: named(caller, self.by), ..self })
-    }
+    checked_attribution!();
 }
 
 /// Either `admin` or `weight`; null sets it back to the one in the file. If `admin` is null or both are absent, both
@@ -144,9 +153,7 @@ impl Call for SetService {
     const ROUTING: Routing = Routing::One;
     type Answer = Done;
 
-    fn checked(self, caller: &Caller) -> Result<Self, ApiError> {
-        Ok(Self { reason: one_line(self.reason)?, by: named(caller, self.by), ..self })
-    }
+    checked_attribution!();
 }
 
 /// Which configuration to load, and whether it has to be confirmed.
@@ -329,7 +336,7 @@ pub(super) fn named(caller: &Caller, claim: Option<String>) -> Option<String> {
 const REASON_MAX: usize = 200;
 
 /// Checks that a reason fits in one line; an empty one is none.
-fn one_line(reason: Option<String>) -> Result<Option<String>, ApiError> {
+pub(super) fn one_line(reason: Option<String>) -> Result<Option<String>, ApiError> {
     let Some(text) = reason.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()) else { return Ok(None) };
     if text.chars().any(char::is_control) {
         return Err(ApiError::BadRequest("a reason is one line, without control characters".to_owned()));

@@ -3,7 +3,18 @@
 use serde::Serialize;
 
 use super::call::{Call, HttpCall};
-use super::*;
+use super::changes::{Confirm, Ping, Plan, Probe, Reload, Rollback, SetFirewall, SetServer, SetService};
+use super::sessions::{Kill, SessionRequest, TalkerRequest};
+use super::{
+    Checks, Config, Configs, Counters, EventFilter, Explain, Firewalls, Ha, HaFailover, HaMaintenance, HaResync,
+    Health, Links, Metrics, Neighbors, Peers, Services, Status,
+};
+
+/// A call of the list.
+pub trait Listed: Call + Into<Request> {
+    /// The answer to this call; `None` if it is the answer to another one.
+    fn unpack(answer: Answer) -> Option<Self::Answer>;
+}
 
 /// Makes the enums of the requests and of their answers.
 macro_rules! calls {
@@ -24,6 +35,15 @@ macro_rules! calls {
         $(impl From<$call> for Request {
             fn from(call: $call) -> Self {
                 Self::$name(call)
+            }
+        })*
+
+        $(impl Listed for $call {
+            fn unpack(answer: Answer) -> Option<Self::Answer> {
+                match answer {
+                    Answer::$name(answer) => Some(answer),
+                    _ => None,
+                }
             }
         })*
 
@@ -62,6 +82,10 @@ calls! {
     Firewalls(Firewalls),
     Peers(Peers),
     Services(Services),
+    Ha(Ha),
+    HaFailover(HaFailover),
+    HaMaintenance(HaMaintenance),
+    HaResync(HaResync),
     Checks(Checks),
     Sessions(SessionRequest),
     Talkers(TalkerRequest),

@@ -9,12 +9,12 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use utoipa::ToSchema;
 
 use crate::api::{ApiError, address_or_prefix};
-use crate::engine::view::SessionView;
+use crate::engine::view::{SessionState, SessionView};
 use crate::flow::FlowPattern;
 
+pub(in crate::api) use paging::TOTAL_HEADER;
 pub use query::Kill;
 use query::{SessionsQuery, TalkersQuery};
 
@@ -22,8 +22,6 @@ use query::{SessionsQuery, TalkersQuery};
 pub const DEFAULT_LIMIT: usize = 1000;
 /// Number of rows of one engine's answer, at most. A longer list comes in pages; a sorted list is never longer.
 pub const PAGE_MAX: usize = 10_000;
-/// States of sessions.
-pub const STATE_NAMES: [&str; 5] = ["opening", "established", "closing", "one-way", "two-way"];
 /// Number of hosts or ports in one filter, at most.
 const PARTS_MAX: usize = 16;
 
@@ -46,7 +44,7 @@ pub struct SessionFilter {
     pub service: Option<String>,
     /// Name of the server: `s1` or `web/s1`.
     pub server: Option<String>,
-    /// State, one of [`STATE_NAMES`].
+    /// State, one of [`SessionState::NAMES`].
     pub state: Option<String>,
 }
 
@@ -64,35 +62,25 @@ pub struct SessionRequest {
     pub after: Option<Cursor>,
 }
 
-/// The value by which sessions are sorted, largest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum SessionSort {
-    /// Packets since the session was opened.
-    Packets,
-    /// Bytes since the session was opened.
-    Bytes,
-    /// Bits per second.
-    Rate,
-    /// Packets per second.
-    PacketRate,
-    /// Time since the session was opened.
-    Age,
-    /// Time since the session's last packet.
-    Idle,
+named_enum! {
+    /// The value by which sessions are sorted, largest first.
+    pub enum SessionSort {
+        /// Packets since the session was opened.
+        Packets = "packets",
+        /// Bytes since the session was opened.
+        Bytes = "bytes",
+        /// Bits per second.
+        Rate = "rate",
+        /// Packets per second.
+        PacketRate = "packet-rate",
+        /// Time since the session was opened.
+        Age = "age",
+        /// Time since the session's last packet.
+        Idle = "idle",
+    }
 }
 
 impl SessionSort {
-    /// All orders with their words.
-    pub const ALL: [(&str, Self); 6] = [
-        ("packets", Self::Packets),
-        ("bytes", Self::Bytes),
-        ("rate", Self::Rate),
-        ("packet-rate", Self::PacketRate),
-        ("age", Self::Age),
-        ("idle", Self::Idle),
-    ];
-
     /// Whether it takes two looks at the sessions, half a second apart.
     pub fn is_rate(self) -> bool {
         match self {
@@ -116,31 +104,20 @@ pub struct TalkerRequest {
     pub limit: Option<usize>,
 }
 
-/// By what sessions are added up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum TalkersBy {
-    /// By the address that opened the session.
-    Source,
-    /// By the address to which the session was opened.
-    Destination,
-    /// By virtual service.
-    Service,
-    /// By real server.
-    Server,
-    /// By firewall; a session through two of them counts for both.
-    Firewall,
-}
-
-impl TalkersBy {
-    /// All kinds with their words.
-    pub const ALL: [(&str, Self); 5] = [
-        ("source", Self::Source),
-        ("destination", Self::Destination),
-        ("service", Self::Service),
-        ("server", Self::Server),
-        ("firewall", Self::Firewall),
-    ];
+named_enum! {
+    /// By what sessions are added up.
+    pub enum TalkersBy {
+        /// By the address that opened the session.
+        Source = "source",
+        /// By the address to which the session was opened.
+        Destination = "destination",
+        /// By virtual service.
+        Service = "service",
+        /// By real server.
+        Server = "server",
+        /// By firewall; a session through two of them counts for both.
+        Firewall = "firewall",
+    }
 }
 
 /// The value of the word `text` among `words`.
@@ -149,11 +126,6 @@ pub fn parse_word<T: Copy>(what: &str, text: &str, words: &[(&str, T)]) -> Resul
         let all: Vec<_> = words.iter().map(|(word, _)| *word).collect();
         ApiError::BadRequest(format!("`{what}` is one of {}; found {text:?}", all.join(", ")))
     })
-}
-
-/// The word of `value` among `words`.
-pub fn word_of<T: Copy + PartialEq>(value: T, words: &[(&'static str, T)]) -> &'static str {
-    words.iter().find(|(_, one)| *one == value).map_or("", |(word, _)| word)
 }
 
 /// Where a page ended: for each engine that has more, the place in its table where the next page begins.
@@ -297,7 +269,7 @@ impl FilterWords {
         };
         let bad_port = |text: &str| ApiError::BadRequest(format!("a port is 0..=65535, found {text:?}"));
         if let Some(state) = &state {
-            parse_word("state", state, &STATE_NAMES.map(|state| (state, ())))?;
+            parse_word("state", state, &SessionState::CHOICES)?;
         }
         Ok(SessionFilter {
             source: prefix(source)?,
@@ -380,7 +352,7 @@ mod tests {
         assert!(refused(FilterWords { flow: Some("tcp 1.2.3.4".into()), ..empty() }).contains("a flow is PROTO"));
         let state = refused(FilterWords { state: Some("established ".into()), ..empty() });
         assert!(state.contains("opening, established, closing, one-way, two-way"), "{state}");
-        let by = parse_word("by", "sauce", &TalkersBy::ALL).unwrap_err().to_string();
+        let by = parse_word("by", "sauce", &TalkersBy::CHOICES).unwrap_err().to_string();
         assert!(by.contains("source, destination, service, server, firewall") && by.contains("sauce"), "{by}");
     }
 }

@@ -43,11 +43,13 @@ export async function askSome(what, query = {}) {
 }
 
 /** Sends a request that changes something. */
-export function put(what, body, query = {}) {
-  const text = new URLSearchParams(query).toString();
+function send(method, what, body, query) {
   const headers = { "Content-Type": "application/json" };
-  return call(text ? `${what}?${text}` : what, { method: "PUT", headers, body: JSON.stringify(body) });
+  return call(asked(what, query), { method, headers, body: JSON.stringify(body) });
 }
+
+export const put = (what, body, query = {}) => send("PUT", what, body, query);
+export const post = (what, body, query = {}) => send("POST", what, body, query);
 
 /** Signs in with a token and returns its owner; throws and keeps the old token if it is not valid. */
 export async function signIn(text) {

@@ -1,6 +1,7 @@
 // Fetches the engines' state every two seconds and shows it.
 
-import { ask, askSome, hasToken, list, put, Refused, signIn, useToken } from "./calls.js";
+import { ask, askSome, hasToken, list, post, put, Refused, signIn, useToken } from "./calls.js";
+import * as nodes from "./nodes.js";
 import { $, make } from "./page.js";
 import { picture } from "./picture.js";
 import { Rates } from "./rates.js";
@@ -12,6 +13,7 @@ const EVENTS = 500;
 
 const state = {
   engines: [],
+  clusters: [],
   firewalls: [],
   peers: [],
   services: [],
@@ -32,10 +34,21 @@ async function refresh() {
   const rows = (what) => ask(what).then((answer) => list(answer).map((row) => ({ engine: names[0], ...row })));
   const [firewalls, peers, services, links] = await Promise.all(["firewalls", "peers", "services", "links"].map(rows));
   const counters = await Promise.all(names.map((engine) => ask("counters", { engine }).then((counters) => ({ engine, counters }))));
+  const clusters = (await Promise.all(names.map(clusterOf))).flat();
   const news = await Promise.all(names.map((engine) => newEvents(engine)));
-  Object.assign(state, { engines: status, firewalls, peers, services, links, counters });
+  Object.assign(state, { engines: status, clusters, firewalls, peers, services, links, counters });
   state.events = [...state.events, ...news.flat()].sort((a, b) => a.at.localeCompare(b.at)).slice(-EVENTS);
   note();
+}
+
+/** The cluster of an engine, if it has one. An engine whose thread of the role stands still has an alarm instead. */
+async function clusterOf(engine) {
+  try {
+    return list(await ask("ha", { engine }));
+  } catch (error) {
+    if (error instanceof Refused && error.status === 503) return [];
+    throw error;
+  }
 }
 
 /** Fetches the events of an engine that are not yet shown. */
@@ -68,9 +81,11 @@ function show() {
   }));
   $("alarms").replaceChildren(...state.engines.flatMap((one) => one.alarms.map((alarm) =>
     make("p", "alarm", `${one.name}: ${alarm.kind} ${alarm.subject} for ${duration(alarm.since_ms)}: ${alarm.reason}`))));
+  $("nodes-section").hidden = state.clusters.length === 0;
   $("firewalls-section").hidden = state.firewalls.length === 0;
   $("services-section").hidden = state.services.length === 0;
   picture($("picture"), state);
+  nodes.nodes($("nodes"), state);
   tables.firewalls($("firewalls"), state);
   tables.services($("services"), state);
   tables.links($("links"), state);
@@ -139,12 +154,18 @@ async function showChecks(subject, engine) {
   }
 }
 
+/** Where a flow goes, or why it is dropped, in a few words. */
+function course(told) {
+  if (told.drop) return `dropped as ${told.drop}${told.active_node ? `: ${told.active_node} is active` : ""}`;
+  return told.firewall ?? told.server ?? told.egress?.link ?? "nowhere";
+}
+
 async function explain() {
   try {
     const told = await ask("explain", { flow: $("explain-flow").value.trim(), engine: $("explain-engine").value });
     const candidates = told.candidates.map((one) => `${one.name} ${one.state} weight ${one.weight} score ${one.score}`);
     $("explained").replaceChildren(
-      make("p", "", make("strong", "", told.firewall ?? told.server ?? told.egress?.link ?? told.drop ?? "nowhere"), `, decided by ${told.decided_by}`),
+      make("p", "", make("strong", "", course(told)), `, decided by ${told.decided_by}`),
       make("ol", "story", ...told.story.map((line) => make("li", "", line))),
       ...(candidates.length ? [make("p", "dim", `Candidates: ${candidates.join("; ")}`)] : []),
     );
@@ -171,6 +192,7 @@ function showCaller(caller) {
 
 /** The text of the question that is asked before a change. */
 function question(subject) {
+  if (subject.kind === "node") return nodes.question(subject);
   const name = [subject.group ?? subject.service, subject.name].filter(Boolean).join("/");
   const what = `${subject.kind} ${name}`;
   // A change of a firewall goes to every engine of this process that has it.
@@ -184,10 +206,15 @@ function question(subject) {
   }
 }
 
-/** Sends a change to the engine; `force` also takes the last firewall or server out of service. */
+/**
+ * Sends a change to the engine; `force` also takes the last firewall or server out of service, or gives the role to a
+ * node that lacks copies of sessions.
+ */
 function order(subject, reason, force) {
   const { admin, group, service, name, engine } = subject;
   const forced = force ? { force } : {};
+  if (subject.kind === "node" && subject.order === "failover") return post("ha/failover", { to: subject.to, reason, ...forced }, { engine });
+  if (subject.kind === "node") return put("ha/maintenance", { maintenance: subject.order === "maint", reason }, { engine });
   if (subject.kind === "firewall") return put("firewalls/admin", { group, name, admin, reason, ...forced });
   if (subject.kind === "service") return put("services/admin", { name, admin, reason }, { engine });
   const what = subject.weight === undefined ? { admin } : { admin: null, weight: subject.weight };
@@ -202,6 +229,8 @@ function change(subject, refusal = "") {
   $("weight").value = subject.weight ?? "";
   const dialog = $("ask");
   dialog.onclose = async () => {
+    // A question is answered once.
+    dialog.onclose = null;
     if (dialog.returnValue !== "yes") return;
     const asked = subject.weight === undefined ? subject : { ...subject, weight: Number($("weight").value) };
     try {
@@ -209,7 +238,9 @@ function change(subject, refusal = "") {
       await refresh();
       show();
     } catch (error) {
-      if (error instanceof Refused && error.status === 409) {
+      // Of what nodes refuse, only what copies of sessions would be lost by can be done all the same.
+      const mayForce = subject.kind !== "node" || (subject.lacking && refusal === "");
+      if (error instanceof Refused && error.status === 409 && mayForce) {
         change(subject, error.message);
         return;
       }

@@ -29,14 +29,18 @@ export function tone(state) {
     case "up":
     case "established":
     case "two-way":
+    case "active":
       return "good";
     case "degraded":
     case "drain":
     case "maint":
     case "opening":
+    case "listen":
+    case "leaving":
       return "warn";
     case "down":
     case "lost":
+    case "fault":
       return "bad";
     default:
       return "";

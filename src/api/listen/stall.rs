@@ -24,9 +24,9 @@ pub(super) struct StallGuard<S> {
 }
 
 impl<S: Unpin> StallGuard<S> {
-    /// A stream whose client has the time `patience` for each [`PROGRESS_MIN`] bytes.
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, timeout: patience, deadline: None, progress: 0 }
+    /// A stream whose client has to take [`PROGRESS_MIN`] bytes within each `timeout`.
+    pub(super) fn new(stream: S, timeout: Duration) -> Self {
+        Self { stream, timeout, deadline: None, progress: 0 }
     }
 
     /// Passes on the result of a write, unless the client has taken too little for too long.
@@ -95,23 +95,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-    use tokio::time::timeout;
-
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     /// The result of writing 1 MiB to a client that takes `bytes` ten times within each timeout.
     async fn written_to(bytes: usize) -> io::Result<()> {
-        let patience = Duration::from_millis(500);
+        let timeout = Duration::from_millis(500);
         let (stream, mut client) = duplex(4096);
-        let mut stream = StallGuard::new(stream, patience);
+        let mut stream = StallGuard::new(stream, timeout);
         let taking = tokio::spawn(async move {
             let mut buffer = vec![0; bytes];
             while client.read_exact(&mut buffer).await.is_ok() {
-                sleep(patience / 10).await;
+                sleep(timeout / 10).await;
             }
         });
-        let written = timeout(Duration::from_secs(60), async {
+        let written = tokio::time::timeout(Duration::from_secs(60), async {
             stream.write_all(&vec![7; 1 << 20]).await?;
             stream.flush().await
         });
@@ -133,9 +131,9 @@ mod tests {
 
     #[tokio::test]
     async fn little_that_comes_now_and_then_is_no_slow_client() {
-        let patience = Duration::from_millis(100);
+        let timeout = Duration::from_millis(100);
         let (stream, mut client) = duplex(64);
-        let mut stream = StallGuard::new(stream, patience);
+        let mut stream = StallGuard::new(stream, timeout);
         for _ in 0..3 {
             let write = async {
                 stream.write_all(&[7; 100]).await?;
@@ -145,7 +143,7 @@ mod tests {
             let (written, read) = tokio::join!(write, client.read_exact(&mut buffer));
             written.unwrap();
             read.unwrap();
-            sleep(patience * 3).await;
+            sleep(timeout * 3).await;
         }
     }
 }

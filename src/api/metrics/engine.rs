@@ -6,28 +6,16 @@ use std::fmt;
 use super::Process;
 use super::family::{Labels, Page, bytes, of, seconds};
 use super::help;
-use crate::engine::view::{LinkView, MeasuresView, OperState};
-
-/// Kinds of alarms that have a series of their own even while they are not raised.
-const ALARMS: [&str; 11] = [
-    "below_min",
-    "digest_differs",
-    "duplicate_address",
-    "firewalls_share_mac",
-    "link_down",
-    "neighbor_claimed",
-    "one_way",
-    "ordinary_priority",
-    "peer_lost",
-    "service_down",
-    "source_refused",
-];
+use crate::engine::view::{AlarmKind, LinkView, MeasuresView, OperState};
 
 /// Counters that form a family: prefix of their names, name of the family, its label, and its help text.
-const FAMILIES: [(&str, &str, &str, &str); 3] = [
+const FAMILIES: [(&str, &str, &str, &str); 6] = [
     ("drop_", "drops", "reason", "Frames dropped, by reason."),
     ("punt_drop_", "punt_drops", "reason", "Frames that the controller was given and gave up, by reason."),
     ("pin_", "pin_changes", "change", "Changes of a session's firewall, by kind."),
+    ("ha_advert_", "ha_adverts", "result", "VRRP advertisements that were sent or received, by what they were."),
+    ("ha_hello_", "ha_hellos", "result", "Hellos that were sent or received, by what they were."),
+    ("ha_unopened_", "ha_unopened", "reason", "Datagrams to the port of hellos without effect, by reason."),
 ];
 
 pub(super) fn encode(page: &mut Page<'_>, engines: &[MeasuresView]) -> fmt::Result {
@@ -76,9 +64,10 @@ fn name(engine: &MeasuresView) -> &str {
 }
 
 fn alarms(engine: &MeasuresView) -> Vec<(Labels<'_>, u64)> {
-    let mut raised: BTreeMap<&str, u64> = ALARMS.iter().map(|kind| (*kind, 0)).collect();
+    // Every kind has a series, also while it is not raised.
+    let mut raised: BTreeMap<&str, u64> = AlarmKind::NAMES.into_iter().map(|kind| (kind, 0)).collect();
     for alarm in &engine.status.alarms {
-        *raised.entry(&alarm.kind).or_default() += 1;
+        *raised.entry(alarm.kind.name()).or_default() += 1;
     }
     raised.into_iter().map(|(kind, count)| (vec![("engine", name(engine)), ("kind", kind)], count)).collect()
 }

@@ -21,7 +21,8 @@ type Names = BTreeMap<String, String>;
 /// The engines that run here.
 pub fn engines() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
-        let engines = EngineSelection::unfinished(&[]).map(|reach| reach.running_or_in_a_lab()).unwrap_or_default();
+        let engines =
+            EngineSelection::unfinished(&[]).map(|selection| selection.running_or_in_a_lab()).unwrap_or_default();
         candidates(engines.into_iter().map(|engine| (engine.name, String::new())).collect())
     })
 }
@@ -79,8 +80,9 @@ fn candidates(names: Names) -> Vec<CompletionCandidate> {
 /// What the engines that the unfinished command line means answer in time.
 fn of_engines<T, C: Call<Answer = Vec<T>>>(call: &C, names: fn(&[T]) -> Names) -> Names {
     let words: Vec<OsString> = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
-    let engines =
-        EngineSelection::unfinished(&words).map(|reach| reach.engines().unwrap_or_default()).unwrap_or_default();
+    let engines = EngineSelection::unfinished(&words)
+        .map(|selection| selection.engines().unwrap_or_default())
+        .unwrap_or_default();
     let asked = block_on(async { tokio::time::timeout(ANSWER_TIMEOUT, ask_each(&engines, call, names)).await });
     asked.ok().and_then(Result::ok).unwrap_or_default()
 }

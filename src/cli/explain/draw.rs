@@ -2,7 +2,8 @@
 
 use crate::cli::explain::peer::Peer;
 use crate::cli::output::{duration_ms, or_dash, table};
-use crate::engine::view::{ExplainView, WhatIfView};
+use crate::engine::view::{DecidedBy, ExplainView, SessionAfterFailure, WhatIfView};
+use crate::named_enum::EnumOrUnknown;
 
 /// Columns of text.
 const WIDTH: usize = 79;
@@ -63,7 +64,8 @@ pub fn show(explained: &ExplainView, peer: Option<&Peer>) -> String {
 /// What happens to the flow, in a few words.
 fn answer(explained: &ExplainView) -> String {
     if let Some(drop) = &explained.drop {
-        return format!("DROPPED, counted as {drop}");
+        let active = explained.active_node.as_ref().map(|node| format!(": {node} is active")).unwrap_or_default();
+        return format!("DROPPED, counted as {drop}{active}");
     }
     let peer = explained.peer.as_ref().map(|peer| format!(" toward {peer}")).unwrap_or_default();
     let through = explained.firewall.as_ref().map(|firewall| format!("firewall {firewall}{peer}"));
@@ -71,7 +73,9 @@ fn answer(explained: &ExplainView) -> String {
     let server = server.map(|(service, server)| format!("server {service}/{server}"));
     let way: Vec<_> = through.into_iter().chain(server).collect();
     match way.is_empty() {
-        true if explained.decided_by == "local" => "for the engine itself, which answers it or drops it".to_owned(),
+        true if explained.decided_by == DecidedBy::Local => {
+            "for the engine itself, which answers it or drops it".to_owned()
+        }
         true => {
             let next = explained.egress.as_ref().map(|egress| {
                 let to = egress.next_hop.as_ref().map(|hop| format!(" to {hop}")).unwrap_or_default();
@@ -92,10 +96,15 @@ fn what_if_text(what_if: &WhatIfView) -> String {
         (None, None, Some(server)) => format!("to server {server}"),
         (None, None, None) => "past the firewalls".to_owned(),
     };
-    match session.as_deref() {
+    let known = session.as_ref().and_then(EnumOrUnknown::known);
+    match session {
         None => format!("{name}: the flow goes {next}"),
-        Some("moves") => format!("{name}: the session moves {next} (on-failure {on_failure})"),
-        Some("stays") => format!("{name}: the session stays (on-failure {on_failure})"),
+        Some(_) if known == Some(SessionAfterFailure::Moves) => {
+            format!("{name}: the session moves {next} (on-failure {on_failure})")
+        }
+        Some(_) if known == Some(SessionAfterFailure::Stays) => {
+            format!("{name}: the session stays (on-failure {on_failure})")
+        }
         Some(ends) => format!("{name}: the session is {ends} (on-failure {on_failure}), a new one goes {next}"),
     }
 }

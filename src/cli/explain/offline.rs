@@ -43,7 +43,9 @@ pub fn explain(
     let (sessions, _) = SessionTable::new(1, 1, config.timeouts, [0; 4]);
     let mut explained = explain::explain(&config.engine.name, &snapshot, &sessions, flow, from, Instant::ZERO);
     let but = if down.is_empty() { String::new() } else { format!(" but {}", down.join(", ")) };
-    explained.story.insert(0, format!("No engine was asked: everything is taken to be up{but}, and no session known."));
+    let role = if config.ha.is_some() { ", this node to be active" } else { "" };
+    let told = format!("No engine was asked: everything is taken to be up{but}{role}, and no session known.");
+    explained.story.insert(0, told);
     // No neighbour could have answered.
     if let Some(egress) = &mut explained.egress {
         egress.neighbor = None;
@@ -84,7 +86,8 @@ fn all_up(config: &Config) -> Snapshot {
     for device in 0..config.devices.len() {
         controller.handle_device(DeviceId::from(device), Some(DEVICE), Instant::ZERO);
     }
-    let mut snapshot = (*controller.snapshot()).clone();
+    // A node that has just started is not active yet; an engine that stands alone is.
+    let mut snapshot = Snapshot { role: None, ..(*controller.snapshot()).clone() };
     for set in &mut snapshot.path_sets {
         let group = &config.groups[set.group.index()];
         for (slot, id) in group.firewalls.iter().enumerate() {

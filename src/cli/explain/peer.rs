@@ -31,7 +31,7 @@ pub fn of(
     explained: &ExplainView,
     flow: &FlowKey,
     engine: Option<&Engine>,
-    reach: &EngineSelection,
+    selection: &EngineSelection,
 ) -> anyhow::Result<Peer> {
     let Some(own) = &explained.firewall else {
         let summary = "no firewall is on its way, so there is nothing to agree on".to_owned();
@@ -39,7 +39,7 @@ pub fn of(
     };
     let names = engine.map(|engine| block_on(peers(engine))).transpose()?.unwrap_or_default();
     let beside = match engine {
-        Some(engine) => reach.sibling_engines(engine)?,
+        Some(engine) => selection.sibling_engines(engine)?,
         None => Vec::new(),
     };
     let name = names.first().cloned().or_else(|| explained.peer.clone());

@@ -2,19 +2,33 @@
 
 use serde::Serialize;
 
-use crate::cli::output::table;
+use crate::cli::output::{self, table};
 use crate::engine::view::{OperState, ServerView, ServiceState, ServiceView};
-use crate::lab::{Lab, ServerFault, Side, Station};
+use crate::lab::{EngineFault, Lab, RoutingSetup, ServerFault, Side, Station};
 
 /// The status of a lab.
 #[derive(Debug, Serialize)]
 pub struct Status {
     name: String,
+    /// The engines; empty where the kernel routes.
+    engines: Vec<EngineRow>,
     firewalls: Vec<FirewallRow>,
     servers: Vec<ServerRow>,
     namespaces: Vec<String>,
     /// Engines that did not answer and servers that are not up, each as a sentence.
     problems: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct EngineRow {
+    name: String,
+    /// The role of one engine of a pair; null for any other, and where it does not answer.
+    role: Option<String>,
+    /// How long it has had the role.
+    role_since_ms: Option<u64>,
+    /// Why it got the role.
+    reason: Option<String>,
+    done_to_it: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -51,21 +65,40 @@ impl Status {
         let mut problems = Vec::new();
         let firewalls = if topology.firewalls > 0 { firewalls(lab, &mut problems)? } else { Vec::new() };
         let servers = if topology.farm.is_some() { servers(lab, &mut problems)? } else { Vec::new() };
+        let engines = engines(lab)?;
         let namespaces = topology.stations().into_iter().map(|node| topology.namespace(node)).collect();
-        Ok(Self { name: topology.name.clone(), firewalls, servers, namespaces, problems })
+        Ok(Self { name: topology.name.clone(), engines, firewalls, servers, namespaces, problems })
     }
 
     /// The status as text.
     pub fn show(&self) -> String {
+        let engines: Vec<_> = self.engines.iter().map(EngineRow::cells).collect();
         let firewalls: Vec<_> = self.firewalls.iter().map(FirewallRow::cells).collect();
         let servers: Vec<_> = self.servers.iter().map(ServerRow::cells).collect();
         let parts = [
+            table(ENGINES, &engines),
             table(FIREWALLS, &firewalls),
             table(SERVERS, &servers),
             self.problems.iter().map(|problem| format!("{problem}\n")).collect(),
             format!("namespaces: {}\n", self.namespaces.join(" ")),
         ];
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+const ENGINES: &[&str] = &["ENGINE", "ROLE", ">SINCE", "WHY", "DONE TO IT"];
+
+impl EngineRow {
+    fn cells(&self) -> Vec<String> {
+        let or_dash = |text: &Option<String>| output::or_dash(text.as_deref());
+        let since = self.role_since_ms.map(|ms| format!("{:.1} s", ms as f64 / 1000.0));
+        vec![
+            self.name.clone(),
+            or_dash(&self.role),
+            or_dash(&since),
+            or_dash(&self.reason),
+            faults_text(&self.done_to_it),
+        ]
     }
 }
 
@@ -99,6 +132,26 @@ impl ServerRow {
 
 fn faults_text(harms: &[String]) -> String {
     if harms.is_empty() { "-".to_owned() } else { harms.join(", ") }
+}
+
+fn engines(lab: &Lab) -> anyhow::Result<Vec<EngineRow>> {
+    let topology = lab.topology();
+    if matches!(topology.routers, RoutingSetup::Kernel { .. }) {
+        return Ok(Vec::new());
+    }
+    let mut rows = Vec::new();
+    for engine in topology.engines() {
+        // One that does not answer is among the problems below.
+        let node = if engine.node.is_some() { lab.node(engine).ok() } else { None };
+        rows.push(EngineRow {
+            name: engine.name().to_owned(),
+            role: node.as_ref().map(|node| node.role.to_string()),
+            role_since_ms: node.as_ref().map(|node| node.since_ms),
+            reason: node.map(|node| node.reason),
+            done_to_it: lab.engine_faults(engine)?.into_iter().map(EngineFault::words).collect(),
+        });
+    }
+    Ok(rows)
 }
 
 fn firewalls(lab: &Lab, problems: &mut Vec<String>) -> anyhow::Result<Vec<FirewallRow>> {
@@ -170,9 +223,16 @@ fn server_problems(service: &ServiceView, server: &ServerView) -> Vec<String> {
 fn program(lab: &Lab, node: Station) -> Option<String> {
     match (node, &lab.topology().farm) {
         (Station::Server(_) | Station::Sorry, Some(farm)) => Some(farm.program.word().to_owned()),
-        (Station::Client | Station::Outer | Station::Firewall(_) | Station::Inner | Station::Switch, _) | (_, None) => {
-            None
-        }
+        (
+            Station::Client
+            | Station::Outer
+            | Station::Firewall(_)
+            | Station::Inner
+            | Station::Node(..)
+            | Station::Switch,
+            _,
+        )
+        | (_, None) => None,
     }
 }
 
@@ -194,6 +254,13 @@ mod tests {
     fn what_nobody_knows_is_a_question_mark_for_a_person_and_null_for_a_program() {
         let status = Status {
             name: "fwlb".to_owned(),
+            engines: vec![EngineRow {
+                name: "inner-a".to_owned(),
+                role: Some("standby".to_owned()),
+                role_since_ms: Some(12_345),
+                reason: Some("inner-b is active".to_owned()),
+                done_to_it: vec![],
+            }],
             firewalls: vec![FirewallRow {
                 name: "fw1".to_owned(),
                 outer: Some("up".to_owned()),
@@ -210,7 +277,9 @@ mod tests {
         };
         assert_eq!(
             status.show(),
-            "FIREWALL  OUTER SEES  INNER SEES  SESSIONS  PASSED  INVALID  NEW-NOT-SYN  DONE TO IT\n\
+            "ENGINE   ROLE      SINCE  WHY                DONE TO IT\n\
+             inner-a  standby  12.3 s  inner-b is active  -\n\n\
+             FIREWALL  OUTER SEES  INNER SEES  SESSIONS  PASSED  INVALID  NEW-NOT-SYN  DONE TO IT\n\
              fw1       up          ?                  7      12        0            0  inner cable cut\n\n\
              engine inner: nobody listens\n\nnamespaces: fwlb-client\n"
         );

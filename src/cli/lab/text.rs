@@ -3,18 +3,20 @@
 use serde_json::{Value, json};
 
 use crate::lab::farm::WEB;
-use crate::lab::{Lab, RoutingSetup, Side, Topology};
+use crate::lab::{Engine, Lab, RoutingSetup, Side, Topology};
 
 /// The commands to try in a running lab.
 pub fn how_to_play(lab: &Lab) -> String {
     let topology = lab.topology();
     let name = if topology.name == super::DEFAULT_NAME { String::new() } else { format!(" --name {}", topology.name) };
     let lab_command = format!("fwlb lab{name}");
-    let inner = lab.socket(Side::Inner);
+    let first = |side: Side| topology.engines().into_iter().find(|engine| engine.side == side).unwrap_or(side.into());
+    let (outer_engine, inner_engine) = (first(Side::Outer), first(Side::Inner));
+    let inner = lab.socket(inner_engine);
     let (server, client, vip) = (topology.server(1), topology.client(), topology.vip());
     let engines = topology.routers != RoutingSetup::Single;
     let served = topology.farm.is_some();
-    let near = if engines { lab.socket(Side::Outer) } else { inner.clone() };
+    let near = if engines { lab.socket(outer_engine) } else { inner.clone() };
     let (near, inner) = (near.display(), inner.display());
     let target = if served { vip } else { server };
 
@@ -33,7 +35,14 @@ pub fn how_to_play(lab: &Lab) -> String {
             format!("{lab_command} fail fw1              (--leg inner: half dead)"),
             format!("{lab_command} heal fw1"),
             format!("fwlb -s {near} set firewall fw1 drain"),
-            format!("{lab_command} fail inner            (the engine is killed; heal starts it again)"),
+            format!("{lab_command} fail {inner_engine:<17}(the engine is killed; heal starts it again)"),
+        ]);
+    }
+    if topology.routers == RoutingSetup::Pairs {
+        look.push(format!("fwlb -s {near} show ha"));
+        breaks.extend([
+            format!("{lab_command} fail {outer_engine} hang     (or link, silent; --leg sync: that cable only)"),
+            format!("{lab_command} heal {outer_engine}"),
         ]);
     }
     if served {
@@ -55,9 +64,9 @@ pub fn how_to_play(lab: &Lab) -> String {
     ));
     let mut consoles = Vec::new();
     if let Some(listen) = topology.settings.get("api").and_then(|api| api.get("listen")?.as_str()) {
-        for side in topology.sides() {
-            let namespace = topology.namespace(side.node());
-            consoles.push(format!("http://{listen}/ in the namespace {namespace}: the console of {}", side.engine()));
+        for engine in topology.engines() {
+            let namespace = topology.namespace(engine.station());
+            consoles.push(format!("http://{listen}/ in the namespace {namespace}: the console of {engine}"));
             consoles.push(format!("ip netns exec {namespace} chromium --no-sandbox http://{listen}/"));
         }
     }
@@ -74,17 +83,17 @@ pub fn how_to_play(lab: &Lab) -> String {
 pub fn described(lab: &Lab) -> Value {
     let topology = lab.topology();
     let listen = topology.settings.get("api").and_then(|api| api.get("listen")?.as_str());
-    let engine = |side: Side| {
+    let described = |engine: Engine| {
         json!({
-            "name": side.engine(),
-            "socket": lab.socket(side),
-            "config": lab.configuration_file(side),
-            "namespace": topology.namespace(side.node()),
+            "name": engine.name(),
+            "socket": lab.socket(engine),
+            "config": lab.configuration_file(engine),
+            "namespace": topology.namespace(engine.station()),
             "console": listen.map(|listen| format!("http://{listen}/")),
         })
     };
     let is_ours = !matches!(topology.routers, RoutingSetup::Kernel { .. });
-    let engines: Vec<_> = topology.sides().iter().copied().filter(|_| is_ours).map(engine).collect();
+    let engines: Vec<_> = topology.engines().into_iter().filter(|_| is_ours).map(described).collect();
     let stations = topology.stations().into_iter().map(|node| (node.to_string(), topology.namespace(node).into()));
     let (client, server, vip) = (topology.client(), topology.server(1), topology.vip());
     json!({
@@ -119,6 +128,10 @@ fn stations(topology: &Topology) -> String {
         RoutingSetup::Engines | RoutingSetup::OneBox => {
             parts.extend(["outer (fwlb)".to_owned(), format!("{} firewalls", topology.firewalls)]);
             parts.push("inner (fwlb)".to_owned());
+        }
+        RoutingSetup::Pairs => {
+            parts.extend(["outer-a and outer-b (fwlb)".to_owned(), format!("{} firewalls", topology.firewalls)]);
+            parts.push("inner-a and inner-b (fwlb)".to_owned());
         }
         RoutingSetup::Kernel { .. } => parts.push(format!("two kernel routers, {} firewalls", topology.firewalls)),
         RoutingSetup::Single => parts.push("inner (fwlb)".to_owned()),

@@ -150,6 +150,23 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("fwlb reload --confirm 2m", "As it was again after two minutes, unless you say: fwlb confirm."),
         ],
     ),
+    (
+        "fwlb-ha",
+        &[
+            ("fwlb ha status", "Who is active, and who could take over."),
+            ("fwlb ha failover --wait 5s --reason upgrade", "The standby becomes active, without a lost packet."),
+            ("fwlb ha key", "A secret for all nodes of a new cluster, for the file of `key` of [ha]."),
+        ],
+    ),
+    ("fwlb-ha-status", &[("fwlb ha status", "Exit status 0 if a node is active and another one could take over.")]),
+    ("fwlb-ha-failover", &[("fwlb -e outer-a ha failover --to outer-b --wait 5s", "To be said to the active node.")]),
+    ("fwlb-ha-maint", &[("fwlb ha maint --reason fans", "Until fwlb ha ready, also over a restart.")]),
+    ("fwlb-ha-resync", &[("fwlb -e outer-a ha resync", "To be said to the active node; `show ha` has the progress.")]),
+    ("fwlb-ha-ready", &[("fwlb ha ready", "The node may be active again.")]),
+    (
+        "fwlb-ha-key",
+        &[("fwlb ha key", "Into a file that only the engine can read, which is then copied to every node.")],
+    ),
     ("fwlb-health", &[("fwlb health", "Exit status 0 if all engines forward; else the reasons, and 1.")]),
     ("fwlb-confirm", &[("fwlb confirm", "The configuration of fwlb reload --confirm stays.")]),
     (
@@ -179,6 +196,8 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("fwlb lab up", "A sandwich in network namespaces."),
             ("fwlb lab fail fw1", "Pull the plug of a firewall."),
+            ("fwlb lab up --pairs", "With two engines on each side, one of which is active."),
+            ("fwlb lab fail outer-a hang", "Stop the process of an engine: the other one takes over."),
             ("fwlb lab down", "Every trace is gone."),
         ],
     ),

@@ -68,13 +68,13 @@ pub enum Tone {
 }
 
 impl Tone {
-    /// The tone of a state (of a firewall, path, server, service, session or link), of an administrative state, or of a
-    /// digest.
+    /// The tone of a state (of a firewall, path, server, service, session or link), of an administrative state, of a
+    /// digest, or of the role of a node.
     pub fn of_state(state: &str) -> Self {
         match state {
-            "up" | "established" | "two-way" | "same" | "reachable" => Self::Good,
-            "drain" | "maint" | "degraded" | "starting" | "opening" | "incomplete" => Self::Warn,
-            "down" | "lost" | "differs" | "failed" => Self::Bad,
+            "up" | "established" | "two-way" | "same" | "reachable" | "active" => Self::Good,
+            "drain" | "maint" | "degraded" | "starting" | "opening" | "incomplete" | "listen" | "leaving" => Self::Warn,
+            "down" | "lost" | "differs" | "failed" | "fault" => Self::Bad,
             _ => Self::Plain,
         }
     }

@@ -64,7 +64,7 @@ impl Columns {
 const COLUMN_GAP: u16 = 2;
 
 /// Columns whose values are states.
-const STATES: [&str; 6] = ["STATE", "ADMIN", "DIGEST", "OUTER SEES", "INNER SEES", "DONE TO IT"];
+const STATES: [&str; 7] = ["STATE", "ADMIN", "DIGEST", "ROLE", "OUTER SEES", "INNER SEES", "DONE TO IT"];
 
 fn cell(title: &str, text: &str) -> Cell {
     let cell = Cell::new(text);

@@ -43,9 +43,10 @@ struct Row {
     per_second: Option<f64>,
 }
 
-pub fn run(args: &CounterArgs, reach: &EngineSelection) -> anyhow::Result<ExitCode> {
+pub fn run(args: &CounterArgs, selection: &EngineSelection) -> anyhow::Result<ExitCode> {
     // One flat object has no place for the name of an engine.
-    let engines = if reach.json && args.rate.is_none() { vec![reach.engine()?] } else { reach.engines()? };
+    let engines =
+        if selection.json && args.rate.is_none() { vec![selection.engine()?] } else { selection.engines()? };
     let mut rows: Vec<Row> = Vec::new();
     let failures = block_on(async {
         let mut failures = Vec::new();
@@ -79,11 +80,11 @@ pub fn run(args: &CounterArgs, reach: &EngineSelection) -> anyhow::Result<ExitCo
     }
     let is_worth_it = |row: &Row| row.per_second.map_or(row.value != 0, |rate| rate != 0.0);
     rows.retain(|row| !args.nonzero || is_worth_it(row));
-    match reach.json {
+    match selection.json {
         true => output::print_json(&as_json(&rows, args.rate.is_some()))?,
         false => output::print(&show(&rows, engines.len() > 1))?,
     }
-    if rows.is_empty() && !reach.json {
+    if rows.is_empty() && !selection.json {
         output::note(if args.rate.is_some() { "no counter moves" } else { "no counter but zeros" });
     }
     let failed = failures.peek().is_some();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::named;
-use crate::api::sessions::{parse_word, word_of};
+use crate::api::sessions::parse_word;
 use crate::api::{SessionFilter, SessionRequest, SessionSort, TalkerRequest, TalkersBy};
 use crate::cli::engines::{Engine, ask};
 use crate::cli::filter::FilterArgs;
@@ -24,26 +24,22 @@ pub struct SessionArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
     limit: usize,
     /// Those with the most of this, the most first; rate is in bits, packet-rate in packets per second
-    #[arg(long, value_name = "WHAT", value_parser = words(&SessionSort::ALL))]
+    #[arg(long, value_name = "WHAT", value_parser = SessionSort::NAMES)]
     sort: Option<String>,
     /// Instead of sessions, their sums for each source, destination, ..., the largest first
-    #[arg(long, value_name = "WHAT", value_parser = words(&TalkersBy::ALL))]
+    #[arg(long, value_name = "WHAT", value_parser = TalkersBy::NAMES)]
     by: Option<String>,
-}
-
-fn words<T>(all: &[(&'static str, T)]) -> clap::builder::PossibleValuesParser {
-    clap::builder::PossibleValuesParser::new(all.iter().map(|(word, _)| *word))
 }
 
 /// Asks all of `engines` and prints their answers.
 pub async fn run(args: &SessionArgs, engines: &[Engine], json: bool) -> anyhow::Result<ExitCode> {
     let filter = args.filter.filter();
-    let sort = args.sort.as_deref().map(|sort| parse_word("sort", sort, &SessionSort::ALL)).transpose()?;
-    let by = args.by.as_deref().map(|by| parse_word("by", by, &TalkersBy::ALL)).transpose()?;
+    let sort = args.sort.as_deref().map(|sort| parse_word("sort", sort, &SessionSort::CHOICES)).transpose()?;
+    let by = args.by.as_deref().map(|by| parse_word("by", by, &TalkersBy::CHOICES)).transpose()?;
     let mut printer = Printer::new(json, engines.len() > 1);
     let mut list = List { shown: 0, matched: Some(0), failures: Vec::new() };
     for engine in engines {
-        let told = match by {
+        let result = match by {
             Some(by) => {
                 let sort = sort.unwrap_or(SessionSort::Bytes);
                 let question = TalkerRequest { filter: filter.clone(), by, sort, limit: Some(args.limit) };
@@ -51,7 +47,7 @@ pub async fn run(args: &SessionArgs, engines: &[Engine], json: bool) -> anyhow::
             }
             None => list.sessions(engine, &filter, sort, args.limit, &mut printer).await,
         };
-        told?;
+        result?;
     }
     let List { shown, matched, mut failures } = list;
     if failures.len() == engines.len() {
@@ -72,8 +68,7 @@ fn note(shown: u64, matched: Option<u64>, sort: Option<SessionSort>, json: bool)
             output::note(&format!("{shown} of {matched} sessions (--limit 0 for all)"));
         }
         (Some(matched), Some(sort)) if matched > shown => {
-            let most = word_of(sort, &SessionSort::ALL);
-            output::note(&format!("{shown} of {matched} sessions, those with the most {most}"));
+            output::note(&format!("{shown} of {matched} sessions, those with the most {sort}"));
         }
         _ if shown == 0 && !json => output::note("no sessions"),
         _ => {}

@@ -7,7 +7,7 @@ use crate::cli::output::{Tone, duration_ms, or_dash, paint, round_trip, table};
 use crate::config::AdminState;
 use crate::engine::view::{
     CheckResultView, CheckView, ConfigView, EventView, FirewallView, KeptConfigView, LastCheckView, LinkView,
-    NeighborView, PeerView, ServerCheckView, ServerView, ServiceView, StatusView,
+    NeighborView, PeerEngineView, PeerView, ServerCheckView, ServerView, ServiceView, StatusView,
 };
 
 pub fn status(answers: &Answers<StatusView>) -> String {
@@ -37,7 +37,12 @@ pub fn firewalls(answers: &Answers<Vec<FirewallView>>) -> String {
 
 pub fn peers(answers: &Answers<Vec<PeerView>>) -> String {
     let mut rows = Rows::default();
-    each(answers).for_each(|one| rows.push(peer(one), &one.engine));
+    for one in each(answers) {
+        rows.push(peer(one), &one.engine);
+        // Of one engine alone everything stands in the peer's own row.
+        let several = one.engines.iter().filter(|_| one.engines.len() > 1);
+        several.for_each(|of| rows.push(peer_engine(one, of), &one.engine));
+    }
     rows.table(answers.len() > 1, PEERS)
 }
 
@@ -252,6 +257,25 @@ fn check(firewall: &FirewallView, path: &CheckView) -> Vec<String> {
 }
 
 const PEERS: &[&str] = &["PEER", "PEER-ENGINE", "STATE", "DIGEST", "VERSION", "SINCE", "REASON"];
+
+/// The row of one of several engines behind a peer's address, below the peer's.
+fn peer_engine(one: &PeerView, engine: &PeerEngineView) -> Vec<String> {
+    let speaks = one.peer_engine.as_ref() == Some(&engine.name);
+    let heard = engine.heard_ms.map_or("never heard".to_owned(), |ms| format!("heard {} ago", duration_ms(ms)));
+    let priority = engine.priority.map(|priority| format!("priority {priority}"));
+    let term = engine.term.map(|term| format!("term {term}"));
+    let counts = speaks.then(|| "its word counts".to_owned());
+    let words = [Some(heard), counts, priority, term];
+    vec![
+        format!("{}/{}", one.group, one.name),
+        engine.name.clone(),
+        engine.role.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+        engine.digest.to_string(),
+        or_dash(engine.version.as_deref()),
+        "-".to_owned(),
+        words.into_iter().flatten().collect::<Vec<_>>().join(", "),
+    ]
+}
 
 fn peer(one: &PeerView) -> Vec<String> {
     vec![

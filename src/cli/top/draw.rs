@@ -14,7 +14,7 @@ use crate::cli::output::duration_ms;
 
 /// The keys, as the help shows them.
 const KEYS: &[(&str, &str)] = &[
-    ("1..7  Tab", "views"),
+    ("1..8  Tab", "views"),
     ("Up Down PgUp PgDn", "move the cursor (also j k)"),
     ("< >", "sort by the column at the left or right"),
     ("r", "reverse the order"),
@@ -61,7 +61,7 @@ pub fn draw(frame: &mut Frame, state: &mut State, watched: &[Watched], palette: 
     frame.render_widget(Paragraph::new(alarms), top);
     match state.view {
         View::Overview => draw_overview(frame, rest, state, watched, palette),
-        View::Firewalls | View::Services | View::Sessions | View::Drops | View::Links | View::Events => {
+        View::Firewalls | View::Services | View::Sessions | View::Drops | View::Links | View::Events | View::Nodes => {
             let table = state.table(watched);
             draw_table(frame, rest, &table, Some(state), palette);
         }
@@ -81,7 +81,14 @@ pub fn draw(frame: &mut Frame, state: &mut State, watched: &[Watched], palette: 
 
 /// The titles of the views, the open one inverted.
 fn draw_title(frame: &mut Frame, area: Rect, state: &State, watched: &[Watched]) {
-    let mut spans = vec![Span::styled("fwlb top ", Style::new().add_modifier(Modifier::BOLD))];
+    const NAME: &str = "fwlb top ";
+    let bold = Style::new().add_modifier(Modifier::BOLD);
+    let titles: usize = View::ALL.iter().map(|view| view.name().len() + 3).sum();
+    let mut spans = Vec::new();
+    // On a narrow screen the titles need all the room.
+    if titles + NAME.len() <= usize::from(area.width) {
+        spans.push(Span::styled(NAME, bold));
+    }
     for (index, view) in View::ALL.into_iter().enumerate() {
         let style = match view == state.view {
             true => Style::new().add_modifier(Modifier::REVERSED),
@@ -90,9 +97,7 @@ fn draw_title(frame: &mut Frame, area: Rect, state: &State, watched: &[Watched])
         spans.push(Span::styled(format!("{} {}", index + 1, view.name()), style));
         spans.push(Span::raw(" "));
     }
-    if state.paused {
-        spans.push(Span::styled("PAUSED", Style::new().add_modifier(Modifier::BOLD)));
-    } else if area.width > 100 {
+    if area.width > 110 {
         spans.push(Span::raw(format!("  {} engines", watched.len())));
     }
     frame.render_widget(Line::from(spans), area);
@@ -116,10 +121,11 @@ fn alarms(watched: &[Watched], palette: Palette) -> Vec<Line<'static>> {
     lines
 }
 
-/// Engines, firewalls, services and the last events on one screen: each table gets the lines that it needs, and events
-/// get the rest. If there are too few, tables are shortened from the bottom up.
+/// Engines, nodes, firewalls, services and the last events on one screen: each table gets the lines that it needs, and
+/// events get the rest. If there are too few, tables are shortened from the bottom up.
 fn draw_overview(frame: &mut Frame, area: Rect, state: &mut State, watched: &[Watched], palette: Palette) {
     let engines = state.table(watched);
+    let nodes = View::Nodes.table(watched);
     let firewalls = View::Firewalls.table(watched);
     let services = View::Services.table(watched);
     let events = View::Events.table(watched);
@@ -129,7 +135,8 @@ fn draw_overview(frame: &mut Frame, area: Rect, state: &mut State, watched: &[Wa
     };
     const LEAST_EVENTS: u16 = 4;
     let engine_lines = needs(&engines);
-    let left = area.height.saturating_sub(engine_lines);
+    let node_lines = needs(&nodes);
+    let left = area.height.saturating_sub(engine_lines).saturating_sub(node_lines);
     let middle = left.saturating_sub(LEAST_EVENTS);
     let firewall_lines = needs(&firewalls).min(middle.max(middle / 2));
     let firewall_lines = match needs(&services) {
@@ -137,17 +144,19 @@ fn draw_overview(frame: &mut Frame, area: Rect, state: &mut State, watched: &[Wa
         services => firewall_lines.min(middle.saturating_sub(services.min(middle / 2))),
     };
     let service_lines = needs(&services).min(middle - firewall_lines.min(middle));
-    let [first, second, third, fourth] = Layout::vertical([
+    let [first, second, third, fourth, fifth] = Layout::vertical([
         Constraint::Length(engine_lines),
+        Constraint::Length(node_lines),
         Constraint::Length(firewall_lines),
         Constraint::Length(service_lines),
         Constraint::Min(0),
     ])
     .areas(area);
     draw_table(frame, first, &engines, None, palette);
-    draw_table(frame, second, &firewalls, None, palette);
-    draw_table(frame, third, &services, None, palette);
-    draw_table(frame, fourth, &events, None, palette);
+    draw_table(frame, second, &nodes, None, palette);
+    draw_table(frame, third, &firewalls, None, palette);
+    draw_table(frame, fourth, &services, None, palette);
+    draw_table(frame, fifth, &events, None, palette);
 }
 
 /// Draws a table with its title, and with a cursor if it has one.
@@ -218,6 +227,9 @@ fn draw_foot(frame: &mut Frame, area: Rect, state: &State, watched: &[Watched], 
         (_, Some((message, tone))) => Line::styled(message.clone(), palette.style(*tone)),
         (_, None) => {
             let mut text = "? keys  q quit  / search  < > sort  d drain  e enable".to_owned();
+            if state.paused {
+                text = format!("PAUSED (p: go on)  {text}");
+            }
             if !state.filter.is_empty() {
                 text = format!("only rows with {:?} (Esc: all)  {text}", state.filter);
             }

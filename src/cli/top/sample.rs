@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::api::{EventFilter, SessionRequest, SessionSort, calls};
+use crate::api::{ApiError, EventFilter, SessionRequest, SessionSort, calls};
 use crate::cli::engines::{Engine, ask};
 use crate::client::ClientError;
 use crate::engine::view::{CountersView, EventView, FirewallView, LinkView, ServiceView, SessionView, StatusView};
+use crate::ha::view::HaView;
 
 /// An engine that does not answer within this time is shown as silent, and the others go on.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,6 +25,8 @@ pub struct Sample {
     pub at: Duration,
     /// `None` if it did not answer.
     pub status: Option<StatusView>,
+    /// Its cluster; `None` if it stands alone.
+    pub cluster: Option<HaView>,
     /// Its firewalls.
     pub firewalls: Vec<FirewallView>,
     /// Its services with their servers.
@@ -58,6 +61,7 @@ impl Sample {
     async fn ask(engine: &Engine, after: u64, sessions: Option<SessionSort>) -> Result<Self, ClientError> {
         let mut sample = Self {
             status: Some(ask(engine, &calls::Status {}).await?.1),
+            cluster: Self::cluster(engine).await?,
             firewalls: ask(engine, &calls::Firewalls {}).await?.1,
             services: ask(engine, &calls::Services {}).await?.1,
             links: ask(engine, &calls::Links {}).await?.1,
@@ -70,6 +74,15 @@ impl Sample {
             sample.sessions = ask(engine, &busiest).await?.1.rows;
         }
         Ok(sample)
+    }
+
+    /// The engine's cluster. An engine whose thread of the role stands still answers everything else.
+    async fn cluster(engine: &Engine) -> Result<Option<HaView>, ClientError> {
+        match ask(engine, &calls::Ha {}).await {
+            Ok((_, views)) => Ok(views.into_iter().next()),
+            Err(ClientError::Engine(ApiError::Unavailable(_))) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// A counter; 0 for one that this engine does not know.

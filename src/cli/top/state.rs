@@ -173,7 +173,7 @@ impl State {
             KeyCode::Char('/') => self.mode = Mode::Search,
             KeyCode::Enter => self.mode = Mode::Detail,
             KeyCode::Esc => self.filter.clear(),
-            KeyCode::Char(digit @ '1'..='7') => self.set_view(digit as usize - '1' as usize),
+            KeyCode::Char(digit @ '1'..='8') => self.set_view(digit as usize - '1' as usize),
             KeyCode::Tab => self.set_view((self.view_index() + 1) % View::ALL.len()),
             KeyCode::BackTab => self.set_view((self.view_index() + View::ALL.len() - 1) % View::ALL.len()),
             KeyCode::Down | KeyCode::Char('j') => self.step(1, watched),
@@ -197,7 +197,7 @@ impl State {
         }
         match code {
             // Sessions are requested only while they are shown.
-            KeyCode::Char('1'..='7') | KeyCode::Tab | KeyCode::BackTab => Action::Refresh,
+            KeyCode::Char('1'..='8') | KeyCode::Tab | KeyCode::BackTab => Action::Refresh,
             _ => Action::Draw,
         }
     }

@@ -56,6 +56,7 @@ fn sample(engine: &str, second: u64) -> Sample {
             }))
             .expect("a status"),
         ),
+        cluster: None,
         firewalls: from_value(json!([
             firewall("fw1", "up", 70, Value::Null),
             firewall("fw2", "down", 30, json!("no answer from inner")),
@@ -168,7 +169,7 @@ fn an_engine_that_falls_silent_keeps_its_last_picture_and_says_why() {
 #[test]
 fn every_view_draws_on_any_screen() {
     let watched = [watched("inner"), watched("outer")];
-    for (key, view) in ('1'..='7').zip(View::ALL) {
+    for (key, view) in ('1'..='8').zip(View::ALL) {
         for size in [(80, 24), (20, 5), (1, 1), (200, 60)] {
             let mut state = State::default();
             press(&mut state, &watched, &key.to_string());
@@ -194,6 +195,55 @@ fn sessions_come_busiest_first_and_can_be_searched() {
     assert!(lines[23].contains("only rows with \":40000\""), "{lines:?}");
     state.key(KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE), &watched);
     assert_eq!(state.table(&watched).rows.len(), 2);
+}
+
+/// The engine `outer-a`, which is active and hears a standby.
+fn active_node() -> Watched {
+    let mut one = watched("outer-a");
+    one.last.cluster = Some(crate::ha::view::sample());
+    one
+}
+
+#[test]
+fn the_overview_of_a_node_names_the_others_and_their_roles() {
+    let lines = screen(&mut State::default(), &[active_node()], (80, 24));
+    let text = lines.join("\n");
+    assert!(lines[0].ends_with("7 Events 8 Nodes"), "{text}");
+    let nodes: Vec<_> = lines.iter().skip_while(|line| !line.starts_with("NODE")).take(3).collect();
+    assert!(nodes[1].starts_with("outer-a  active   yes") && nodes[1].contains("195 = 200 - 5"), "{text}");
+    assert!(nodes[2].starts_with("outer-b  standby  yes") && nodes[2].contains("190"), "{text}");
+    for expected in ["perimeter/fw1", "web/s2", "03:04:03Z", "- 5, group perimeter: 1 of 6"] {
+        assert!(text.contains(expected), "no {expected} in\n{text}");
+    }
+    let alone = screen(&mut State::default(), &[watched("outer")], (80, 24)).join("\n");
+    assert!(!alone.contains("NODE"), "an engine that stands alone has no nodes: {alone}");
+}
+
+#[test]
+fn the_view_of_nodes_shows_who_is_heard_by_whom_and_copies_where_there_are_some() {
+    let mut watched = [active_node()];
+    let mut state = State::default();
+    press(&mut state, &watched, "8");
+    let text = screen(&mut state, &watched, (220, 24)).join("\n");
+    assert!(text.contains("12 ms ago by outer-a on internet, sync") && text.contains("0.1.0"), "{text}");
+    assert!(text.contains("COPIES") && text.contains("31204 of 31204, 1 ms behind"), "{text}");
+    let table = state.table(&watched);
+    let column = |title| table.columns.iter().position(|column| column.title == title).expect("a column");
+    assert_eq!(table.rows[0].cells[column("ROLE")].tone, Tone::Good);
+
+    let other = &mut watched[0].last.cluster.as_mut().expect("a cluster").nodes[0];
+    (other.sessions_held, other.full_passes, other.ready) = (0, 0, false);
+    let table = state.table(&watched);
+    assert!(table.columns.iter().all(|column| column.title != "COPIES"), "nobody keeps copies: {table:?}");
+    let ready = &table.rows[1].cells[column("READY")];
+    assert_eq!((ready.text.as_str(), ready.tone), ("no", Tone::Warn));
+
+    // Nobody hears it any more.
+    let other = &mut watched[0].last.cluster.as_mut().expect("a cluster").nodes[0];
+    (other.role, other.ready) = (None, false);
+    other.heard.clear();
+    let row = &state.table(&watched).rows[1].cells;
+    assert_eq!((row[1].text.as_str(), row[1].tone, row[2].text.as_str()), ("not heard", Tone::Bad, "-"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::sample::{Watched, session_key};
 use super::table::{Cell, Column, Row, Subject, Table, Tone, numbers, short, sparkline, words};
 use crate::cli::output::{duration_ms, or_dash, round_trip};
+use crate::cli::show::nodes::{Node, Told, nodes};
 use crate::cli::show::tables::{admin_text, event_line};
 use crate::engine::view::ServiceView;
 
@@ -23,12 +24,22 @@ pub enum View {
     Links,
     /// State changes.
     Events,
+    /// Nodes of clusters.
+    Nodes,
 }
 
 impl View {
-    /// In the order of their keys, 1 to 7.
-    pub const ALL: [Self; 7] =
-        [Self::Overview, Self::Firewalls, Self::Services, Self::Sessions, Self::Drops, Self::Links, Self::Events];
+    /// In the order of their keys, 1 to 8.
+    pub const ALL: [Self; 8] = [
+        Self::Overview,
+        Self::Firewalls,
+        Self::Services,
+        Self::Sessions,
+        Self::Drops,
+        Self::Links,
+        Self::Events,
+        Self::Nodes,
+    ];
 
     /// Its title.
     pub const fn name(self) -> &'static str {
@@ -40,6 +51,7 @@ impl View {
             Self::Drops => "Drops",
             Self::Links => "Links",
             Self::Events => "Events",
+            Self::Nodes => "Nodes",
         }
     }
 
@@ -53,6 +65,7 @@ impl View {
             Self::Drops => (DROPS, each(watched, drops)),
             Self::Links => (LINKS, each(watched, links)),
             Self::Events => (EVENTS, events(watched)),
+            Self::Nodes => return nodes_table(watched),
         };
         let named = matches!(self, Self::Overview | Self::Events);
         if named || watched.len() < 2 {
@@ -72,7 +85,7 @@ impl View {
         match self {
             Self::Sessions => Some(("PKT/S", true)),
             Self::Drops => Some(("TOTAL", true)),
-            Self::Overview | Self::Firewalls | Self::Services | Self::Links | Self::Events => None,
+            Self::Overview | Self::Firewalls | Self::Services | Self::Links | Self::Events | Self::Nodes => None,
         }
     }
 }
@@ -118,6 +131,59 @@ fn engine(watched: &Watched) -> Vec<Row> {
             Cell::text(sparkline(&watched.trend, 20)).tone(Tone::Dim),
         ],
     }]
+}
+
+const NODES: &[Column] = &[
+    words("NODE", 0),
+    words("ROLE", 0),
+    words("READY", 1),
+    words("PRIORITY", 0),
+    numbers("TERM", 4),
+    numbers("SINCE", 2),
+    words("VERSION", 5),
+    words("HEARD", 3),
+    words("WHY", 0),
+];
+
+/// The nodes of all clusters. The copies of sessions that a node holds are shown if one holds any.
+fn nodes_table(watched: &[Watched]) -> Table {
+    let told = watched
+        .iter()
+        .filter_map(|one| Some(Told { view: one.last.cluster.as_ref()?, answers: one.last.problem.is_none() }));
+    let told: Vec<_> = told.collect();
+    let nodes = nodes(&told);
+    let mut table = Table { columns: NODES.to_vec(), rows: nodes.iter().map(node).collect() };
+    if nodes.iter().any(|node| node.copies().is_some()) {
+        const BEFORE_TERM: usize = 4;
+        table.columns.insert(BEFORE_TERM, words("COPIES", 3));
+        for (row, node) in table.rows.iter_mut().zip(&nodes) {
+            row.cells.insert(BEFORE_TERM, Cell::text(node.copies().unwrap_or_else(|| "-".to_owned())));
+        }
+    }
+    table
+}
+
+fn node(node: &Node<'_>) -> Row {
+    let ready = match node.ready() {
+        Some(true) => Cell::text("yes"),
+        Some(false) => Cell::text("no").tone(Tone::Warn),
+        None => Cell::text("-"),
+    };
+    let (why, tone) = node.words();
+    Row {
+        subject: Subject::Other(format!("node {}", node.name)),
+        cells: vec![
+            Cell::text(node.name),
+            Cell::text(node.role_text()).tone(node.tone()),
+            ready,
+            Cell::text(node.priority()),
+            Cell::count(node.term().into()),
+            node.since_ms().map_or_else(|| Cell::number(-1.0, "-"), |ms| Cell::number(ms as f64, duration_ms(ms))),
+            Cell::text(node.version().unwrap_or("-")),
+            Cell::text(node.heard()),
+            Cell::text(why).tone(tone),
+        ],
+    }
 }
 
 const FIREWALLS: &[Column] = &[

@@ -6,14 +6,14 @@ use serde::Deserialize;
 
 use super::{Cursor, SessionPage};
 
-/// The header with the number of all rows.
-const TOTAL: &str = "x-total-count";
+/// The header with the number of all matching sessions.
+pub(in crate::api) const TOTAL_HEADER: &str = "x-total-count";
 
 /// The page with its total and the cursor of the next page.
 pub(super) fn with_cursor(page: SessionPage, headers: &HeaderMap) -> SessionPage {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     SessionPage {
-        total: text(TOTAL).and_then(|total| total.parse().ok()),
+        total: text(TOTAL_HEADER).and_then(|total| total.parse().ok()),
         next: text(LINK.as_str()).and_then(next),
         ..page
     }
@@ -39,7 +39,7 @@ mod tests {
     fn the_head_of_an_answer_says_how_many_there_are_and_where_to_go_on() {
         let mut headers = HeaderMap::new();
         assert_eq!(with_cursor(SessionPage::default(), &headers), SessionPage::default());
-        headers.insert(TOTAL, "2849".parse().unwrap());
+        headers.insert(TOTAL_HEADER, "2849".parse().unwrap());
         let link = "</api/v1/sessions?limit=1000&after=outer%3A1000%2Cinner%3A7>; rel=\"next\"";
         headers.insert(LINK, link.parse().unwrap());
 

@@ -7,76 +7,86 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::{
     FilterWords, PAGE_MAX, SessionFilter, SessionPage, SessionRequest, SessionSort, TalkerRequest, TalkersBy, paging,
-    parse_word, word_of,
+    parse_word,
 };
 use crate::api::ApiError;
-use crate::api::calls::changes::named;
+use crate::api::calls::changes::{checked_attribution, named, one_line};
 use crate::api::calls::{Call, Routing, Verb};
 use crate::api::guard::Caller;
 use crate::api::text::Verbatim;
 use crate::engine::view;
 
-/// Which sessions to list; a session has to match every part that is given.
-#[derive(Serialize, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-pub(super) struct SessionsQuery {
-    /// An address or prefix of the source.
-    source: Option<String>,
-    /// An address or prefix of the destination.
-    destination: Option<String>,
-    /// Addresses or prefixes, separated by commas, each of which has to be an end's, before or after translation.
-    host: Option<String>,
-    /// Ports, separated by commas, each of which has to be an end's, before or after translation.
-    port: Option<String>,
-    /// A flow in either direction, before or after translation; ports may be left out: `tcp 198.51.100.7
-    /// 203.0.113.80:80`.
-    flow: Option<String>,
-    /// Name of the firewall: `fw1` or `perimeter/fw1`.
-    firewall: Option<String>,
-    /// Name of the virtual service.
-    service: Option<String>,
-    /// Name of the server: `s1` or `web/s1`.
-    server: Option<String>,
-    /// State of the session: `opening`, `established`, `closing`, `one-way` or `two-way`.
-    state: Option<String>,
-    /// The value by which to sort, largest first: `packets`, `bytes`, `rate` (bits per second), `packet-rate`, `age` or
-    /// `idle`. Measuring rates takes half a second.
-    sort: Option<String>,
-    /// Number of sessions of each engine, at most; default 1000; 0: all, streamed as they are found.
-    limit: Option<usize>,
-    /// Continues where another answer ended; its `Link` header has the value.
-    after: Option<String>,
+/// Defines a query with the words of a filter, and with fields of its own. The words are no struct that is flattened
+/// into it, because serde could not deny unknown fields then.
+macro_rules! session_query {
+    ($(#[$about:meta])* $name:ident { $($(#[$text:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$about])*
+        #[derive(Serialize, Deserialize, IntoParams)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct $name {
+            /// An address or prefix of the source.
+            source: Option<String>,
+            /// An address or prefix of the destination.
+            destination: Option<String>,
+            /// Addresses or prefixes, separated by commas, each of which has to be an end's, before or after translation.
+            host: Option<String>,
+            /// Ports, separated by commas, each of which has to be an end's, before or after translation.
+            port: Option<String>,
+            /// A flow in either direction, before or after translation; ports may be left out: `tcp 198.51.100.7
+            /// 203.0.113.80:80`.
+            flow: Option<String>,
+            /// Name of the firewall: `fw1` or `perimeter/fw1`.
+            firewall: Option<String>,
+            /// Name of the virtual service.
+            service: Option<String>,
+            /// Name of the server: `s1` or `web/s1`.
+            server: Option<String>,
+            /// State of the session: `opening`, `established`, `closing`, `one-way` or `two-way`.
+            state: Option<String>,
+            $($(#[$text])* $field: $type,)*
+        }
+
+        impl $name {
+            /// The words of the filter, and the fields of its own in their order.
+            fn split(self) -> (FilterWords, ($($type,)*)) {
+                let Self { source, destination, host, port, flow, firewall, service, server, state, $($field,)* } = self;
+                let words = FilterWords { source, destination, host, port, flow, firewall, service, server, state };
+                (words, ($($field,)*))
+            }
+
+            /// The query of these words and fields.
+            fn join(words: FilterWords, ($($field,)*): ($($type,)*)) -> Self {
+                let FilterWords { source, destination, host, port, flow, firewall, service, server, state } = words;
+                Self { source, destination, host, port, flow, firewall, service, server, state, $($field,)* }
+            }
+        }
+    };
 }
 
-/// Which sessions to add up, and by what.
-#[derive(Serialize, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-pub(super) struct TalkersQuery {
-    /// By what to add up: `source`, `destination`, `service`, `server` or `firewall`.
-    by: String,
-    /// An address or prefix of the source.
-    source: Option<String>,
-    /// An address or prefix of the destination.
-    destination: Option<String>,
-    /// Addresses or prefixes, separated by commas, each of which has to be an end's, before or after translation.
-    host: Option<String>,
-    /// Ports, separated by commas, each of which has to be an end's, before or after translation.
-    port: Option<String>,
-    /// A flow in either direction, before or after translation; ports may be left out.
-    flow: Option<String>,
-    /// Name of the firewall: `fw1` or `perimeter/fw1`.
-    firewall: Option<String>,
-    /// Name of the virtual service.
-    service: Option<String>,
-    /// Name of the server: `s1` or `web/s1`.
-    server: Option<String>,
-    /// State of the sessions: `opening`, `established`, `closing`, `one-way` or `two-way`.
-    state: Option<String>,
-    /// The sum by which to sort, largest first: `bytes` (default), `packets`, `rate` (bits per second) or
-    /// `packet-rate`.
-    sort: Option<String>,
-    /// Number of sums of each engine, at most, 1..=10000; default 1000.
-    limit: Option<usize>,
+session_query! {
+    /// Which sessions to list; a session has to match every part that is given.
+    SessionsQuery {
+        /// The value by which to sort, largest first: `packets`, `bytes`, `rate` (bits per second), `packet-rate`, `age`
+        /// or `idle`. Measuring rates takes half a second.
+        sort: Option<String>,
+        /// Number of sessions of each engine, at most; default 1000; 0: all, streamed as they are found.
+        limit: Option<usize>,
+        /// Continues where another answer ended; its `Link` header has the value.
+        after: Option<String>,
+    }
+}
+
+session_query! {
+    /// Which sessions to add up, and by what.
+    TalkersQuery {
+        /// By what to add up: `source`, `destination`, `service`, `server` or `firewall`.
+        by: String,
+        /// The sum by which to sort, largest first: `bytes` (default), `packets`, `rate` (bits per second) or
+        /// `packet-rate`.
+        sort: Option<String>,
+        /// Number of sums of each engine, at most, 1..=10000; default 1000.
+        limit: Option<usize>,
+    }
 }
 
 /// Which sessions to end; a session has to match every part that is given. At least one part is required, or `all`.
@@ -153,9 +163,7 @@ impl Call for Kill {
     /// One view per engine.
     type Answer = Vec<view::KillView>;
 
-    fn checked(self, caller: &Caller) -> Result<Self, ApiError> {
-        Ok(Self { by: named(caller, self.by), ..self })
-    }
+    checked_attribution!();
 }
 
 impl IntoParams for SessionRequest {
@@ -190,22 +198,8 @@ impl TryFrom<SessionsQuery> for SessionRequest {
     type Error = Verbatim;
 
     fn try_from(query: SessionsQuery) -> Result<Self, Verbatim> {
-        let SessionsQuery {
-            source,
-            destination,
-            host,
-            port,
-            flow,
-            firewall,
-            service,
-            server,
-            state,
-            sort,
-            limit,
-            after,
-        } = query;
-        let words = FilterWords { source, destination, host, port, flow, firewall, service, server, state };
-        let sort = sort.map(|sort| parse_word("sort", &sort, &SessionSort::ALL)).transpose()?;
+        let (words, (sort, limit, after)) = query.split();
+        let sort = sort.map(|sort| parse_word("sort", &sort, &SessionSort::CHOICES)).transpose()?;
         if sort.is_some() && limit.is_some_and(|limit| !(1..=PAGE_MAX).contains(&limit)) {
             return Err(ApiError::BadRequest(format!("with `sort` a `limit` is 1..={PAGE_MAX}")).into());
         }
@@ -221,10 +215,9 @@ impl TryFrom<SessionsQuery> for SessionRequest {
 impl From<SessionRequest> for SessionsQuery {
     fn from(request: SessionRequest) -> Self {
         let SessionRequest { filter, sort, limit, after } = request;
-        let FilterWords { source, destination, host, port, flow, firewall, service, server, state } = filter.into();
-        let sort = sort.map(|sort| word_of(sort, &SessionSort::ALL).to_owned());
+        let sort = sort.map(|sort| sort.name().to_owned());
         let after = after.map(|after| after.to_string());
-        Self { source, destination, host, port, flow, firewall, service, server, state, sort, limit, after }
+        Self::join(filter.into(), (sort, limit, after))
     }
 }
 
@@ -232,11 +225,11 @@ impl TryFrom<TalkersQuery> for TalkerRequest {
     type Error = Verbatim;
 
     fn try_from(query: TalkersQuery) -> Result<Self, Verbatim> {
-        let TalkersQuery { by, source, destination, host, port, flow, firewall, service, server, state, sort, limit } =
-            query;
-        let words = FilterWords { source, destination, host, port, flow, firewall, service, server, state };
-        let sort =
-            sort.map(|sort| parse_word("sort", &sort, &SessionSort::ALL)).transpose()?.unwrap_or(SessionSort::Bytes);
+        let (words, (by, sort, limit)) = query.split();
+        let sort = sort
+            .map(|sort| parse_word("sort", &sort, &SessionSort::CHOICES))
+            .transpose()?
+            .unwrap_or(SessionSort::Bytes);
         if matches!(sort, SessionSort::Age | SessionSort::Idle) {
             let refusal = "sums are sorted by bytes, packets, rate or packet-rate";
             return Err(ApiError::BadRequest(refusal.to_owned()).into());
@@ -244,7 +237,7 @@ impl TryFrom<TalkersQuery> for TalkerRequest {
         if limit.is_some_and(|limit| !(1..=PAGE_MAX).contains(&limit)) {
             return Err(ApiError::BadRequest(format!("`limit` is 1..={PAGE_MAX}")).into());
         }
-        let by = parse_word("by", &by, &TalkersBy::ALL)?;
+        let by = parse_word("by", &by, &TalkersBy::CHOICES)?;
         Ok(Self { filter: words.read()?, by, sort, limit })
     }
 }
@@ -252,10 +245,7 @@ impl TryFrom<TalkersQuery> for TalkerRequest {
 impl From<TalkerRequest> for TalkersQuery {
     fn from(request: TalkerRequest) -> Self {
         let TalkerRequest { filter, by, sort, limit } = request;
-        let FilterWords { source, destination, host, port, flow, firewall, service, server, state } = filter.into();
-        let by = word_of(by, &TalkersBy::ALL).to_owned();
-        let sort = Some(word_of(sort, &SessionSort::ALL).to_owned());
-        Self { by, source, destination, host, port, flow, firewall, service, server, state, sort, limit }
+        Self::join(filter.into(), (by.name().to_owned(), Some(sort.name().to_owned()), limit))
     }
 }
 

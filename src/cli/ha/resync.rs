@@ -1,0 +1,22 @@
+//! `fwlb ha resync`: the other nodes get all copies of sessions again.
+
+use std::process::ExitCode;
+
+use crate::api::calls;
+use crate::cli::engines::{EngineSelection, ask, block_on, whoami};
+use crate::cli::output;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Why: one line; it is shown in the events
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+pub fn run(args: &Args, selection: &EngineSelection) -> anyhow::Result<ExitCode> {
+    let engine = selection.engine()?;
+    let call = calls::HaResync { reason: args.reason.clone(), by: Some(whoami()) };
+    let (value, done) = block_on(ask(&engine, &call))??;
+    output::print_done(&value, &done)?;
+    Ok(ExitCode::SUCCESS)
+}
