@@ -1,23 +1,29 @@
 //! Writes the configuration files of the lab's engines as a user would write them.
 
+mod cluster;
 mod services;
 
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 
 use super::LabError;
 use super::blueprint::{firewall_devices, host_device, network};
 use super::farm::ServiceMode;
-use super::topology::{AddressPair, FirewallKind, RoutingSetup, Side, Topology};
+use super::topology::{AddressPair, Engine, FirewallKind, RoutingSetup, Side, Topology};
 use crate::config;
+use crate::ha::association::KEY_MIN;
 
 /// Name of the group in every lab.
 pub const GROUP: &str = "perimeter";
 
+pub(super) use cluster::key_file;
+
 /// The configuration file of one engine, whose files are in `directory`.
-pub fn configuration(lab: &Topology, side: Side, directory: &str) -> String {
+pub fn configuration(lab: &Topology, engine: impl Into<Engine>, directory: &str) -> String {
+    let engine = engine.into();
+    let (side, name) = (engine.side, engine.name());
     let mut text = format!("{}\n", header_comment(lab, side));
-    let name = side.engine();
     section(
         &mut text,
         lab,
@@ -34,9 +40,12 @@ pub fn configuration(lab: &Topology, side: Side, directory: &str) -> String {
             section(&mut text, lab, optional, &[]);
         }
     }
+    if engine.node.is_some() {
+        cluster::cluster(&mut text, lab, side, directory);
+    }
     // Settings that have to differ between the engines, such as the path of a file.
     text = text.replace("{engine}", name);
-    links(&mut text, lab, side);
+    links(&mut text, lab, engine);
     if lab.routers != RoutingSetup::Single {
         routes(&mut text, lab, side);
         group(&mut text, lab, side);
@@ -51,6 +60,12 @@ pub fn configuration(lab: &Topology, side: Side, directory: &str) -> String {
 fn header_comment(lab: &Topology, side: Side) -> String {
     let what = match (lab.routers, side) {
         (RoutingSetup::Single, _) => "A plain server load balancer: clients on one side, the servers on the other.",
+        (RoutingSetup::Pairs, Side::Outer) => {
+            "One of the sandwich's two outer engines: they stand between the clients and the firewalls."
+        }
+        (RoutingSetup::Pairs, Side::Inner) => {
+            "One of the sandwich's two inner engines: they stand between the firewalls and the servers."
+        }
         (_, Side::Outer) => "The sandwich's outer engine: it stands between the clients and the firewalls.",
         (_, Side::Inner) => "The sandwich's inner engine: it stands between the firewalls and the servers.",
     };
@@ -69,15 +84,20 @@ fn header_comment(lab: &Topology, side: Side) -> String {
     format!("# {what}{neighbours}\n# Written by `fwlb lab`. Change it and run `fwlb check` on it.")
 }
 
-/// Validates both configuration files before anything is built.
+/// Validates all configuration files before anything is built.
 ///
 /// # Errors
 /// An engine would refuse a setting; the message is that of `fwlb check`.
 pub fn check(lab: &Topology, directory: &str) -> Result<(), LabError> {
-    for &side in lab.sides() {
-        let text = configuration(lab, side, directory);
-        let read_secret = &mut |path: &std::path::Path| fs::read_to_string(path).map_err(|error| error.to_string());
-        let outcome = config::load(&format!("{directory}/{}.toml", side.engine()), &text, read_secret);
+    for engine in lab.engines() {
+        let text = configuration(lab, engine, directory);
+        let outcome = config::load(&format!("{directory}/{engine}.toml"), &text, &mut |path| {
+            // The key is made after this check; any other file is the user's, and is there already.
+            match path == Path::new(&key_file(engine.side, directory)) {
+                true => Ok("-".repeat(KEY_MIN)),
+                false => fs::read_to_string(path).map_err(|error| error.to_string()),
+            }
+        });
         if outcome.config.is_none() {
             return Err(LabError::Topology(outcome.diagnostics.render(false)));
         }
@@ -107,43 +127,49 @@ fn section(text: &mut String, lab: &Topology, name: &str, defaults: &[Entry]) {
     }
 }
 
-fn links(text: &mut String, lab: &Topology, side: Side) {
+fn links(text: &mut String, lab: &Topology, engine: Engine) {
+    let side = engine.side;
+    let mut write = |name: &str, device: &str, vlan, address| link(text, engine, name, device, vlan, address);
     if lab.routers == RoutingSetup::Single {
-        link(text, host_device(Side::Outer), host_device(Side::Outer), None, lab.outer_toward_client());
-        link(text, host_device(Side::Inner), host_device(Side::Inner), None, lab.inner_toward_servers());
+        write(host_device(Side::Outer), host_device(Side::Outer), None, lab.outer_toward_client());
+        write(host_device(Side::Inner), host_device(Side::Inner), None, lab.inner_toward_servers());
         return;
     }
     let near = match side {
         Side::Outer => lab.outer_toward_client(),
         Side::Inner => lab.inner_toward_servers(),
     };
-    link(text, host_device(side), host_device(side), None, near);
+    write(host_device(side), host_device(side), None, near);
     for (device, firewall) in firewall_devices(lab, side) {
         match lab.kind {
             FirewallKind::Strict | FirewallKind::Loose | FirewallKind::Nat => {
-                link(text, "firewalls", &device, None, firewall_link_address(lab, side, 0));
+                write("firewalls", &device, None, firewall_link_address(lab, side, 0));
             }
             FirewallKind::Transparent => {
-                link(text, &format!("fw{firewall}"), &device, None, firewall_link_address(lab, side, firewall));
+                write(&format!("fw{firewall}"), &device, None, firewall_link_address(lab, side, firewall));
             }
             FirewallKind::Vlan => {
                 for firewall in 1..=lab.firewalls {
                     let vlan = Some(100 + u16::from(firewall));
-                    link(text, &format!("fw{firewall}"), &device, vlan, firewall_link_address(lab, side, firewall));
+                    write(&format!("fw{firewall}"), &device, vlan, firewall_link_address(lab, side, firewall));
                 }
             }
         }
     }
 }
 
-fn link(text: &mut String, name: &str, device: &str, vlan: Option<u16>, address: AddressPair) {
+/// Writes a link. `address` is what the neighbours use as their next hop: the engine's own, or that of its pair.
+fn link(text: &mut String, engine: Engine, name: &str, device: &str, vlan: Option<u16>, address: AddressPair) {
     line(text, "\n[[link]]");
     line(text, &format!("name = \"{name}\""));
     line(text, &format!("device = \"{device}\""));
     if let Some(vlan) = vlan {
         line(text, &format!("vlan = {vlan}"));
     }
-    line(text, &format!("addresses = {:?}", address.subnets()));
+    line(text, &format!("addresses = {:?}", Topology::own(engine, address).subnets()));
+    if engine.node.is_some() {
+        line(text, &format!("floating = {:?}", strings(address)));
+    }
 }
 
 fn routes(text: &mut String, lab: &Topology, side: Side) {
@@ -177,10 +203,10 @@ fn group(text: &mut String, lab: &Topology, side: Side) {
     }
     line(text, &format!("\n[[group.peer]]\nname = \"{}\"", peer.engine()));
     if !lab.kind.is_layer2() {
-        line(
-            text,
-            &format!("addresses = {:?}", firewall_link_address(lab, peer, 0).both().map(|address| address.to_string())),
-        );
+        line(text, &format!("addresses = {:?}", strings(firewall_link_address(lab, peer, 0))));
+    }
+    if lab.routers == RoutingSetup::Pairs {
+        cluster::peer_engines(text, lab, peer);
     }
     for firewall in 1..=lab.firewalls {
         let (link, address) = if lab.kind.is_layer2() {
@@ -190,8 +216,13 @@ fn group(text: &mut String, lab: &Topology, side: Side) {
         };
         line(text, "\n[[group.firewall]]");
         line(text, &format!("name = \"fw{firewall}\"\nlink = \"{link}\""));
-        line(text, &format!("addresses = {:?}", address.both().map(|address| address.to_string())));
+        line(text, &format!("addresses = {:?}", strings(address)));
     }
+}
+
+/// Both addresses as texts.
+fn strings(pair: AddressPair) -> [String; 2] {
+    pair.both().map(|address| address.to_string())
 }
 
 const fn firewall_link_address(lab: &Topology, side: Side, firewall: u8) -> AddressPair {
@@ -272,6 +303,41 @@ mod tests {
         let error = check(&lab, "/run/x").unwrap_err().to_string();
 
         assert!(error.contains("on-failure") && error.contains("outer.toml"), "{error}");
+    }
+
+    #[test]
+    fn the_files_of_a_pair_differ_in_name_and_own_addresses_only() {
+        for kind in [FirewallKind::Strict, FirewallKind::Loose, FirewallKind::Nat] {
+            let farm = Some(LabFarm { mode: ServiceMode::Nat, ..LabFarm::default() });
+            let lab = Topology { kind, farm, routers: RoutingSetup::Pairs, ..Topology::new("fwlb") };
+            let texts: Vec<_> = lab.engines().into_iter().map(|engine| configuration(&lab, engine, "/run/x")).collect();
+            let load = |text: &String| {
+                config::load("x.toml", text, &mut |path| {
+                    assert!(path.starts_with("/run/x") && path.extension().is_some_and(|end| end == "key"));
+                    Ok("the key of a cluster in a laboratory".to_owned())
+                })
+            };
+            let mut outcomes: Vec<_> = texts.iter().map(load).collect();
+            config::compare(&mut outcomes);
+            for (outcome, text) in outcomes.iter().zip(&texts) {
+                let problems = outcome.diagnostics.render(false);
+                assert!(outcome.config.is_some() && problems.is_empty(), "{kind:?}: {problems}\n{text}");
+            }
+
+            let other =
+                |text: &str| text.replace("outer-a.sock", "outer-b.sock").replace("outer-a\"\nw", "outer-b\"\nw");
+            let different: Vec<_> = other(&texts[0])
+                .lines()
+                .zip(texts[1].lines())
+                .filter(|(a, b)| a != b)
+                .map(|(a, _)| a.to_owned())
+                .collect();
+            assert!(
+                different.iter().all(|line| line.starts_with("addresses = ") || line.starts_with("state = ")),
+                "{different:?}"
+            );
+            assert_eq!(different.len(), 3, "{different:?}");
+        }
     }
 
     #[test]

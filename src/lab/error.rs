@@ -47,6 +47,9 @@ pub enum LabError {
         /// Output of the command.
         output: String,
     },
+    /// No key can be made for a pair of engines.
+    #[error("the kernel has no random numbers for the key of a pair")]
+    NoRandomNumbers,
     /// A file of the lab cannot be read or written.
     #[error("{path}: {source}")]
     File {

@@ -13,7 +13,8 @@ pub const WEB_PORT: u16 = 80;
 /// Path that the health checks request.
 pub const HEALTH_PATH: &str = "/healthz";
 
-/// Virtual services of both address families on [`Topology::vip`](super::Topology::vip), with the lab's servers and a sorry server.
+/// Virtual services of both address families on [`Topology::vip`](super::Topology::vip), with the lab's servers and a
+/// sorry server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabFarm {
     /// How packets reach the servers.

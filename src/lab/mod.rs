@@ -5,6 +5,9 @@
 //!              (fwlb)  └── fw2 ──┘   (fwlb)  └── s2
 //! ```
 //!
+//! With [`RoutingSetup::Pairs`] each side has two engines, which are one virtual router: `outer-a` and `outer-b`, `inner-a`
+//! and `inner-b`.
+//!
 //! [`Topology`] says what to build, and [`blueprint`] turns it into commands of `ip`, `nft` and `sysctl`. [`Lab`] runs
 //! them, starts engines and servers, breaks and heals firewalls, and removes everything again. [`traffic`] has the
 //! programs that make flows; [`demo`] is the guided tour.
@@ -16,6 +19,7 @@ pub mod blueprint;
 pub mod command;
 pub mod configuration;
 pub mod demo;
+mod engine_faults;
 mod engines;
 mod error;
 pub mod farm;
@@ -33,14 +37,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use blueprint::FirewallCable;
+pub use blueprint::{EngineCable, FirewallCable};
 use command::Command;
 pub use configuration::configuration;
+pub use engine_faults::EngineFault;
 pub use engines::Stop;
 pub use error::LabError;
-pub use farm::LabFarm;
+pub use farm::{LabFarm, ServiceMode, WebProgram};
 pub use servers::{ServerFault, ServerStatus};
-pub use topology::{FirewallKind, RoutingSetup, Side, Station, Topology};
+pub use topology::{Engine, FirewallKind, PairNode, RoutingSetup, Side, Station, Topology};
 
 /// Directory of all labs, with a directory for each.
 pub const LABS_DIRECTORY: &str = "/run/fwlb-lab";
@@ -81,8 +86,9 @@ impl Lab {
     pub fn up(topology: Topology, program: &Path) -> Result<Self, LabError> {
         let mut lab = Self::build(topology, program)?;
         match lab.topology.routers {
-            RoutingSetup::Engines | RoutingSetup::OneBox | RoutingSetup::Single => {
+            RoutingSetup::Engines | RoutingSetup::Pairs | RoutingSetup::OneBox | RoutingSetup::Single => {
                 lab.start_engines()?;
+                lab.wait_for_roles(ENGINES_READY_TIMEOUT)?;
                 lab.wait_for_firewalls(ENGINES_READY_TIMEOUT)?;
                 lab.wait_for_servers(ENGINES_READY_TIMEOUT)?;
             }
@@ -109,6 +115,7 @@ impl Lab {
         let mut lab = Self { topology, directory, program: program.to_owned(), children: BTreeMap::new(), keep: false };
         let description = serde_json::to_string_pretty(&lab.topology).expect("plain data");
         lab.write("lab.json", &description)?;
+        lab.write_keys()?;
         for command in blueprint::build(&lab.topology) {
             command.run()?;
         }
@@ -152,13 +159,13 @@ impl Lab {
     }
 
     /// Control socket of an engine.
-    pub fn socket(&self, side: Side) -> PathBuf {
-        self.directory.join(format!("{}.sock", side.engine()))
+    pub fn socket(&self, engine: impl Into<Engine>) -> PathBuf {
+        self.directory.join(format!("{}.sock", engine.into()))
     }
 
     /// Configuration file of an engine.
-    pub fn configuration_file(&self, side: Side) -> PathBuf {
-        self.directory.join(format!("{}.toml", side.engine()))
+    pub fn configuration_file(&self, engine: impl Into<Engine>) -> PathBuf {
+        self.directory.join(format!("{}.toml", engine.into()))
     }
 
     /// A command that will run at a station.

@@ -174,7 +174,12 @@ impl Lab {
             (WebProgram::BuiltIn, _)
             | (
                 WebProgram::Nginx,
-                Station::Client | Station::Outer | Station::Firewall(_) | Station::Inner | Station::Switch,
+                Station::Client
+                | Station::Outer
+                | Station::Firewall(_)
+                | Station::Inner
+                | Station::Node(..)
+                | Station::Switch,
             ) => None,
         }
     }

@@ -1,13 +1,17 @@
 //! The description of a lab: how many firewalls of which kind, which stations around them, and which settings of the
 //! engines. All names and addresses follow from it.
 
+mod address;
+mod station;
+
 use std::collections::BTreeMap;
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
 use super::{LabError, LabFarm};
+
+pub use address::AddressPair;
+pub use station::{Engine, PairNode, Side, Station};
 
 /// A lab to build.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,9 +34,8 @@ pub struct Topology {
     /// The group's seed on the outer and on the inner engine. Different seeds are a fault that the engines have to
     /// survive.
     pub seeds: [String; 2],
-    /// More settings for both configuration files: section (`engine`, `limits`, `timeouts`, `group`, `group.check`,
-    /// `service`, `service.check`; the last two for every service), key, value. They replace those that the lab would
-    /// write.
+    /// More settings for all configuration files: section (one of [`SECTIONS`]; those of services for every service), key,
+    /// value. They replace those that the lab would write.
     pub settings: BTreeMap<String, BTreeMap<String, toml::Value>>,
     /// Virtual services of the inner engine; `None`: packets are only routed to the servers.
     #[serde(default)]
@@ -61,6 +64,8 @@ pub enum FirewallKind {
 pub enum RoutingSetup {
     /// Two engines, each with a process and a namespace of its own.
     Engines,
+    /// Four engines, two on each side that are one virtual router, each with a process and a namespace of its own.
+    Pairs,
     /// Two engines in one process.
     OneBox,
     /// One engine, the inner one, between clients and servers, and no firewalls: a plain server load balancer.
@@ -73,96 +78,6 @@ pub enum RoutingSetup {
         /// The firewall that the inner router uses.
         inner: u8,
     },
-}
-
-/// A station of the lab, which is a network namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Station {
-    /// The client, before the outer engine.
-    Client,
-    /// The outer engine's namespace; in a one-box lab that of both engines.
-    Outer,
-    /// A firewall; they are counted from 1.
-    Firewall(u8),
-    /// The inner engine's namespace; in a one-box lab the same as [`Station::Outer`].
-    Inner,
-    /// A server; they are counted from 1.
-    Server(u8),
-    /// The server of a [`LabFarm`] that is used when every other is down.
-    Sorry,
-    /// The switches: one bridge per segment, none of them with an IP address.
-    Switch,
-}
-
-/// One of the two engines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Side {
-    /// The one toward the clients.
-    Outer,
-    /// The one toward the servers.
-    Inner,
-}
-
-impl Side {
-    /// Both engines, outer first.
-    pub const BOTH: [Self; 2] = [Self::Outer, Self::Inner];
-
-    /// Name of the engine.
-    pub const fn engine(self) -> &'static str {
-        match self {
-            Self::Outer => "outer",
-            Self::Inner => "inner",
-        }
-    }
-
-    /// The station at which it runs.
-    pub const fn node(self) -> Station {
-        match self {
-            Self::Outer => Station::Outer,
-            Self::Inner => Station::Inner,
-        }
-    }
-}
-
-impl fmt::Display for Station {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Client => f.write_str("client"),
-            Self::Outer => f.write_str("outer"),
-            Self::Firewall(number) => write!(f, "fw{number}"),
-            Self::Inner => f.write_str("inner"),
-            Self::Server(number) => write!(f, "s{number}"),
-            Self::Sorry => f.write_str("sorry"),
-            Self::Switch => f.write_str("switch"),
-        }
-    }
-}
-
-/// An address of each family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AddressPair {
-    /// IPv4.
-    pub v4: Ipv4Addr,
-    /// IPv6.
-    pub v6: Ipv6Addr,
-}
-
-impl AddressPair {
-    const fn new(v4: [u8; 4], v6: [u16; 8]) -> Self {
-        let [a, b, c, d] = v4;
-        let [e, f, g, h, i, j, k, l] = v6;
-        Self { v4: Ipv4Addr::new(a, b, c, d), v6: Ipv6Addr::new(e, f, g, h, i, j, k, l) }
-    }
-
-    /// Both addresses, IPv4 first.
-    pub const fn both(self) -> [IpAddr; 2] {
-        [IpAddr::V4(self.v4), IpAddr::V6(self.v6)]
-    }
-
-    /// Both addresses with the lab's prefix lengths, as `ip address` and the configuration file write them.
-    pub fn subnets(self) -> [String; 2] {
-        [format!("{}/24", self.v4), format!("{}/64", self.v6)]
-    }
 }
 
 impl Topology {
@@ -206,10 +121,17 @@ impl Topology {
             (RoutingSetup::Single, firewalls) => {
                 return refuse(format!("a plain server load balancer has no firewalls, not {firewalls}"));
             }
-            (RoutingSetup::Engines | RoutingSetup::OneBox | RoutingSetup::Kernel { .. }, 1..=16) => {}
-            (RoutingSetup::Engines | RoutingSetup::OneBox | RoutingSetup::Kernel { .. }, firewalls) => {
-                return refuse(format!("a lab has 1 to 16 firewalls, not {firewalls}"));
-            }
+            (
+                RoutingSetup::Engines | RoutingSetup::Pairs | RoutingSetup::OneBox | RoutingSetup::Kernel { .. },
+                1..=16,
+            ) => {}
+            (
+                RoutingSetup::Engines | RoutingSetup::Pairs | RoutingSetup::OneBox | RoutingSetup::Kernel { .. },
+                firewalls,
+            ) => return refuse(format!("a lab has 1 to 16 firewalls, not {firewalls}")),
+        }
+        if self.routers == RoutingSetup::Pairs && self.kind.is_layer2() {
+            return refuse("pairs of engines need firewalls that route".to_owned());
         }
         if !(1..=8).contains(&self.servers) {
             return refuse(format!("a lab has 1 to 8 servers, not {}", self.servers));
@@ -233,6 +155,9 @@ impl Topology {
             }
             farm.validate(self.servers)?;
         }
+        if self.settings.contains_key("ha") && self.routers != RoutingSetup::Pairs {
+            return refuse("settings of [ha] need pairs of engines".to_owned());
+        }
         for section in self.settings.keys() {
             if !SECTIONS.contains(&section.as_str()) {
                 return refuse(format!("settings go to {}, not to {section:?}", SECTIONS.join(", ")));
@@ -243,15 +168,14 @@ impl Topology {
 
     /// All stations, each namespace once.
     pub fn stations(&self) -> Vec<Station> {
+        let engines_of = |side: Side| self.engines().into_iter().filter(move |engine| engine.side == side);
         let mut nodes = vec![Station::Switch, Station::Client];
-        if self.routers != RoutingSetup::Single {
-            nodes.push(Station::Outer);
-        }
+        nodes.extend(engines_of(Side::Outer).map(Engine::station));
         if self.kind != FirewallKind::Vlan {
             nodes.extend((1..=self.firewalls).map(Station::Firewall));
         }
         if self.routers != RoutingSetup::OneBox {
-            nodes.push(Station::Inner);
+            nodes.extend(engines_of(Side::Inner).map(Engine::station));
         }
         nodes.extend(self.server_stations().into_iter().map(|(node, _)| node));
         nodes
@@ -263,11 +187,23 @@ impl Topology {
         (1..=self.servers).map(|number| (Station::Server(number), self.server(number))).chain(sorry).collect()
     }
 
-    /// The engines, outer first.
+    /// The sides that have engines, outer first.
     pub const fn sides(&self) -> &'static [Side] {
         match self.routers {
-            RoutingSetup::Engines | RoutingSetup::OneBox | RoutingSetup::Kernel { .. } => &Side::BOTH,
+            RoutingSetup::Engines | RoutingSetup::Pairs | RoutingSetup::OneBox | RoutingSetup::Kernel { .. } => {
+                &Side::BOTH
+            }
             RoutingSetup::Single => &[Side::Inner],
+        }
+    }
+
+    /// The engines, those of the outer side first.
+    pub fn engines(&self) -> Vec<Engine> {
+        match self.routers {
+            RoutingSetup::Pairs => Side::BOTH.into_iter().flat_map(Side::pair).collect(),
+            RoutingSetup::Engines | RoutingSetup::OneBox | RoutingSetup::Single | RoutingSetup::Kernel { .. } => {
+                self.sides().iter().map(|side| Engine::from(*side)).collect()
+            }
         }
     }
 
@@ -279,7 +215,7 @@ impl Topology {
             "box" => "outer",
             other => other,
         };
-        if wanted == "inner" {
+        if self.routers == RoutingSetup::OneBox && wanted == "inner" {
             return Ok(Station::Inner);
         }
         self.stations().into_iter().find(|node| node.to_string() == wanted).ok_or_else(|| LabError::NoNode {
@@ -305,66 +241,6 @@ impl Topology {
         };
         format!("{}-{node}", self.name)
     }
-
-    /// Address of the client.
-    pub const fn client(&self) -> AddressPair {
-        AddressPair::new([198, 51, 100, 7], [0x2001, 0xdb8, 1, 0, 0, 0, 0, 7])
-    }
-
-    /// Address of the outer router toward the client.
-    pub const fn outer_toward_client(&self) -> AddressPair {
-        AddressPair::new([198, 51, 100, 1], [0x2001, 0xdb8, 1, 0, 0, 0, 0, 1])
-    }
-
-    /// Address of the inner router toward the servers.
-    pub const fn inner_toward_servers(&self) -> AddressPair {
-        AddressPair::new([203, 0, 113, 1], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 1])
-    }
-
-    /// Address of a server; they are counted from 1.
-    pub const fn server(&self, number: u8) -> AddressPair {
-        AddressPair::new([203, 0, 113, 10 + number], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, decimal(10 + number)])
-    }
-
-    /// Address of the sorry server.
-    pub const fn sorry_server(&self) -> AddressPair {
-        AddressPair::new([203, 0, 113, 99], [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x99])
-    }
-
-    /// Address of the virtual services. It is in no link's subnet: the routers route its network to the inner engine.
-    pub const fn vip(&self) -> AddressPair {
-        AddressPair::new([192, 0, 2, 80], [0x2001, 0xdb8, 0x2, 0, 0, 0, 0, 0x80])
-    }
-
-    /// Address of the outer router toward the firewalls. With layer-2 firewalls, each path has a subnet of its own.
-    pub const fn outer_toward_firewalls(&self, firewall: u8) -> AddressPair {
-        match self.kind.is_layer2() {
-            true => AddressPair::new([10, 1, firewall, 1], [0xfd00, 1, firewall as u16, 0, 0, 0, 0, 1]),
-            false => AddressPair::new([10, 1, 0, 1], [0xfd00, 1, 0, 0, 0, 0, 0, 1]),
-        }
-    }
-
-    /// Address of the inner router toward the firewalls.
-    pub const fn inner_toward_firewalls(&self, firewall: u8) -> AddressPair {
-        match self.kind.is_layer2() {
-            true => AddressPair::new([10, 1, firewall, 2], [0xfd00, 1, firewall as u16, 0, 0, 0, 0, 2]),
-            false => AddressPair::new([10, 2, 0, 1], [0xfd00, 2, 0, 0, 0, 0, 0, 1]),
-        }
-    }
-
-    /// Address of a routing firewall's leg toward `side`; firewalls are counted from 1.
-    pub const fn leg(&self, side: Side, firewall: u8) -> AddressPair {
-        let net = match side {
-            Side::Outer => 1,
-            Side::Inner => 2,
-        };
-        AddressPair::new([10, net, 0, 10 + firewall], [0xfd00, net as u16, 0, 0, 0, 0, 0, decimal(10 + firewall)])
-    }
-
-    /// The ranges to which a translating firewall translates clients: a /28 and a /64.
-    pub fn nat_range(&self, firewall: u8) -> [String; 2] {
-        [format!("10.3.{firewall}.0/28"), format!("fd00:3:{firewall}::/64")]
-    }
 }
 
 impl FirewallKind {
@@ -377,9 +253,9 @@ impl FirewallKind {
     }
 }
 
-/// Sections of the configuration file that [`Topology::settings`] may have.
-pub const SECTIONS: [&str; 9] =
-    ["engine", "api", "limits", "log", "timeouts", "group", "group.check", "service", "service.check"];
+/// Sections of the configuration file that [`Topology::settings`] may have; `ha` only in a lab with pairs.
+pub const SECTIONS: [&str; 10] =
+    ["engine", "api", "ha", "limits", "log", "timeouts", "group", "group.check", "service", "service.check"];
 
 /// Whether `name` is valid as the name of a lab.
 pub fn is_lab_name(name: &str) -> bool {
@@ -403,6 +279,9 @@ mod tests {
         assert_eq!(lab.leg(Side::Outer, 1).subnets(), ["10.1.0.11/24", "fd00:1::11/64"]);
         assert_eq!(lab.leg(Side::Inner, 9).subnets(), ["10.2.0.19/24", "fd00:2::19/64"]);
         assert_eq!(lab.server(2).subnets(), ["203.0.113.12/24", "2001:db8:113::12/64"]);
+        let [_, second] = Side::Inner.pair();
+        assert_eq!(Topology::own(second, lab.inner_toward_firewalls(0)).subnets(), ["10.2.0.3/24", "fd00:2::3/64"]);
+        assert_eq!(Topology::own(Side::Inner.into(), lab.client()), lab.client());
     }
 
     #[test]
@@ -426,12 +305,28 @@ mod tests {
     }
 
     #[test]
+    fn each_engine_of_a_pair_has_a_namespace_of_its_own() {
+        let lab = Topology { routers: RoutingSetup::Pairs, ..Topology::new("fwlb") };
+
+        let namespaces: Vec<_> = lab.engines().into_iter().map(|engine| lab.namespace(engine.station())).collect();
+
+        assert_eq!(namespaces, ["fwlb-outer-a", "fwlb-outer-b", "fwlb-inner-a", "fwlb-inner-b"]);
+        assert_eq!(lab.station("inner-b").unwrap(), Station::Node(Side::Inner, PairNode::B));
+        assert!(lab.station("inner").unwrap_err().to_string().contains("outer-a, outer-b, fw1"));
+        let with_bridges = Topology { kind: FirewallKind::Transparent, ..lab };
+        assert!(with_bridges.validate().unwrap_err().to_string().contains("firewalls that route"));
+    }
+
+    #[test]
     fn what_cannot_be_built_is_refused_with_the_range() {
         let lab = Topology { firewalls: 17, ..Topology::new("fwlb") };
         assert_eq!(lab.validate().unwrap_err().to_string(), "a lab has 1 to 16 firewalls, not 17");
 
         let lab = Topology::new("fwlb").with("grop", "seed", "x");
         assert!(lab.validate().unwrap_err().to_string().contains("not to \"grop\""));
+
+        let lab = Topology::new("fwlb").with("ha", "margin", 20);
+        assert!(lab.validate().unwrap_err().to_string().contains("need pairs"));
 
         let lab = Topology { routers: RoutingSetup::Kernel { outer: 1, inner: 3 }, ..Topology::new("fwlb") };
         assert!(lab.validate().unwrap_err().to_string().contains("1..=2"));

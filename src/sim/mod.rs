@@ -17,6 +17,7 @@
 //! `tests/simulation.rs`.
 
 pub mod check;
+pub mod cluster;
 pub mod farm;
 pub mod fault;
 pub mod firewall;

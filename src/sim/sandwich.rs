@@ -156,7 +156,7 @@ pub fn gateway(side: Side, v4: bool) -> IpAddr {
 }
 
 /// The prefix of a side's hosts.
-fn hosts_prefix(side: Side, v4: bool) -> &'static str {
+pub(super) fn hosts_prefix(side: Side, v4: bool) -> &'static str {
     match (side, v4) {
         (Side::Outer, true) => "198.51.100.0/24",
         (Side::Inner, true) => "203.0.113.0/24",
@@ -166,7 +166,7 @@ fn hosts_prefix(side: Side, v4: bool) -> &'static str {
 }
 
 /// Pools to which NAT firewalls translate; both engines route them through the group.
-const POOLS: [&str; 2] = ["192.0.2.0/24", "2001:db8:9::/64"];
+pub(super) const POOLS: [&str; 2] = ["192.0.2.0/24", "2001:db8:9::/64"];
 
 /// An engine's address on the firewalls' link; for transparent firewalls on the link of firewall `number`.
 pub fn engine_address(plan: &SandwichPlan, side: Side, number: usize, v4: bool) -> IpAddr {
@@ -262,7 +262,7 @@ pub fn configuration(plan: &SandwichPlan, side: Side) -> String {
 }
 
 /// The group of firewalls in the configuration of an engine.
-fn group(plan: &SandwichPlan, side: Side, text: &mut String) {
+pub(super) fn group(plan: &SandwichPlan, side: Side, text: &mut String) {
     let me = side as usize;
     let on_failure = farm::on_failure_name(plan.on_failure);
     let below_min = match plan.below_min {
@@ -312,7 +312,7 @@ pub fn build(plan: &SandwichPlan, rng: &mut Rng) -> (World, Nodes) {
     let firewalls: Vec<NodeId> = (0..plan.firewalls)
         .map(|number| {
             let table = if plan.kind == SimFirewallKind::Synced { shared.clone() } else { Rc::default() };
-            world.add(Node::Firewall(Box::new(firewall(plan, number, table))))
+            world.add(Node::Firewall(Box::new(firewall(plan, number, &[], table))))
         })
         .collect();
     let hosts = Side::BOTH.map(|side| {
@@ -328,7 +328,7 @@ pub fn build(plan: &SandwichPlan, rng: &mut Rng) -> (World, Nodes) {
     (world, nodes)
 }
 
-fn add_host(world: &mut World, plan: &SandwichPlan, side: Side, number: usize, rng: &mut Rng) -> NodeId {
+pub(super) fn add_host(world: &mut World, plan: &SandwichPlan, side: Side, number: usize, rng: &mut Rng) -> NodeId {
     let addresses = [true, false].map(|v4| host_address(side, number, v4)).to_vec();
     let mac = MacAddr([0x02, 0xaa, 0, 0, side as u8, number as u8]);
     let station = NetworkInterface::new(mac, addresses, false);
@@ -364,7 +364,13 @@ fn host_network(plan: &SandwichPlan, side: Side, loopbacks: Vec<IpAddr>) -> Host
     }
 }
 
-fn firewall(plan: &SandwichPlan, number: usize, table: Rc<RefCell<Conntrack>>) -> Firewall {
+/// A model firewall. `nodes` are addresses besides the engines' from which probes come.
+pub(super) fn firewall(
+    plan: &SandwichPlan,
+    number: usize,
+    nodes: &[IpAddr],
+    table: Rc<RefCell<Conntrack>>,
+) -> Firewall {
     let prefix = |text: &str| text.parse().expect("a prefix");
     let mut routes = Vec::new();
     for side in Side::BOTH {
@@ -398,7 +404,7 @@ fn firewall(plan: &SandwichPlan, number: usize, table: Rc<RefCell<Conntrack>>) -
         kind: plan.kind,
         policy: plan.policy,
         routes,
-        engines: engines.collect(),
+        engines: engines.chain(nodes.iter().copied()).collect(),
         pool,
         mtu: plan.firewall_mtu,
     };

@@ -1,10 +1,13 @@
 //! The guided tour. In the first part a firewall half dies under load and comes back. If the lab has services, servers
-//! are then unplugged, fall sick and are killed one after the other, until only the sorry server answers. At the end
-//! the tour reports what every session experienced and what every firewall dropped.
+//! are then unplugged, fall sick and are killed one after the other, until only the sorry server answers. If it has pairs
+//! of engines, the active one of each is then killed. At the end the tour reports what every session experienced and what
+//! every firewall dropped.
 //!
 //! The group has `on-failure = "reset"`: a strict firewall without synchronisation takes the state of its sessions with
 //! it, so the engines reset them, and clients reconnect at once instead of waiting for a timeout.
 
+mod engine_report;
+mod engines;
 mod firewalls;
 mod pressure;
 mod promise;
@@ -17,6 +20,7 @@ mod tour;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
+pub use engine_report::{EngineReport, Takeover};
 pub use firewalls::sessions;
 use pressure::Pressure;
 pub use promise::{Promise, promises, wrap};
@@ -24,7 +28,7 @@ pub use report::{FirewallEvidence, TourFirewallReport};
 pub use screen::Screen;
 pub use server_report::{ServerEvidence, ServerReport};
 
-use super::{Lab, LabError, Topology};
+use super::{Lab, LabError, RoutingSetup, Topology};
 use crate::engine::view;
 
 /// Protocol, source and destination, as both [`FlowReport`](super::traffic::FlowReport) and `show sessions` write them.
@@ -37,20 +41,22 @@ pub struct TourResult {
     pub firewalls: Option<TourFirewallReport>,
     /// The part in which servers fail.
     pub servers: Option<ServerReport>,
+    /// The part in which engines die.
+    pub engines: Option<EngineReport>,
     /// How long tasks on this machine waited for a CPU, in words, if that was notable.
     pub starved: Option<String>,
 }
 
 impl TourResult {
-    /// All promises in order. A promise of both parts is listed once, with the numbers of the later part, because
+    /// All promises in order. A promise of several parts is listed once, with the numbers of the last part, because
     /// counters only grow.
     pub fn promises(&self) -> Vec<&Promise> {
-        let later: Vec<_> = self.servers.iter().flat_map(|report| &report.promises).collect();
-        let first = self.firewalls.iter().flat_map(|report| &report.promises);
-        first
-            .filter(|promise| !later.iter().any(|again| again.what == promise.what))
-            .chain(later.iter().copied())
-            .collect()
+        let firewalls = self.firewalls.iter().flat_map(|report| &report.promises);
+        let servers = self.servers.iter().flat_map(|report| &report.promises);
+        let engines = self.engines.iter().flat_map(|report| &report.promises);
+        let all: Vec<_> = firewalls.chain(servers).chain(engines).collect();
+        let is_last = |index: usize| !all[index + 1..].iter().any(|later| later.what == all[index].what);
+        (0..all.len()).filter(|index| is_last(*index)).map(|index| all[index]).collect()
     }
 
     /// Whether there are promises, and all of them were kept.
@@ -99,6 +105,12 @@ pub fn run(lab: &mut Lab, screen: &mut Screen, stop: &AtomicBool) -> Result<Tour
         let report = servers::run(lab, screen, stop)?;
         screen.note(&report.to_string());
         story.servers = Some(report);
+    }
+    if lab.topology().routers == RoutingSetup::Pairs {
+        screen.title("Engines die");
+        let report = engines::run(lab, screen, stop)?;
+        screen.note(&report.to_string());
+        story.engines = Some(report);
     }
     story.starved = pressure.and_then(|pressure| pressure.end());
     Ok(story)

@@ -12,6 +12,9 @@ use crate::lab::{FirewallTotals, Lab, LabError, Side};
 /// Columns for the reason of a server's state.
 const REASON_WIDTH: usize = 28;
 
+/// Columns for the reason of an engine's role.
+const ROLE_REASON_WIDTH: usize = 58;
+
 /// Where the tour is shown.
 pub struct Screen {
     terminal: bool,
@@ -79,6 +82,24 @@ pub fn show_servers(lab: &Lab, screen: &mut Screen, caption: &str, progress: Pro
         screen.draw(caption, progress, &(server_table(&servers) + &firewalls));
     } else {
         screen.line(progress, &server_line(&servers, drops));
+    }
+    Ok(())
+}
+
+/// Shows the engines of pairs with their roles; a [`Table`](super::tour::Table).
+pub fn show_engines(lab: &Lab, screen: &mut Screen, caption: &str, progress: Progress) -> Result<(), LabError> {
+    let mut engines = Vec::new();
+    for engine in lab.topology().engines() {
+        // One that was killed does not answer.
+        let node = lab.node(engine).ok();
+        let role = node.as_ref().map_or_else(|| "-".to_owned(), |node| node.role.to_string());
+        engines.push((engine.name(), role, node.map(|node| node.reason).unwrap_or_default()));
+    }
+    if screen.terminal {
+        screen.draw(caption, progress, &engine_table(&engines));
+    } else {
+        let told: Vec<_> = engines.iter().map(|(name, role, _)| format!("{name} {role}")).collect();
+        screen.line(progress, &told.join(", "));
     }
     Ok(())
 }
@@ -222,6 +243,16 @@ fn server_table(rows: &[Server]) -> String {
     text
 }
 
+fn engine_table(rows: &[(&str, String, String)]) -> String {
+    let mut text = format!("  {:<9}{:<9}why\n", "", "role");
+    for (name, role, reason) in rows {
+        let reason: String = reason.chars().take(ROLE_REASON_WIDTH).collect();
+        text += format!("  {name:<9}{role:<9}{reason}").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
 fn firewall_line(rows: &[Firewall]) -> String {
     let all: u64 = rows.iter().map(|row| row.sessions).sum();
     let firewall = |row: &Firewall| {
@@ -274,6 +305,17 @@ mod tests {
         assert_eq!(table.lines().count(), 3);
         assert!(table.lines().all(|line| line.len() < 80), "{table}");
         assert_eq!(share(0, 0), "-");
+    }
+
+    #[test]
+    fn engines_show_role_and_reason() {
+        let row = |name, role: &str, reason: &str| (name, role.to_owned(), reason.to_owned());
+
+        let table =
+            engine_table(&[row("outer-a", "-", ""), row("outer-b", "active", &"outer-a was silent ".repeat(9))]);
+
+        assert!(table.contains("  outer-a  -\n  outer-b  active   outer-a was silent"), "{table}");
+        assert!(table.lines().all(|line| line.len() < 80), "{table}");
     }
 
     #[test]

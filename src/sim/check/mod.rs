@@ -186,8 +186,8 @@ impl Checkers {
                 }
                 Observation::Changed { node, event } => {
                     let name = self.engine_name(node);
-                    let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-                    let (from, to, why) = (dash(&event.from), dash(&event.to), dash(&event.reason));
+                    let (from, to) = (event.from.as_deref().unwrap_or("-"), event.to.as_deref().unwrap_or("-"));
+                    let why = event.reason.as_deref().unwrap_or("-");
                     self.changes.push(format!("{name}: {} {} {from} -> {to} ({why})", event.kind, event.subject));
                 }
                 Observation::Impaired { tuple, datagram, lost } => {
@@ -245,11 +245,12 @@ impl Checkers {
                 self.violate(world.now(), "conservation", what, None);
             }
             let (live, capacity) = engine.sessions();
-            let ended = counters.sessions_expired
+            let ended = counters.copies_ended
+                + counters.sessions_expired
                 + counters.sessions_evicted
                 + counters.sessions_failed
                 + counters.sessions_killed;
-            if live > capacity || counters.sessions_created != live as u64 + ended {
+            if live > capacity || counters.sessions_created + counters.copies_opened != live as u64 + ended {
                 let what = format!(
                     "{}: {live} sessions of {capacity}; created {} - expired {} - evicted {} - failed {} - killed {}",
                     side.name(),

@@ -1,6 +1,8 @@
 //! An engine in the simulation: the production [`Controller`] and [`Forwarder`]s with a receive ring before each
 //! worker, driven by virtual time instead of threads.
 
+mod fanout;
+mod node;
 mod punts;
 mod show;
 
@@ -8,9 +10,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::config::{self, AdminState, Config};
+use crate::engine::change::StateChange;
 use crate::engine::controller::{DeviceState, Order, ServerChange};
+use crate::engine::copies::{CopyKeeper, Copying, Sessions};
 use crate::engine::forwarder::{ForwarderLimits, ProbeBypass};
-use crate::engine::view::{EventView, ExchangeView};
+use crate::engine::view::ExchangeView;
 use crate::engine::{
     Batch, Controller, CountersCell, Event, Forwarder, Packet as BatchPacket, PuntQueue, Snapshot, Transmit, Verdict,
 };
@@ -18,13 +22,14 @@ use crate::id::{DeviceId, LinkId};
 use crate::nat::PortPools;
 use crate::nat::ports::PORT_MIN;
 use crate::session::SessionTable;
-use crate::sim::packet::{Packet, split_ethernet};
 use crate::sim::rng::Rng;
 use crate::time::{Duration, Instant};
-use crate::wire::MacAddr;
 use crate::wire::offload::Offload;
 use crate::wire::vlan::VlanTag;
+use crate::wire::{MacAddr, vrrp};
 
+use fanout::fanout;
+use node::ClusterNode;
 use punts::Punts;
 pub use show::BoundFlow;
 
@@ -86,7 +91,7 @@ pub struct SimEngine {
     out: VecDeque<(LinkId, CableFrame)>,
     /// Frames that were handled since the last call of [`SimEngine::take_handled`].
     handled: Vec<HandledFrame>,
-    events: Vec<EventView>,
+    events: Vec<StateChange>,
     exchanges: Vec<ExchangeView>,
     /// Frames that found a ring full.
     pub ring_dropped: u64,
@@ -106,6 +111,8 @@ struct Core {
     table: Arc<SessionTable>,
     snapshot: Arc<Snapshot>,
     punts: Punts,
+    /// Its role machine, if it is a node of a cluster.
+    node: Option<ClusterNode>,
     started: Instant,
     taken: u64,
 }
@@ -170,7 +177,7 @@ impl SimEngine {
 
     /// Whether one of its links has this MAC address.
     pub fn has_mac(&self, mac: MacAddr) -> bool {
-        self.devices.iter().any(|device| device.mac == mac)
+        self.devices.iter().any(|device| device.mac == mac) || self.config.ha.is_some() && vrrp::is_virtual_mac(mac)
     }
 
     /// Starts the engine, with empty tables.
@@ -178,7 +185,8 @@ impl SimEngine {
         let limits = self.config.limits;
         let count = usize::from(self.config.engine.workers.unwrap_or(1));
         let seeds: [u64; 4] = std::array::from_fn(|_| self.rng.next_u64());
-        let (table, sessions) = SessionTable::new(limits.sessions, count, self.config.timeouts, seeds);
+        let sessions = Sessions::new(&self.config, count, self.config.timeouts, seeds);
+        let Sessions { table, workers: sessions, mut copying } = sessions;
         let shares = ForwarderLimits {
             fragments: limits.fragments.div_ceil(count),
             held: limits.held.div_ceil(count),
@@ -186,30 +194,40 @@ impl SimEngine {
         };
         let ports = PortPools::new(count as u16, PORT_POOLS, self.config.timeouts.tcp_closing, seeds[1]);
         let ports = Arc::new(match self.ports_per_worker {
-            0 => ports,
+            0 => ports.with_ports(self.config.source_ports()),
             few => ports.with_ports(PORT_MIN..=PORT_MIN + few * count as u16 - 1),
         });
         let seed = self.rng.next_u64();
-        let workers = sessions.into_iter().map(|sessions| {
-            let cell = Arc::new(CountersCell::default());
-            let mut forwarder = Forwarder::new(sessions, shares, Arc::clone(&ports), seed, cell.clone());
-            for device in 0..self.devices.len() {
-                forwarder.set_probe_bypass(device.into(), self.probe_bypass.clone());
-            }
-            Worker { forwarder, cell, ring: VecDeque::new() }
-        });
+        let mut writers = copying.as_mut().map(Copying::take_writers).unwrap_or_default().into_iter();
+        let workers: Vec<_> = sessions
+            .into_iter()
+            .map(|sessions| {
+                let cell = Arc::new(CountersCell::default());
+                let mut forwarder = Forwarder::new(sessions, shares, Arc::clone(&ports), seed, cell.clone());
+                for device in 0..self.devices.len() {
+                    forwarder.set_probe_bypass(device.into(), self.probe_bypass.clone());
+                }
+                writers.next().into_iter().for_each(|changes| forwarder.set_change_writer(changes));
+                Worker { forwarder, cell, ring: VecDeque::new() }
+            })
+            .collect();
         let local = now + self.epoch;
         let mut controller = Controller::new(self.config.clone(), self.rng.next_u64(), local);
         for (number, state) in self.devices.iter().enumerate() {
             controller.handle_device(DeviceId::from(number), Some(*state), local);
         }
         let snapshot = controller.snapshot();
+        let keeper = copying.map(|copying| {
+            CopyKeeper::new(&self.config, copying, Arc::clone(&ports), Arc::default(), self.rng.next_u64(), local)
+        });
+        let node = ClusterNode::new(&self.config, &controller, keeper, &mut self.rng, local);
         self.core = Some(Core {
             controller,
-            workers: workers.collect(),
+            workers,
             table,
             snapshot,
             punts: Punts::new(limits.punts),
+            node,
             started: now,
             taken: 0,
         });
@@ -346,7 +364,8 @@ impl SimEngine {
         let core = self.core.as_ref()?;
         let controller = core.controller.poll_timeout().map(|at| self.world_time(at));
         let workers = self.wake.unwrap_or(self.next_expiry).min(self.next_expiry).max(self.workers_stalled_until);
-        let next = controller.map_or(workers, |controller| controller.min(workers));
+        let node = core.node.as_ref().map(|node| self.world_time(node.poll_timeout()));
+        let next = controller.into_iter().chain(node).fold(workers, Instant::min);
         Some(next.max(self.paused_until))
     }
 
@@ -361,7 +380,7 @@ impl SimEngine {
     }
 
     /// State changes since the last call.
-    pub fn take_events(&mut self) -> Vec<EventView> {
+    pub fn take_events(&mut self) -> Vec<StateChange> {
         std::mem::take(&mut self.events)
     }
 
@@ -416,7 +435,14 @@ impl SimEngine {
     fn run_controller(&mut self, now: Instant) {
         let local = now + self.epoch;
         let Some(core) = &mut self.core else { return };
+        if let Some(node) = &mut core.node {
+            node.run(&mut core.controller, &core.snapshot, &mut core.punts, local);
+            node.drain(|transmit| send(transmit, &mut self.out, &self.config, &mut self.problems));
+        }
         while let Some(punt) = core.punts.take() {
+            if let Some(node) = &mut core.node {
+                node.heard_station(&punt, &mut core.controller, &core.snapshot, local);
+            }
             core.controller.handle_punt(punt, local);
         }
         let refused = core.punts.take_refused();
@@ -469,20 +495,4 @@ fn send(transmit: Transmit, out: &mut VecDeque<(LinkId, CableFrame)>, config: &C
 pub fn device_mac(engine: &str, device: usize) -> MacAddr {
     let tag = engine.bytes().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
     MacAddr([0x02, 0xfb, tag, 0, 0, device as u8])
-}
-
-/// A hash with the properties of the kernel's fanout hash: equal for both directions of a flow, and over the addresses
-/// only for fragments.
-fn fanout(frame: &[u8]) -> u64 {
-    let Some((.., payload)) = split_ethernet(frame) else { return 0 };
-    let Some(packet) = Packet::parse(payload) else { return 0 };
-    let tuple = packet.tuple().canonical();
-    let octets = |address: std::net::IpAddr| match address {
-        std::net::IpAddr::V4(address) => u128::from(address.to_bits()),
-        std::net::IpAddr::V6(address) => address.to_bits(),
-    };
-    let ports =
-        if packet.fragment.is_some() { 0 } else { u128::from(tuple.source.1) ^ u128::from(tuple.destination.1) };
-    let mix = octets(packet.source) ^ octets(packet.destination) ^ ports;
-    Rng::new(mix as u64 ^ (mix >> 64) as u64).next_u64()
 }

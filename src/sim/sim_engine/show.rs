@@ -33,6 +33,10 @@ impl SimEngine {
         for worker in self.core.iter().flat_map(|core| &core.workers) {
             sum.add(&worker.cell.read());
         }
+        let node = self.core.as_ref().and_then(|core| core.node.as_ref());
+        if let Some(keeper) = node.and_then(|node| node.keeper.as_ref()) {
+            sum.add(keeper.counters());
+        }
         sum
     }
 
@@ -132,7 +136,7 @@ fn bound_flow(key: &CanonicalKey, session: &Session, bound: &Placement) -> Optio
         destination: (flow.destination.address, flow.destination.port),
     };
     let outside = key.in_direction(session.original_direction);
-    let Placement { service, server, server_falls: fall, inside } = *bound;
+    let Placement { service, server, server_failures, inside } = *bound;
     let (outside, inside) = (tuple(outside), tuple(inside.unwrap_or(outside)));
-    Some(BoundFlow { outside, inside, service, server, server_failures: fall, created: session.created })
+    Some(BoundFlow { outside, inside, service, server, server_failures, created: session.created })
 }

@@ -1,6 +1,6 @@
 //! What the checkers observe.
 
-use crate::engine::view::EventView;
+use crate::engine::change::StateChange;
 use crate::id::LinkId;
 use crate::sim::firewall::JudgedPacket;
 use crate::sim::packet::{Datagram, Tuple};
@@ -39,7 +39,7 @@ pub enum Observation {
         /// The engine.
         node: NodeId,
         /// The change.
-        event: Box<EventView>,
+        event: Box<StateChange>,
     },
     /// A cable impaired a packet.
     Impaired {

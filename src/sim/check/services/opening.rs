@@ -22,7 +22,7 @@ impl ServiceChecks {
         *self.opened.entry((service, server)).or_default() += 1;
         self.check_scheduling(service, server, outside, passed);
         self.check_unique_tuple(outside, inside, passed);
-        let fall = placed.map_or(0, |placed| placed.server_failures);
+        let server_failures = placed.map_or(0, |placed| placed.server_failures);
         let created = placed.map(|placed| placed.created);
         if let Some(old) = self.models.remove(&outside)
             && self.by_server_tuple.get(&old.inside) == Some(&outside)
@@ -34,7 +34,7 @@ impl ServiceChecks {
         let (next, reset) = ([None; 2], [false; 2]);
         self.models.insert(
             outside,
-            SessionModel { service, server, inside, created, server_failures: fall, last: now, next, reset },
+            SessionModel { service, server, inside, created, server_failures, last: now, next, reset },
         );
     }
 
