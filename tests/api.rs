@@ -169,6 +169,12 @@ fn every_request() -> Vec<Request> {
         Request::Neighbors(calls::Neighbors {}),
         Request::Firewalls(calls::Firewalls {}),
         Request::Peers(calls::Peers {}),
+        Request::Ha(calls::Ha {}),
+        calls::HaFailover { to: None, reason: None, by: by(), force: false }.into(),
+        calls::HaFailover { to: Some("outer-b".to_owned()), reason: Some("fans".to_owned()), by: by(), force: true }
+            .into(),
+        calls::HaMaintenance { maintenance: true, reason: None, by: by() }.into(),
+        calls::HaResync { reason: None, by: by() }.into(),
         calls::Checks::default().into(),
         calls::Checks { subject: Some("web/s1".to_owned()), limit: Some(20) }.into(),
         Request::Sessions(SessionRequest::default()),
@@ -240,6 +246,9 @@ async fn every_request_arrives_as_it_was_asked() {
             Request::Rollback(call) => claim(&mut call.by),
             Request::Confirm(call) => claim(&mut call.by),
             Request::Kill(call) => claim(&mut call.by),
+            Request::HaFailover(call) => claim(&mut call.by),
+            Request::HaMaintenance(call) => claim(&mut call.by),
+            Request::HaResync(call) => claim(&mut call.by),
             _ => {}
         }
     }
@@ -251,7 +260,7 @@ async fn answers_come_back_in_the_shape_of_the_contract() {
     let events = vec![view::EventView {
         seq: 7,
         at: "2026-01-02T03:04:05Z".to_owned(),
-        kind: "firewall".to_owned(),
+        kind: view::EventKind::Firewall.into(),
         subject: "perimeter/fw1".to_owned(),
         from: Some("up".to_owned()),
         to: Some("down".to_owned()),
@@ -350,12 +359,15 @@ async fn a_bad_request_is_answered_in_json_and_never_reaches_the_engine() {
         assert_eq!(status, 400, "{body}: {answer}");
         assert!(answer["message"].as_str().unwrap().contains(words), "{body}: {answer}");
     }
+    let long = format!(r#"{{"all":true,"reason":"{}"}}"#, "x".repeat(201));
     for (body, words) in [
         ("{}", "say which sessions are to end, or `all`"),
         (r#"{"reset":true,"reason":"why"}"#, "say which sessions are to end"),
         (r#"{"all":true,"source":"10.0.0.1"}"#, "not both"),
         (r#"{"hosts":["nobody"]}"#, "not an address or prefix"),
         (r#"{"sauce":"10.0.0.1"}"#, "unknown field"),
+        (r#"{"all":true,"reason":"one line\nand another"}"#, "a reason is one line"),
+        (long.as_str(), "a reason has 200 letters at most, found 201"),
     ] {
         let kill = put_to("sessions", body).replace("PUT", "POST").replace("/admin", "/kill");
         let (status, answer) = raw(&served, &kill).await;
@@ -370,6 +382,18 @@ async fn a_bad_request_is_answered_in_json_and_never_reaches_the_engine() {
     let (status, _) = raw(&served, &put(&" ".repeat(70_000))).await;
     assert_eq!(status, 400);
     assert!(served.fake.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_to_another_call_is_no_answer() {
+    let served = serve(vec![done(), done(), done()]);
+    for (uri, path) in
+        [("/healthz", "/api/v1/health"), ("/metrics", "/api/v1/measures"), ("/api/v1/sessions", "/api/v1/sessions")]
+    {
+        let (status, body) = get(&served, uri).await;
+        let message = format!("engine outer answered another call than {path}");
+        assert_eq!((status, &body), (503, &json!({ "error": "unavailable", "message": message })), "{uri}");
+    }
 }
 
 #[tokio::test]

@@ -24,14 +24,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("session", &["flow", "nat", "path", "wire"]),
     ("neighbor", &["wire"]),
     ("health", &["wire"]),
-    ("config", &["flow", "nat", "path", "slb", "session", "health"]),
-    ("engine", &["wire", "flow", "nat", "path", "slb", "session", "neighbor", "health", "config"]),
-    ("sim", &["wire", "flow", "nat", "path", "slb", "session", "neighbor", "health", "config", "engine"]),
+    ("ha", &["wire", "flow", "nat", "path", "slb", "session"]),
+    ("config", &["flow", "nat", "path", "slb", "session", "health", "ha"]),
+    ("engine", &["wire", "flow", "nat", "path", "slb", "session", "neighbor", "health", "ha", "config"]),
+    ("sim", &["wire", "flow", "nat", "path", "slb", "session", "neighbor", "health", "ha", "config", "engine"]),
     ("io", &["wire"]),
-    ("api", &["config", "engine", "flow"]),
-    ("runtime", &["engine", "io", "config", "api", "session", "path", "nat", "slb", "wire", "flow"]),
+    ("api", &["config", "engine", "flow", "ha"]),
+    ("runtime", &["engine", "io", "config", "api", "session", "path", "nat", "slb", "wire", "flow", "ha"]),
     ("client", &["api", "engine"]),
-    ("lab", &["config", "io", "client", "api", "engine"]),
+    ("lab", &["config", "io", "client", "api", "engine", "ha"]),
     ("cli", &["*"]),
 ];
 
@@ -49,7 +50,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("ratatui", &["cli"]),
     // Other rooms use it only as a derive macro: what HTTP serves is described where it is defined.
-    ("utoipa", &["api", "engine", "config", "named_enum"]),
+    ("utoipa", &["api", "engine", "config", "ha", "named_enum"]),
 ];
 
 struct Source {
@@ -87,6 +88,15 @@ fn sources() -> Vec<Source> {
         .collect()
 }
 
+fn is_word(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
+}
+
+/// The words of `code`: names, keywords and numbers.
+fn words(code: &str) -> impl Iterator<Item = &str> {
+    code.split(|character| !is_word(character)).filter(|word| !word.is_empty())
+}
+
 /// The rooms named after `crate::` in `code`, grouped imports included.
 fn imported(code: &str) -> BTreeSet<String> {
     let mut rooms = BTreeSet::new();
@@ -122,7 +132,7 @@ fn items(group: &str) -> Vec<String> {
 /// The room that a path names; `None` for the plain values of `wire` that every room may name.
 fn room_of(path: &str) -> Option<String> {
     let path = path.trim();
-    let room: String = path.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let room: String = path.chars().take_while(|c| is_word(*c)).collect();
     let tail = path[room.len()..].trim_start_matches("::");
     let names = tail.strip_prefix('{').map_or_else(
         || vec![tail.chars().take_while(|c| c.is_alphanumeric()).collect::<String>()],
@@ -165,7 +175,7 @@ fn no_part_of_the_controller_knows_one_above_it() {
         let Some((_, above)) = above.iter().find(|(part, _)| source.path.with_extension("").starts_with(part)) else {
             continue;
         };
-        let words: BTreeSet<&str> = source.code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let words: BTreeSet<&str> = words(&source.code).collect();
         wrong.extend(above.iter().filter(|name| words.contains(*name)).map(|name| (source.path.clone(), *name)));
     }
     assert!(wrong.is_empty(), "parts of the controller that know what stands above them: {wrong:?}");
@@ -198,7 +208,7 @@ fn only_the_api_builds_its_document() {
 
 #[test]
 fn unsafe_code_lives_in_io_alone() {
-    let is_unsafe = |code: &str| code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe");
+    let is_unsafe = |code: &str| words(code).any(|word| word == "unsafe");
     let wrong: Vec<_> =
         sources().into_iter().filter(|s| s.room != "io" && is_unsafe(&s.code)).map(|source| source.path).collect();
     assert!(wrong.is_empty(), "unsafe outside io: {wrong:?}");

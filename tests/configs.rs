@@ -30,7 +30,7 @@ fn every_example_means_what_it_should_and_fits_its_peer() {
     let examples = examples();
     assert!(examples.len() >= 9, "{examples:?}");
     for files in examples {
-        assert!((1..=3).contains(&files.len()), "{files:?}: an engine alone, or one for each zone");
+        assert!((1..=4).contains(&files.len()), "{files:?}: an engine alone, one for each zone, or two pairs");
         let load = |path: &PathBuf| {
             let text = std::fs::read_to_string(path).unwrap();
             config::load(&path.to_string_lossy(), &text, &mut |path| panic!("{} is needed", path.display()))
@@ -39,11 +39,12 @@ fn every_example_means_what_it_should_and_fits_its_peer() {
         config::compare(&mut outcomes);
         for outcome in &outcomes {
             assert!(outcome.config.is_some(), "{}", outcome.diagnostics);
-            // The only warning is about the public seed, in files that have a seed.
-            let complaints: Vec<_> = outcome.diagnostics.iter().map(|found| found.message.as_str()).collect();
+            // The only warnings are about the public seed and the public key, in files that have one.
+            let complaints = |about: &str| outcome.diagnostics.iter().filter(|one| one.message.contains(about)).count();
             let seeds = outcome.config.as_ref().map_or(0, |config| config.groups.len());
-            assert_eq!(complaints.len(), seeds, "{}", outcome.diagnostics);
-            assert!(complaints.iter().all(|one| one.contains("documentation's seed")), "{}", outcome.diagnostics);
+            let keys = outcome.config.as_ref().map_or(0, |config| usize::from(config.ha.is_some()));
+            let found = (complaints("documentation's seed"), complaints("documentation's key"), complaints(""));
+            assert_eq!(found, (seeds, keys, seeds + keys), "{}", outcome.diagnostics);
             let served = outcome.config.as_ref().is_some_and(|config| !config.services.is_empty());
             assert!(files.len() >= 2 || served, "{files:?}: an engine that stands alone has services");
         }
@@ -62,6 +63,32 @@ fn the_program_accepts_every_example() {
         let told = ["its firewalls must permit these probes", "a dead server is out within"];
         assert!(told.iter().any(|words| report.contains(words)), "{report}");
     }
+}
+
+#[test]
+fn the_files_of_a_pair_differ_in_nothing_that_its_nodes_must_agree_on() {
+    let load = |name: &str| {
+        let path = format!("{}/configs/pair/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        config::load(&path, &text, &mut |path| panic!("{} is needed", path.display()))
+    };
+    for side in ["outer", "inner"] {
+        let [first, second] = ["a", "b"].map(|node| {
+            let outcome = load(&format!("{side}-{node}"));
+            outcome.config.and_then(|config| config.role_machine("1")).expect("a node of a cluster")
+        });
+        assert_eq!(first.digests, second.digests, "{side}: these sections are the same in both files");
+        assert_ne!(first.me, second.me);
+        assert_eq!(first.legs.iter().filter(|leg| leg.floating.is_empty()).count(), 0);
+    }
+
+    // What one side says of the engines of the other is judged by their own files.
+    let wrong = std::fs::read_to_string(format!("{}/configs/pair/outer-a.toml", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let wrong = wrong.replace("\"inner-b\", addresses = [\"10.2.0.3\"", "\"inner-b\", addresses = [\"10.2.0.4\"");
+    let mut both = [config::load("outer-a.toml", &wrong, &mut |_| Err(String::new())), load("inner-b")];
+    config::compare(&mut both);
+    let told = both[0].diagnostics.to_string();
+    assert!(told.contains("engine \"inner-b\" has no own address 10.2.0.4"), "{told}");
 }
 
 #[test]
@@ -130,8 +157,8 @@ fn without_an_engine_the_program_says_how_to_start_one() {
 
 #[test]
 fn words_of_later_versions_are_refused_with_words_of_their_own() {
-    let output = fwlb(["ha"]);
-    let said = "fwlb: `ha` is reserved for a later version\n";
+    let output = fwlb(["clear"]);
+    let said = "fwlb: `clear` is reserved for a later version\n";
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(2), said.to_owned()));
 }
 

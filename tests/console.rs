@@ -1,5 +1,11 @@
 //! Tests the web console in a real browser, with fake engines.
 
+#[path = "console/browser.rs"]
+mod browser;
+#[path = "console/nodes.rs"]
+mod nodes;
+
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +13,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use fwlb::api::listen::{self, Access, Limits};
 use fwlb::api::{Answer, ApiError, Backend, CaptureRequest, Download, Engines, Request};
+use fwlb::config::Token;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
@@ -40,7 +47,7 @@ impl Frozen {
                 "mac": "02:00:00:00:00:01", "mtu": 1500, "addresses": [], "rx_packets": 5, "rx_bytes": 500,
                 "rx_dropped": 0, "ring_dropped": 17, "tx_packets": 0, "tx_bytes": 0, "tx_errors": 0,
             }]),
-            Request::Peers(_) => json!([]),
+            Request::Peers(_) | Request::Ha(_) => json!([]),
             Request::Counters(_) => json!({"received": 10, "dropped": 7, "drop_ttl_expired": 7, "drop_no_route": 0}),
             Request::Events(filter) if filter.after > 0 => json!([]),
             Request::Events(_) => json!([{
@@ -88,13 +95,18 @@ impl Backend for Frozen {
     }
 }
 
-/// The page as the browser shows it after some rounds of requests, and the browser's error output.
-async fn page_of(engines: Vec<Arc<Frozen>>) -> (String, String) {
+/// Serves these engines to the holders of `tokens`, and to everybody for reading; returns the address.
+async fn serve<B: Backend>(engines: Vec<Arc<B>>, tokens: Vec<Token>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let access =
-        Arc::new(ArcSwap::from_pointee(Access::new(address, None, Vec::new()).expect("no certificate needed")));
+    let access = Arc::new(ArcSwap::from_pointee(Access::new(address, None, tokens).expect("no certificate needed")));
     tokio::spawn(listen::serve(listener, Arc::new(Engines::new(engines)), access, Limits::default()));
+    address
+}
+
+/// The page as the browser shows it after some rounds of requests, and the browser's error output.
+async fn page_of<B: Backend>(engines: Vec<Arc<B>>) -> (String, String) {
+    let address = serve(engines, Vec::new()).await;
     let profile = tempfile::tempdir().expect("a directory");
     let browser = Command::new("chromium")
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr"])

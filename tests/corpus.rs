@@ -10,6 +10,8 @@ use fwlb::random::SplitMix64;
 mod forwarder_process;
 #[path = "fuzz/src/frame_parse.rs"]
 mod frame_parse;
+#[path = "fuzz/src/probe_decode.rs"]
+mod probe_decode;
 
 /// The seeds of a fuzz target, in the order of their names.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -79,6 +81,18 @@ fn the_frame_parser_keeps_its_laws_over_the_corpus() {
 #[test]
 fn the_forwarder_keeps_its_promises_over_the_corpus() {
     replay("forwarder_process", forwarder_process::run, 100);
+}
+
+#[test]
+fn probes_are_read_back_as_they_were_read_over_the_corpus() {
+    replay("probe_decode", probe_decode::run, 2000);
+}
+
+#[test]
+fn the_seeds_of_the_probe_reader_are_probes_but_for_the_named_ones() {
+    for (name, bytes) in seeds("probe_decode") {
+        assert_eq!(probe_decode::run(&bytes), !name.starts_with("bad-"), "{name}");
+    }
 }
 
 /// A seed that is refused at the entry proves nothing about the code behind it.

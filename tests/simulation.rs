@@ -1,6 +1,8 @@
 //! The sandwich in virtual time: production engines between model firewalls. First come scenarios that are written by
 //! hand (`docs/pinning.md`, section 4, and `docs/design.md`, section 6), then random ones from seeds.
 
+#[path = "simulation/cluster.rs"]
+mod cluster;
 #[path = "simulation/failures.rs"]
 mod failures;
 #[path = "simulation/packets.rs"]

@@ -115,6 +115,16 @@ fn every_measure_has_its_family_under_the_prefix_with_help_and_type() {
         ("fwlb_table_entries", vec![("table", "sessions")], 40.0),
         ("fwlb_table_capacity", vec![("table", "punts")], 4096.0),
         ("fwlb_control_lag_seconds_count", vec![], 100.0),
+        ("fwlb_ha_role", vec![("cluster", "other,outer"), ("role", "active")], 1.0),
+        ("fwlb_ha_role", vec![("role", "standby")], 0.0),
+        ("fwlb_ha_faults", vec![], 1.0),
+        ("fwlb_ha_maintenance", vec![], 1.0),
+        ("fwlb_ha_lease_seconds", vec![], 0.061),
+        ("fwlb_ha_node_up", vec![("node", "other"), ("kind", "fwlb")], 1.0),
+        ("fwlb_ha_node_active", vec![("node", "other")], 0.0),
+        ("fwlb_ha_heard_age_seconds", vec![("node", "other"), ("path", "sync")], 0.014),
+        ("fwlb_sync_held", vec![("cluster", "other,outer"), ("node", "other")], 38.0),
+        ("fwlb_sync_refused_total", vec![("node", "other"), ("reason", "full")], 3.0),
         ("fwlb_process_cpu_seconds_total", vec![], 1.5),
         ("fwlb_process_resident_memory_bytes", vec![], 4096.0),
     ] {
@@ -182,13 +192,37 @@ fn metrics_in(expression: &str) -> BTreeSet<String> {
     words.filter(|word| word.starts_with("fwlb_")).map(str::to_owned).collect()
 }
 
-/// The names of all samples of a scrape, with their label names.
-fn sample_names() -> BTreeMap<String, BTreeSet<String>> {
-    let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+/// The labels of a metric, and the values that each of them has.
+type LabelValues = BTreeMap<String, BTreeSet<String>>;
+
+/// The names of all samples of a scrape, with their labels.
+fn sample_names() -> BTreeMap<String, LabelValues> {
+    let mut names: BTreeMap<String, LabelValues> = BTreeMap::new();
     for sample in scrape(vec![measured()]).into_iter().flat_map(|family| family.samples) {
-        names.entry(sample.name).or_default().extend(sample.labels.into_keys());
+        let labels = names.entry(sample.name).or_default();
+        for (label, value) in sample.labels {
+            labels.entry(label).or_default().insert(value);
+        }
     }
     names
+}
+
+/// Checks that a PromQL expression selects by labels and values that there are, as `metric{label=~"one|other"}` does:
+/// one that selects nothing would be silent for ever.
+fn check_selectors(place: &str, expression: &str, names: &BTreeMap<String, LabelValues>) {
+    let pieces: Vec<_> = expression.split('{').collect();
+    for pair in pieces.windows(2) {
+        let metric = pair[0].rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
+        let (selectors, _) = pair[1].split_once('}').unwrap_or_else(|| panic!("{place}: {expression}"));
+        for selector in selectors.split(',') {
+            let (label, values) = selector.split_once('=').unwrap_or_else(|| panic!("{place}: {expression}"));
+            let known = names.get(metric).and_then(|labels| labels.get(label));
+            let known = known.unwrap_or_else(|| panic!("{place}: {metric} has no label {label}"));
+            for value in values.trim_matches(['~', '"']).split('|').filter(|value| !value.starts_with('$')) {
+                assert!(known.contains(value), "{place}: {metric} has no {label} {value:?}, only {known:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -208,10 +242,11 @@ fn the_dashboard_is_json_and_draws_only_what_is_measured() {
             for metric in &metrics {
                 assert!(names.contains_key(metric), "{}: no metric {metric}", panel["title"]);
             }
+            check_selectors(&panel["title"].to_string(), expression, &names);
             let legend = target["legendFormat"].as_str().unwrap_or_default();
             for label in legend.split("{{").skip(1).filter_map(|rest| rest.split_once("}}")) {
                 assert!(
-                    metrics.iter().any(|metric| names[metric].contains(label.0)),
+                    metrics.iter().any(|metric| names[metric].contains_key(label.0)),
                     "{}: no label {label:?}",
                     panel["title"]
                 );
@@ -243,14 +278,22 @@ fn the_alerts_speak_of_what_is_measured_and_say_what_to_do() {
             for metric in metrics {
                 assert!(names.contains_key(&metric), "{alert}: no metric {metric}");
             }
+            check_selectors(&alert, expression, &names);
         }
     }
     assert_eq!(alerts.matches("expr: ").count(), seen.len());
     for part in ["summary: ", "description: ", "severity: "] {
         assert_eq!(alerts.matches(part).count(), seen.len(), "every alert has {part}");
     }
-    for needed in ["FirewallDown", "PeerLost", "DigestDiffers", "Asymmetric", "TableNearlyFull", "RingDrops"] {
+    for needed in ["FirewallDown", "PeerLost", "DigestDiffers", "Asymmetric", "TableNearlyFull", "RingDrops"]
+        .into_iter()
+        .chain(["NoActive", "TwoActive", "NoStandby", "StandbyNotReady", "RoleFlapping"])
+    {
         assert!(seen.iter().any(|name| name.contains(needed)), "{needed}: {seen:?}");
+    }
+    for kind in fwlb::ha::AlarmKind::NAMES {
+        let named = alerts.split(['"', '|']).any(|word| word == kind);
+        assert!(named, "no alert comes of the cluster's alarm {kind}");
     }
 }
 
@@ -273,7 +316,7 @@ fn every_counter() -> BTreeSet<String> {
         "session_log_failed",
         "session_log_written",
     ];
-    let others = others.map(str::to_owned);
+    let others = others.into_iter().chain(fwlb::runtime::CLUSTER_COUNTERS).map(str::to_owned);
     controller.counters().into_keys().chain(workers).chain(sockets).chain(others).collect()
 }
 

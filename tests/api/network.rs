@@ -44,6 +44,7 @@ impl Backend for Engine {
                 version: None,
                 since_ms: 1,
                 reason: None,
+                engines: vec![],
             }])),
             Request::Config(_) => Ok(Answer::Config(view::ConfigView { text: "x".repeat(16 << 20), settings: None })),
             Request::Counters(_) => Ok(Answer::Counters([("received".to_owned(), 7)].into())),

@@ -8,7 +8,7 @@ use fwlb::api::listen::{self, Access, Limits};
 use fwlb::api::{
     Answer, ApiError, CaptureRequest, Engines, HttpCall, Request, SessionFilter, SessionSort, TalkerRequest,
 };
-use fwlb::api::{TalkersBy, calls, flow_text};
+use fwlb::api::{Done, TalkersBy, calls, flow_text};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -165,7 +165,8 @@ fn examples() -> Vec<(Request, Answer)> {
         ("server", json!("s1")),
         ("translation", json!("to 10.0.0.2:80")),
         ("egress", json!({"link": "firewalls", "next_hop": "10.1.0.11", "mac": null, "neighbor": "incomplete"})),
-        ("drop", json!("no_route")),
+        ("drop", json!("drop_standby")),
+        ("active_node", json!("outer-b")),
         ("session", json!({"state": "opening", "age_ms": 1, "idle_ms": 2, "expires_ms": 3, "packets": 4})),
         ("servers", json!([{"name": "s1", "state": "up", "weight": 0, "backup": true, "sessions": 3}])),
         (
@@ -223,6 +224,20 @@ fn examples() -> Vec<(Request, Answer)> {
         "differences": [difference], "diagnostics": "", "kept": "/b", "confirm_within_ms": 1000});
     let reload = json!({"engine": "outer", "config": "/a", "own_config": "/a", "changed": true,
         "differences": [difference], "diagnostics": ""});
+    let node = json!({"name": "outer-b", "kind": "fwlb", "role": "standby", "ready": true, "priority": 190, "base": 190,
+            "deductions": 0, "term": 6, "version": "0.1.0", "config": ["route"], "sessions_held": 9,
+            "behind_ms": 1, "pass": {"done": 1, "of": 2}, "full_passes": 1, "records": 9, "resends": 1, "refused": {"full": 1},
+            "heard": [{"path": "internet", "age_ms": 12}]});
+    let cluster = json!({"engine": "outer-a", "node": "outer-a", "role": "active", "ready": true, "term": 7, "since_ms": 5000,
+        "reason": "x", "priority": 195, "base": 200, "deductions": [{"kind": "link", "subject": "x", "detail": "x", "points": 50}],
+        "faults": ["x"], "maintenance": false, "version": "0.1.0", "lease_ms": 61,
+        "interval_ms": 30, "lateness_ms": 0.4, "sessions_needed": 9, "sessions_held": 0, "transitions": 2,
+        "nodes": [node],
+        "history": [{"ago_ms": 5000, "from": "standby", "to": "active", "reason": "x", "term": 7, "lasted_ms": 60000,
+            "by": "x"}]});
+    let cluster_alone = json!({"engine": "outer-a", "node": "outer-a", "role": "listen", "ready": true, "term": 0,
+        "since_ms": 5, "reason": "x", "priority": 200, "base": 200, "deductions": [], "faults": [], "maintenance": false, "version": "0.1.0", "lease_ms": null,
+        "interval_ms": 30, "lateness_ms": 0.0, "sessions_needed": 0, "sessions_held": 0, "transitions": 0, "nodes": [], "history": []});
     let order = json!({"engine": "outer", "admin": "drain", "weight": null, "reason": "upgrade",
         "by": "root (uid 0)", "at": "2026-01-02T03:04:05Z"});
     let held = json!({"done": "firewall fw1 is set to ready", "held": [order], "warnings": ["in words"]});
@@ -241,6 +256,19 @@ fn examples() -> Vec<(Request, Answer)> {
         (Request::Neighbors(calls::Neighbors {}), Answer::Neighbors(vec![view(neighbor), view(unresolved)])),
         (Request::Firewalls(calls::Firewalls {}), Answer::Firewalls(measured.firewalls.clone())),
         (Request::Peers(calls::Peers {}), Answer::Peers(measured.peers.clone())),
+        (Request::Ha(calls::Ha {}), Answer::Ha(vec![view(cluster), view(cluster_alone)])),
+        (
+            calls::HaFailover { to: None, reason: None, by: by(), force: true }.into(),
+            Answer::HaFailover(Done::from("the role goes to outer-b".to_owned())),
+        ),
+        (
+            calls::HaMaintenance { maintenance: true, reason: None, by: by() }.into(),
+            Answer::HaMaintenance(Done::from("outer-a is in maintenance".to_owned())),
+        ),
+        (
+            calls::HaResync { reason: None, by: by() }.into(),
+            Answer::HaResync(Done::from("the other nodes are told".to_owned())),
+        ),
         (Request::Services(calls::Services {}), Answer::Services(measured.services.clone())),
         (calls::Checks::default().into(), Answer::Checks(vec![view(checked), view(probed)])),
         (Request::Counters(calls::Counters {}), Answer::Counters(measured.counters.clone())),

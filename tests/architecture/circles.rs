@@ -1,15 +1,15 @@
 //! Finds circles of modules: modules beside each other that import one another, straight or through others. What stands
 //! in a circle can only be read, moved and tested whole.
 //!
-//! A module counts with everything in it, and is one with its parent: a child may use what its parent defines, and a parent
-//! what its children do.
+//! A module counts with everything in it, and is one with its parent: a child may use what its parent defines, and a
+//! parent what its children do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::{items, sources};
+use super::{is_word, items, sources, words};
 
-/// Steps through re-exports until a name counts as defined where it was last found.
+/// Steps through re-exports that are followed; a name behind more of them is not counted.
 const REEXPORTS_MAX: usize = 8;
 
 /// The production code of one file, by the path of its module such as `["flow", "key"]`.
@@ -32,19 +32,15 @@ type Files = BTreeMap<Vec<String>, File>;
 /// From each module to those beside it that it imports, with what ties them.
 type Arrows = BTreeMap<Vec<String>, BTreeMap<Vec<String>, BTreeSet<String>>>;
 
-fn is_word(character: char) -> bool {
-    character.is_alphanumeric() || character == '_'
-}
-
-fn words(code: &str) -> impl Iterator<Item = &str> {
-    code.split(|character| !is_word(character)).filter(|word| !word.is_empty())
-}
-
 fn segments(path: &str) -> Vec<String> {
     path.split("::").map(|segment| segment.trim().to_owned()).filter(|segment| !segment.is_empty()).collect()
 }
 
 /// The files of the crate without their tests, from `(path below src, code without comments)`.
+///
+/// # Panics
+///
+/// Panics if one of them takes everything of a module, because it is unknown then what it takes.
 fn files(sources: impl Iterator<Item = (PathBuf, String)>) -> Files {
     let mut tests: BTreeSet<Vec<String>> = BTreeSet::new();
     let mut files = Files::new();
@@ -55,16 +51,25 @@ fn files(sources: impl Iterator<Item = (PathBuf, String)>) -> Files {
             module.pop();
         }
         // Tests that stand in the file are its last item.
-        let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-        for (at, mark) in code.match_indices("#[cfg(test)]\n") {
-            let declared = code[at + mark.len()..].lines().next().and_then(|line| line.strip_suffix(';'));
-            let name = declared.and_then(|line| line.rsplit_once("mod ")).map(|(_, name)| name.to_owned());
+        let marked = |(at, mark): (usize, &str)| code[at + mark.len()..].lines().next().unwrap_or_default();
+        let mut marks = code.match_indices("#[cfg(test)]\n");
+        let end = marks.find(|mark| marked(*mark).ends_with("mod tests {")).map_or(code.len(), |(at, _)| at);
+        let code = &code[..end];
+        for mark in code.match_indices("#[cfg(test)]\n") {
+            let name = marked(mark)
+                .strip_suffix(';')
+                .and_then(|line| line.rsplit_once("mod "))
+                .map(|(_, name)| name.to_owned());
             tests.extend(name.map(|name| [module.as_slice(), &[name]].concat()));
         }
         let (imports, body) = declarations(code);
         files.insert(module, File { path, imports, body });
     }
     files.retain(|module, _| !tests.iter().any(|test| module.starts_with(test)));
+    for file in files.values() {
+        let all = file.imports.iter().find(|import| import.name == "*");
+        assert!(all.is_none(), "{}: name what is taken instead of `*`", file.path.display());
+    }
     files
 }
 
@@ -251,4 +256,14 @@ fn a_circle_is_found_through_groups_aliases_paths_and_what_parents_hand_on() {
     let child = ("r/b/child.rs", "use super::B;\npub struct C(B);\n");
     let b = ("r/b.rs", "mod child;\npub struct B;\npub fn f(_: &child::C) {}\n");
     assert_eq!(circles_of(&[parent, a, b, child]), [""; 0], "a module and its child are one");
+}
+
+#[test]
+#[should_panic(expected = "r/b.rs: name what is taken instead of `*`")]
+fn an_import_of_everything_is_refused_outside_tests() {
+    let sources = [
+        ("r/a.rs", "pub struct A;\n\n#[cfg(test)]\nmod tests {\n    use super::*;\n}\n"),
+        ("r/b.rs", "use super::a::{self, *};\n"),
+    ];
+    files(sources.into_iter().map(|(path, code)| (PathBuf::from(path), code.to_owned())));
 }

@@ -9,9 +9,9 @@ use fwlb::api::{
 };
 use fwlb::config::{AdminState, Difference, ForwardingMode, SchedulerName};
 use fwlb::engine::view::{
-    AlarmView, CheckResultView, CheckView, ConfigView, EventView, ExchangeStep, ExchangeView, FirewallView, HealthView,
-    KeptConfigView, KillView, LastCheckView, OverrideView, PinView, PlanView, ProblemView, ReloadView, ServerCheckView,
-    ServerView, ServiceView, SessionView, StatusView, TalkerView,
+    AlarmKind, AlarmView, CheckResultView, CheckView, ConfigView, EventKind, EventView, ExchangeStep, ExchangeView,
+    FirewallView, HealthView, KeptConfigView, KillView, LastCheckView, ObjectKind, OverrideView, PinView, PlanView,
+    ProblemView, ReloadView, ServerCheckView, ServerView, ServiceView, SessionView, StatusView, TalkerView,
 };
 use fwlb::engine::view::{CheckResult, FirewallState, FlowEnd, OperState, ServiceState, SessionState};
 use fwlb::path::pinning::{PinState, PinnedBy};
@@ -103,6 +103,10 @@ impl Backend for Fake {
             Request::Links(_) => Ok(Answer::Links(vec![])),
             Request::Neighbors(_) => Ok(Answer::Neighbors(vec![])),
             Request::Peers(_) => Ok(Answer::Peers(vec![])),
+            Request::Ha(_) => Ok(Answer::Ha(vec![])),
+            Request::HaFailover(_) => Ok(Answer::HaFailover(Done::from("the role goes to inner".to_owned()))),
+            Request::HaResync(_) => Ok(Answer::HaResync(Done::from("the other nodes are told".to_owned()))),
+            Request::HaMaintenance(_) => Ok(Answer::HaMaintenance(Done::from("outer may be active".to_owned()))),
             Request::Metrics(_) | Request::Explain(_) => Err(ApiError::Unavailable("stopping".to_owned())),
         }
     }
@@ -200,6 +204,8 @@ impl Fake {
             healthy_moved: 0,
             moves: vec![],
             new_flows: vec![],
+            role: None,
+            active_node: None,
         }
     }
 
@@ -224,15 +230,15 @@ impl Fake {
             workers: 2,
             sessions: 250,
             capacity: 1000,
-            role: "active".to_owned(),
+            role: fwlb::ha::Role::Active.into(),
             alarms: vec![AlarmView {
-                kind: "peer_lost".to_owned(),
+                kind: AlarmKind::PeerLost.into(),
                 subject: "perimeter/inner".to_owned(),
                 reason: "all paths failed together".to_owned(),
                 since_ms: 3000,
             }],
             overrides: vec![OverrideView {
-                kind: "firewall".to_owned(),
+                kind: ObjectKind::Firewall.into(),
                 subject: "perimeter/fw1".to_owned(),
                 admin: Some(AdminState::Drain),
                 weight: None,
@@ -346,7 +352,7 @@ impl Fake {
         let result = |at: &str, result: CheckResult| CheckResultView {
             engine: self.name.to_owned(),
             at: at.to_owned(),
-            kind: if is_inner { "server" } else { "firewall" }.to_owned(),
+            kind: if is_inner { ObjectKind::Server } else { ObjectKind::Firewall }.into(),
             subject: if is_inner { "web/s1" } else { "perimeter/fw1" }.to_owned(),
             peer: (!is_inner).then(|| "inner".to_owned()),
             family: Family::V4.into(),
@@ -430,7 +436,7 @@ impl Fake {
         EventView {
             seq: 1,
             at: format!("2026-01-02T03:0{minute}:00Z"),
-            kind: "firewall".to_owned(),
+            kind: EventKind::Firewall.into(),
             subject: "perimeter/fw1".to_owned(),
             from: Some("up".to_owned()),
             to: Some("down".to_owned()),

@@ -1,5 +1,6 @@
 //! Client and server of the benchmark's HTTP connections, over a simulated wire that loses and duplicates segments.
 
+use std::collections::HashMap;
 use std::net::SocketAddrV4;
 
 use fwlb::time::{Duration, Instant};
@@ -43,6 +44,10 @@ fn server() -> SocketAddrV4 {
     "10.1.255.80:80".parse().unwrap()
 }
 
+/// How many segments the wire loses of one conversation, at most. A client repeats a segment eight times before it gives
+/// up, and each time fails by a loss.
+const LOSSES_MAX: u32 = 8;
+
 /// What the simulated wire does to a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -75,10 +80,14 @@ fn talk(fates: &[Fate], pieces: bool) -> Tally {
     let mut fates = fates.iter().copied().chain(std::iter::repeat(Fate::Arrives));
     let mut client = Client::new(server(), 4);
     let (mut up, mut down): (Vec<Owned>, Vec<Owned>) = Default::default();
-    let mut put = |wire: &mut Vec<Owned>, segment: &Segment<'_>| match fates.next() {
-        Some(Fate::IsLost) => {}
-        Some(Fate::ComesTwice) => wire.extend([Owned::of(segment), Owned::of(segment)]),
-        Some(Fate::Arrives) | None => wire.push(Owned::of(segment)),
+    let mut losses: HashMap<SocketAddrV4, u32> = HashMap::new();
+    let mut put = |wire: &mut Vec<Owned>, segment: &Segment<'_>| {
+        let lost = losses.entry(if segment.from == server() { segment.to } else { segment.from }).or_default();
+        match fates.next() {
+            Some(Fate::IsLost) if *lost < LOSSES_MAX => *lost += 1,
+            Some(Fate::ComesTwice) => wire.extend([Owned::of(segment), Owned::of(segment)]),
+            Some(Fate::Arrives | Fate::IsLost) | None => wire.push(Owned::of(segment)),
+        }
     };
     client.begin(Instant::ZERO, |segment| put(&mut up, segment));
     for step in 1..2000 {

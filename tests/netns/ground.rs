@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use fwlb::lab::traffic::{FlowEnd, FlowReport, OutputLine};
-use fwlb::lab::{self, Lab, RoutingSetup, Side, Station, Topology};
+use fwlb::lab::{self, Engine, Lab, RoutingSetup, Side, Station, Topology};
 
 use crate::withheld::Withheld;
 
@@ -24,8 +24,8 @@ pub struct Rig {
     pub lab: Lab,
 }
 
-/// Builds `shape` under a name of its own, runs `test`, asserts that the counters of both engines add up and that
-/// neither panicked, and removes the lab.
+/// Builds `shape` under a name of its own, runs `test`, asserts that the counters of its engines add up and that
+/// none panicked, and removes the lab.
 pub fn sandwich(shape: impl FnOnce(Topology) -> Topology, test: impl FnOnce(&mut Rig)) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let Some(_alone) = ground() else { return };
@@ -43,9 +43,9 @@ pub fn sandwich(shape: impl FnOnce(Topology) -> Topology, test: impl FnOnce(&mut
 
     if engines {
         rig.assert_counters_add_up();
-        for side in Side::BOTH {
-            let log = rig.lab.log(side.engine());
-            assert!(!log.contains("panicked"), "engine {}:\n{log}", side.engine());
+        for engine in rig.topology().engines() {
+            let log = rig.lab.log(engine.name());
+            assert!(!log.contains("panicked"), "engine {engine}:\n{log}");
         }
     }
     rig.lab.down().expect("removes every trace");
@@ -117,12 +117,11 @@ impl Rig {
         self.lab.topology()
     }
 
-    /// What the machine withholds from the lab's engines and servers from here on.
+    /// What the machine withholds from the lab's engines from here on.
     pub fn withheld(&self) -> Withheld {
-        let files =
-            std::fs::read_dir(self.lab.directory()).expect("the lab stands").flatten().map(|entry| entry.path());
-        let of_processes = files.filter(|path| path.extension().is_some_and(|extension| extension == "pid"));
-        Withheld::from(of_processes.filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok()))
+        let engines = self.topology().engines().into_iter();
+        let files: Vec<_> = engines.map(|engine| self.lab.directory().join(format!("{engine}.pid"))).collect();
+        Withheld::from(files.iter().filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok()))
     }
 
     /// Starts flows at a station; `words` as for `fwlb lab traffic flows`.
@@ -151,14 +150,14 @@ impl Rig {
     }
 
     /// Runs `fwlb -s SOCKET …` against an engine.
-    pub fn fwlb(&self, side: Side, words: &[&str]) -> Output {
-        let socket = self.lab.socket(side);
+    pub fn fwlb(&self, engine: impl Into<Engine>, words: &[&str]) -> Output {
+        let socket = self.lab.socket(engine);
         std::process::Command::new(FWLB).arg("-s").arg(socket).args(words).output().expect("fwlb runs")
     }
 
     /// The JSON that a command of `fwlb` prints.
-    pub fn json(&self, side: Side, words: &[&str]) -> serde_json::Value {
-        let output = self.fwlb(side, words);
+    pub fn json(&self, engine: impl Into<Engine>, words: &[&str]) -> serde_json::Value {
+        let output = self.fwlb(engine, words);
         assert!(output.status.success(), "fwlb {words:?}: {}", said(&output));
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(&output)))
     }
@@ -182,9 +181,10 @@ impl Rig {
     }
 
     /// One counter of an engine.
-    pub fn counter(&self, side: Side, name: &str) -> u64 {
-        let counters = self.lab.counters(side).expect("the engine answers");
-        *counters.get(name).unwrap_or_else(|| panic!("no counter {name} in {}", side.engine()))
+    pub fn counter(&self, engine: impl Into<Engine>, name: &str) -> u64 {
+        let engine = engine.into();
+        let counters = self.lab.counters(engine).expect("the engine answers");
+        *counters.get(name).unwrap_or_else(|| panic!("no counter {name} in {engine}"))
     }
 
     /// Asserts that every firewall has carried packets, and that none got a packet without state.
@@ -197,24 +197,27 @@ impl Rig {
         }
     }
 
-    /// Asserts `received = forwarded + hairpinned + punted + dropped` on both engines, even under traffic.
+    /// Asserts `received = forwarded + hairpinned + punted + dropped` on all engines that run, even under traffic.
     #[track_caller]
     pub fn assert_counters_add_up(&self) {
-        for side in Side::BOTH {
-            let counters = self.lab.counters(side).expect("the engine answers");
+        for engine in self.topology().engines().into_iter().filter(|engine| self.lab.runs(*engine)) {
+            let counters = self.lab.counters(engine).expect("the engine answers");
             let sum: u64 = ["forwarded", "hairpinned", "punted", "dropped"].iter().map(|name| counters[*name]).sum();
-            assert_eq!(counters["received"], sum, "engine {}: {counters:#?}", side.engine());
+            assert_eq!(counters["received"], sum, "engine {engine}: {counters:#?}");
             let reasons = counters.iter().filter(|(name, _)| name.starts_with("drop_")).map(|(_, count)| count);
-            assert_eq!(counters["dropped"], reasons.sum::<u64>(), "engine {}: {counters:#?}", side.engine());
+            assert_eq!(counters["dropped"], reasons.sum::<u64>(), "engine {engine}: {counters:#?}");
         }
     }
 
     /// Prints what helps to understand a failure: counters, what the firewalls dropped, the logs of the engines.
     fn tell(&self) {
-        for side in Side::BOTH {
-            let counters = self.lab.counters(side).unwrap_or_default();
+        for engine in self.topology().engines() {
+            let counters = self.lab.counters(engine).unwrap_or_default();
             let moved: Vec<_> = counters.iter().filter(|(_, count)| **count > 0).collect();
-            eprintln!("engine {}: {moved:?}\n{}", side.engine(), self.lab.log(side.engine()));
+            eprintln!("engine {engine}: {moved:?}\n{}", self.lab.log(engine.name()));
+            if let Some(node) = engine.node.and_then(|_| self.lab.node(engine).ok()) {
+                eprintln!("{node:#?}");
+            }
         }
         for firewall in 1..=self.topology().firewalls {
             eprintln!("fw{firewall}: {:?}", self.lab.firewall_totals(firewall));

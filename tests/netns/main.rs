@@ -13,6 +13,7 @@ mod flood;
 mod ground;
 mod idle;
 mod laboratory;
+mod pairs;
 mod placement;
 mod reload;
 mod router;

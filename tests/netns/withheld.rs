@@ -1,5 +1,6 @@
-//! Processor time that programs wanted and did not get. A promise in milliseconds can be kept only in the time that the machine
-//! gives: a test that judges times allows for what was withheld, and for nothing else.
+//! Processor time that programs wanted and did not get. A promise in milliseconds can be kept only in the time that the
+//! machine gives: a test that judges times allows for what was withheld, up to as much again as it promises, and for
+//! nothing else.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,8 +29,8 @@ impl Withheld {
     }
 }
 
-/// By thread: the time on a run queue (the second number of `/proc/PID/task/TID/schedstat`; Documentation/scheduler/sched-stats.rst
-/// of the kernel). A process that has ended waits for nothing.
+/// By thread: the time on a run queue (the second number of `/proc/PID/task/TID/schedstat`;
+/// Documentation/scheduler/sched-stats.rst of the kernel). A process that has ended waits for nothing.
 fn waited(processes: &[u32]) -> BTreeMap<u32, Duration> {
     let tasks = processes.iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok()).flatten().flatten();
     let read = |task: fs::DirEntry| {

@@ -66,6 +66,7 @@ impl Settings {
             on_failure: OnFailure::Reselect,
             min_up: 1,
             below_min: BelowMin::Drop,
+            has_mates: false,
         };
         let identity: Vec<_> = (0..firewalls).collect();
         let hash = hash_that_ranks(&group, &identity);

@@ -1,7 +1,7 @@
 //! What happens to sessions when something fails, drains, restarts or recovers (`docs/design.md`, section 6).
 
 use fwlb::config::{AdminState, BelowMin, OnFailure};
-use fwlb::engine::view::FirewallState;
+use fwlb::engine::view::{AlarmKind, FirewallState};
 use fwlb::sim::firewall::FirewallLeg;
 
 use super::*;
@@ -199,7 +199,7 @@ fn a_lost_peer_takes_no_firewall_down() {
     let states: Vec<_> = outer.firewalls(lab.world.now()).into_iter().map(|view| view.state).collect();
     assert!(states.iter().all(|state| *state != FirewallState::Down), "{states:?}");
     let kinds: Vec<_> = outer.alarms(lab.world.now()).into_iter().map(|alarm| alarm.kind).collect();
-    assert!(kinds.contains(&"peer_lost".to_owned()), "{kinds:?}");
+    assert!(kinds.contains(&AlarmKind::PeerLost.into()), "{kinds:?}");
     lab.run_for(ms(1500));
     for flow in flows {
         assert_works(&mut lab, flow, ms(300));
@@ -300,7 +300,7 @@ fn a_lost_peer_stays_lost_over_a_cut_of_both_cables() {
     lab.run_for(ms(2500));
     assert_eq!(peer(&lab), "lost");
     let kinds: Vec<_> = lab.engine(Side::Outer).alarms(lab.world.now()).into_iter().map(|alarm| alarm.kind).collect();
-    assert!(kinds.iter().all(|kind| kind == "peer_lost"), "{kinds:?}");
+    assert!(kinds.iter().all(|kind| *kind == AlarmKind::PeerLost), "{kinds:?}");
 
     lab.start_engine(Side::Inner);
     lab.run_for(ms(5000));

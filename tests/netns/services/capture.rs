@@ -90,7 +90,8 @@ impl Capture {
         packets
     }
 
-    /// Asks tcpdump, which answers SIGUSR1 by `12 packets captured, 13 packets received by filter, 0 packets dropped by kernel`.
+    /// Asks tcpdump, which answers SIGUSR1 by `12 packets captured, 13 packets received by filter, 0 packets dropped by
+    /// kernel`.
     fn counts(&self) -> Counts {
         self.signal("-USR1");
         let is_answer = |line: &String| line.contains(" captured, ");
