@@ -221,7 +221,7 @@ impl Machine {
             Order::Stop => {
                 self.stopping = true;
                 if self.role == Role::Active {
-                    self.leave(Reason::Stop, self.best_standby(false, now), None, now, &mut out);
+                    self.leave(Reason::Stop, self.successor(now), None, now, &mut out);
                 }
             }
         }

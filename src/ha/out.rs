@@ -209,7 +209,7 @@ pub struct OrderedBy {
 pub enum Order {
     /// Give the role to another node, or to the best one. `force` gives it to one that is not ready.
     Failover {
-        /// The node; `None`: the one with the best claim.
+        /// The node; `None`: a ready one first, then the one with the fewest deductions, then the highest priority.
         to: Option<NodeId>,
         /// Whether a node may get it that lacks copies of sessions.
         force: bool,

@@ -30,8 +30,9 @@ pub(super) use ring::ClusterRing;
 const MESSAGES_MAX: usize = 1024;
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the end of the program waits until another node has the role; then the node may linger.
-const STOP_MAX: Duration = Duration::from_millis(500);
+/// How long the end of the program waits until another node has the role, which has three seconds at the most to take
+/// it; then the node may linger.
+const STOP_MAX: Duration = Duration::from_millis(3500);
 /// How often it looks.
 const STOP_LOOK: Duration = Duration::from_millis(5);
 

@@ -77,11 +77,13 @@ impl Machine {
             let reason = "the far side hears the active node, this one does not".to_owned();
             add(AlarmKind::HaPartition, me, reason);
         }
-        if self.role == Role::Active && self.is_alone(now) {
-            let reason = match self.faults().first() {
-                Some(fault) => format!("{fault}, and no standby could take over"),
-                None => "no standby is heard that could take over".to_owned(),
-            };
+        if self.role.forwards() && self.is_alone(now) {
+            let untaken = self.peers.iter().find(|peer| peer.untaken.is_some() && peer.fresh_standby(now).is_some());
+            let why = untaken.map_or("no standby is heard that could take over".to_owned(), |peer| {
+                format!("{} did not take the role that it was given", peer.name)
+            });
+            let fault = self.faults().first().map(|fault| format!("{fault}, and ")).unwrap_or_default();
+            let reason = fault + &why;
             add(AlarmKind::HaAlone, me, reason);
         }
         if self.pace.interval() > self.config.interval {

@@ -112,7 +112,7 @@ impl EngineBackend {
         let order = OrderedBy { operator: by.clone(), reason: reason.clone() };
         machine.order(Order::Failover { to: node, force, by: order }).await?;
         self.shared.event(admin_event(&self.shared.engine, "failover").by(by).because(reason));
-        Ok(Done::from(format!("the role goes to {}", to.as_deref().unwrap_or("the node with the best claim"))))
+        Ok(Done::from(format!("the role goes to {}", to.as_deref().unwrap_or("the best standby"))))
     }
 
     /// Tells the other nodes all sessions again.
@@ -168,7 +168,7 @@ async fn order_maintenance(
     });
     // With another node that can take over, the order has made this one leave the role already.
     if maintenance && machine.state().await?.view.role == Role::Active {
-        done.warnings.push(format!("{engine} stays active until another node can take over: none can"));
+        done.warnings.push(format!("{engine} stays active until another node takes the role"));
     }
     let path = file.path().display().to_string();
     let keeping = tokio::task::spawn_blocking(move || file.save(maintenance.then_some(&who))).await;
