@@ -1,5 +1,6 @@
 //! Which role follows from what is known now.
 
+use super::peers::HeardRouter;
 use super::{COULD_TAKE_OVER, Machine, Peer, WITNESS_LIFE};
 use crate::ha::Role;
 use crate::ha::claim::Claim;
@@ -120,16 +121,14 @@ impl Machine {
         if now < down || self.is_seen_by_witness(heard, now) {
             return None;
         }
-        // Who hears that the other one stops is not cut off.
-        let stopped = self.router_down().is_some_and(|(_, router)| router.priority == 0);
+        // Who hears that the other one stops is not cut off, if that is the last that was heard.
+        let stops = |(_, router): &(NodeId, &HeardRouter)| router.priority == 0 && router.heard >= heard;
+        let stopped = self.router_down().filter(stops).map(|(node, _)| node);
         let asked = self.asked.map_or(now, |(first, _)| first);
-        if !stopped && !self.legs.hears_outside(asked) {
+        if stopped.is_none() && !self.legs.hears_outside(asked) {
             return None;
         }
-        let reason = match node {
-            Some(node) if stopped => Reason::Stopped(node),
-            Some(_) | None => Reason::Silence(node, now.since(heard)),
-        };
+        let reason = stopped.map_or(Reason::Silence(node, now.since(heard)), Reason::Stopped);
         Some((Role::Active, reason))
     }
 

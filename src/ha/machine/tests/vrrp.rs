@@ -75,6 +75,27 @@ fn priority_0_is_followed_after_the_skew_time() {
     assert_eq!((bench.role(), bench.last_reason()), (Role::Active, &Reason::Stopped(NodeId(1))));
 }
 
+/// A word that a router stops is the last word of it only until another node is heard.
+#[test]
+fn who_was_heard_after_a_router_stopped_is_silent_only_for_who_hears_somebody() {
+    let mut config = config(3);
+    config.nodes[1].kind = NodeKind::Vrrp;
+    let mut bench = Bench::with(config);
+    bench.pass_advertised(ms(300), &[0, 1], 250);
+    bench.advertise(0, 3, 0);
+    bench.advertise(1, 3, 0);
+    let leader = Hello { term: 1, last_active: 1, ..says(3, 2, Role::Active) };
+    bench.pass_hearing(ms(3000), 2, &leader);
+    assert_eq!(bench.role(), Role::Standby);
+    bench.answering = 0;
+    bench.pass(ms(3000));
+    assert_eq!(bench.role(), Role::Standby, "it is cut off");
+    bench.answering = 1;
+    bench.pass(ms(60));
+    assert_eq!(bench.role(), Role::Active);
+    assert!(matches!(bench.last_reason(), Reason::Silence(Some(NodeId(2)), _)), "{:?}", bench.last_reason());
+}
+
 /// Section 6.4.2: a router of lower priority is left alone unless Preempt_Mode is true.
 #[test]
 fn a_router_of_lower_priority_is_replaced_only_where_preemption_is_on() {
