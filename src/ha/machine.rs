@@ -301,9 +301,13 @@ impl Machine {
         &self.deductions
     }
 
-    /// The priority that is advertised.
+    /// The priority that is advertised, 1..=254. That of an active node at fault is 1, so that any other router that may
+    /// preempt takes the role (RFC 9568 section 6.4.2); while none does, this node keeps it.
     pub fn priority(&self) -> u8 {
-        score::priority(self.config.my_node().priority, self.points())
+        match self.role == Role::Active && !self.faults().is_empty() {
+            true => 1,
+            false => score::priority(self.config.my_node().priority, self.points()),
+        }
     }
 
     fn points(&self) -> u16 {

@@ -28,7 +28,7 @@ pub struct HaView {
     pub since_ms: u64,
     /// Why it got it.
     pub reason: String,
-    /// The priority that is advertised: `base` less the deductions, 1 at least.
+    /// The priority that is advertised: `base` less the deductions, 1 at least; that of an active node at fault is 1.
     pub priority: u8,
     /// The priority of the file.
     pub base: u8,
