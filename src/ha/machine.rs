@@ -252,7 +252,7 @@ impl Machine {
     pub fn poll_timeout(&self) -> Instant {
         let mut timers = Vec::new();
         match self.role {
-            Role::Fault => timers.extend(self.fault_over.map(|over| over + election::RECOVERY)),
+            Role::Fault => timers.extend(self.fault_over.map(|over| over + self.recovery(self.settled))),
             Role::Listen => timers.push(self.listen_until),
             Role::Standby => {
                 timers.extend(self.silence().map(|(missed, down)| [missed, down]).into_iter().flatten());
