@@ -165,7 +165,7 @@ pub struct RoleWord {
     /// What the role allows.
     pub forwarding: Forwarding,
     /// The lease: from this instant on nothing may be sent that only an active node may send. [`Instant::ZERO`] for a
-    /// node that may not anyway.
+    /// node that may not anyway, and the last instant there is (2^64 - 1 ns) for one that needs no lease.
     pub until: Instant,
 }
 

@@ -44,7 +44,7 @@ pub struct HaView {
     pub lease_ms: Option<u64>,
     /// The time between two advertisements.
     pub interval_ms: u64,
-    /// The worst lateness of the last minute.
+    /// By how much hellos of this node were late at the worst within the last minute, in milliseconds with fractions.
     pub lateness_ms: f64,
     /// The sessions of an active node that others need copies of, as its last pass over all of them counted.
     #[serde(default)]

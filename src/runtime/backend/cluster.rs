@@ -184,7 +184,6 @@ fn admin_event(node: &str, to: &'static str) -> StateChange {
     StateChange::to(EventKind::Admin, Subject::Node(node.to_owned()), to)
 }
 
-/// Who gave an order, and why: `root (uid 0): "upgrade"`.
 #[cfg(test)]
 mod tests {
     use super::*;
