@@ -128,6 +128,7 @@ pub fn refuse_restart(old: &Config, outcome: &mut LoadedConfig) {
         let at = section.map_or(0..0, |section| section.span.clone());
         found.push(Diagnostic::error(at, message).hint("put the nodes back, or restart one engine after the other"));
     }
+    found.extend(moved_nodes(old, new, outcome));
     for Change { difference, key: of } in changes(&was, &is) {
         let (Some((section, key)), Difference { subject: _, key: _, from: Some(from), to: Some(to) }) =
             (of, difference)
@@ -149,6 +150,26 @@ pub fn refuse_restart(old: &Config, outcome: &mut LoadedConfig) {
         outcome.diagnostics.sort();
         outcome.config = None;
     }
+}
+
+/// An error for each node that stays and gets another place among `[[ha.node]]`. Nodes call each other by their places,
+/// and ports are split by them, so that two nodes of which one has not reloaded yet would mean different ones.
+fn moved_nodes(old: &Config, new: &Config, outcome: &LoadedConfig) -> Vec<Diagnostic> {
+    let (Some(was), Some(is)) = (&old.ha, &new.ha) else { return Vec::new() };
+    let moved = is.nodes.iter().enumerate().filter_map(|(place, node)| {
+        let before = was.nodes.iter().position(|known| known.name == node.name).filter(|before| *before != place)?;
+        let typed = outcome.file.as_ref().and_then(|file| file.ha.as_ref()?.nodes.get(place));
+        let at = typed.map_or(0..0, |typed| span(&typed.name, &typed.span));
+        let message = format!(
+            "node {:?} cannot get another place among [[ha.node]]: {} -> {}; nodes are known by their places",
+            node.name,
+            before + 1,
+            place + 1
+        );
+        let hint = "put the nodes back in their order, with new ones at the end, or restart all engines of the cluster";
+        Some(Diagnostic::error(at, message).hint(hint))
+    });
+    moved.collect()
 }
 
 /// Refuses a file that `show config` printed without its secrets. Such a file can be checked, but an engine cannot run

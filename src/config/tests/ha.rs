@@ -258,6 +258,20 @@ fn keys_of_links_need_the_section_and_the_section_stays_while_the_engine_runs() 
         assert!(outcome.config.is_none());
         assert!(outcome.diagnostics.to_string().contains("[ha] can be neither added nor removed"));
     }
+    let node = |(name, host): (&str, u8)| {
+        format!(
+            "[[ha.node]]\nname = \"{name}\"\naddresses = [\"198.51.100.{host}\", \"10.1.0.{host}\", \"2001:db8:1::{host}\", \
+             \"fd00:1::{host}\"]\n"
+        )
+    };
+    let four = |nodes: [(&str, u8); 2]| pair("[[link]]", &format!("{}[[link]]", nodes.map(node).concat()));
+    let (third, fourth) = (("outer-c", 4), ("outer-d", 5));
+    let mut outcome = load_text(&four([fourth, third]));
+    assert!(outcome.config.is_some(), "{}", outcome.diagnostics);
+    refuse_restart(&testing::config(&four([third, fourth])), &mut outcome);
+    assert!(outcome.config.is_none(), "the share of ports of this node is the same, those of others are not");
+    let said = outcome.diagnostics.to_string();
+    assert!(said.contains("node \"outer-d\" cannot get another place among [[ha.node]]: 4 -> 3"), "{said}");
     let mut outcome = load_text(&pair("vrid = 51", "vrid = 52"));
     refuse_restart(&testing::config(PAIR), &mut outcome);
     assert!(outcome.diagnostics.to_string().contains("`vrid` of [ha] cannot change while the engine runs: 51 -> 52"));
