@@ -16,6 +16,7 @@
 
 mod alarms;
 mod election;
+mod explain;
 mod leaving;
 mod pace;
 mod peers;

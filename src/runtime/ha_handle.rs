@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::api::ApiError;
 use crate::engine::Punt;
 use crate::engine::view::AlarmView;
+use crate::ha::explained::ExplainedHaView;
 use crate::ha::view::HaView;
 use crate::ha::{Order, OrderRefused, WitnessReport};
 use crate::id::{DeviceId, LinkId};
@@ -49,6 +50,8 @@ pub(super) enum HaMessage {
     Witness(WitnessReport),
     /// Asks for the cluster.
     Ask(oneshot::Sender<ClusterState>),
+    /// Asks who is active, and why.
+    Explain(oneshot::Sender<ExplainedHaView>),
     /// Gives an order.
     Order(Order, oneshot::Sender<Result<(), OrderRefused>>),
     /// Tells the other nodes all sessions again, if this one tells them any.
@@ -125,6 +128,11 @@ impl HaHandle {
     /// The cluster as this node sees it.
     pub(super) async fn state(&self) -> Result<ClusterState, ApiError> {
         self.ask(HaMessage::Ask).await
+    }
+
+    /// Who is active, and why.
+    pub(super) async fn explain(&self) -> Result<ExplainedHaView, ApiError> {
+        self.ask(HaMessage::Explain).await
     }
 
     /// Gives the machine an order.

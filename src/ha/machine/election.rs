@@ -207,7 +207,7 @@ impl Machine {
     }
 
     /// A node that is active, by its own words or by those of the far side.
-    fn active_node(&self, now: Instant) -> Option<NodeId> {
+    pub(super) fn active_node(&self, now: Instant) -> Option<NodeId> {
         let by_hello = self.peers.iter().find(|peer| peer.fresh_forwarding(now).is_some()).map(|peer| peer.node);
         let of_router = || self.router_down().filter(|(_, router)| now < router.down_at).map(|(node, _)| node);
         let by_witness = || {

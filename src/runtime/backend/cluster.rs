@@ -7,6 +7,7 @@ use crate::api::{ApiError, Done, calls};
 use crate::engine::DropReason;
 use crate::engine::change::{StateChange, Subject};
 use crate::engine::view::{AlarmKind, AlarmView, EventKind, ExplainView, PlanView};
+use crate::ha::explained::ExplainedHaView;
 use crate::ha::view::{HaView, NodeView};
 use crate::ha::{NodeId, Order, OrderedBy, Role};
 use crate::named_enum::EnumOrUnknown;
@@ -102,6 +103,11 @@ impl EngineBackend {
             None => Ok(Vec::new()),
             Some(ha) => Ok(vec![ha.state().await?.view]),
         }
+    }
+
+    /// `explain ha`.
+    pub(super) async fn explain_ha(&self) -> Result<Box<ExplainedHaView>, ApiError> {
+        self.machine()?.explain().await.map(Box::new)
     }
 
     /// Gives the active role to another node.
