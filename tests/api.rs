@@ -170,6 +170,7 @@ fn every_request() -> Vec<Request> {
         Request::Firewalls(calls::Firewalls {}),
         Request::Peers(calls::Peers {}),
         Request::Ha(calls::Ha {}),
+        Request::ExplainHa(calls::ExplainHa {}),
         calls::HaFailover { to: None, reason: None, by: by(), force: false }.into(),
         calls::HaFailover { to: Some("outer-b".to_owned()), reason: Some("fans".to_owned()), by: by(), force: true }
             .into(),

@@ -13,6 +13,7 @@ use utoipa::IntoParams;
 use crate::api::{EventTime, LinkOrFirewall, text};
 use crate::engine::view;
 use crate::flow::FlowKey;
+use crate::ha::explained::ExplainedHaView;
 use crate::ha::view::HaView;
 
 pub use call::{Call, HttpCall, Routing, Verb};
@@ -61,6 +62,9 @@ plain! {
     Services: "services", "Services and their servers", Vec<view::ServiceView>, Each;
     /// Asks for the cluster as each of its nodes here sees it (`show ha`); an engine that stands alone has no row.
     Ha: "ha", "Nodes of the cluster and their roles", Vec<HaView>, Each;
+    // What several engines say of one cluster would repeat itself.
+    /// Asks who is active in the cluster, and why (`explain ha`); refused by an engine that stands alone.
+    ExplainHa: "explain/ha", "Who is active in the cluster, and why", Box<ExplainedHaView>, One;
     /// Lists the kept configurations (`show configs`).
     Configs: "configs", "The last configurations, newest first", Vec<view::KeptConfigView>, Each;
     // A sum over engines would count packets twice, and a flat object has no place for an engine's name.

@@ -25,6 +25,7 @@ use crate::api::{
     capture, listing, metrics, openapi, text,
 };
 use crate::engine::view;
+use crate::ha::explained::ExplainedHaView;
 use crate::ha::view::HaView;
 
 /// Bytes of a request body, at most; most have a few words.
@@ -98,6 +99,7 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
         read::<B, calls::Peers>(rows::<view::PeerView>()),
         read::<B, calls::Services>(rows::<view::ServiceView>()),
         read::<B, calls::Ha>(rows::<HaView>()),
+        may_need_force(read::<B, calls::ExplainHa>(object::<ExplainedHaView>())),
         may_need_force(change::<B, calls::HaFailover>(object::<Done>())),
         may_need_force(change::<B, calls::HaMaintenance>(object::<Done>())),
         may_need_force(change::<B, calls::HaResync>(object::<Done>())),

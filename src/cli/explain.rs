@@ -1,6 +1,7 @@
 //! `fwlb explain`: where a flow goes and why.
 
 mod draw;
+mod ha;
 mod offline;
 mod peer;
 
@@ -20,7 +21,10 @@ use crate::flow::FlowKey;
 /// The flow may be live or never seen; nothing is stored. It is also said what would happen if the firewall, or the
 /// server, that it takes died.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     /// PROTO SOURCE DESTINATION, as in: tcp 198.51.100.7:40000 203.0.113.80:80; icmp takes an identifier behind them
     #[arg(required = true, num_args = 1..=4, value_name = "FLOW")]
     flow: Vec<String>,
@@ -38,11 +42,24 @@ pub struct Args {
     peer: bool,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Explain who is active in the cluster and why, in sentences
+    ///
+    /// By which change and which rule this node has its role, what is taken from its priority, whether the other nodes
+    /// are ready and why they do not get the role, and what would happen if the active node died now. Exit status 1 if no
+    /// node is known to be active.
+    Ha,
+}
+
 fn via(text: &str) -> Result<LinkOrFirewall, String> {
     text.parse().map_err(|error: crate::api::ApiError| error.to_string())
 }
 
 pub fn run(args: &Args, selection: &EngineSelection) -> anyhow::Result<ExitCode> {
+    if let Some(What::Ha) = args.what {
+        return ha::run(selection);
+    }
     let flow: FlowKey = flow_text::parse(&args.flow.join(" "))?;
     let (mut value, explained, engine) = match &args.config {
         Some(path) => {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use crate::config::fact::Value;
-use crate::config::sections::sections;
+use crate::config::sections::{Section, sections};
 use crate::config::{
     Config, FloatingMac, ForwardingMode, Ha, Link, PortSharing, RouteTarget, SessionCopying, is_removed,
 };
@@ -131,16 +131,9 @@ impl Config {
         let mut hashers = [(); SECTIONS.len()].map(|()| siphasher::sip::SipHasher13::new());
         let whole = SECTIONS.len() - 1;
         for section in sections(self) {
-            let root = section.path.first().map_or("", |(key, _)| *key);
-            let root = if root == "limits" { "engine" } else { root };
-            let Some(index) = SECTIONS.iter().position(|name| *name == root) else { continue };
+            let Some(index) = agreed(&section) else { continue };
             for (key, value) in &section.values {
-                let own = match root {
-                    "engine" => section.path.first().is_some_and(|(key, _)| *key == "engine"),
-                    "link" => matches!(*key, "device" | "addresses" | "mac"),
-                    _ => false,
-                };
-                if !own {
+                if !is_own(&section, key) {
                     let said = match value {
                         Value::Hidden(digest) => format!("{}.{key}={digest:016x}\n", section.subject),
                         value => format!("{}.{key}={:?}\n", section.subject, value.literal()),
@@ -151,5 +144,22 @@ impl Config {
             }
         }
         hashers.map(|hasher| (hasher.finish() >> 32) as u32)
+    }
+}
+
+/// The place among [`SECTIONS`] of a section on which the nodes of a cluster have to agree; `None` for one that concerns
+/// its engine alone.
+pub(super) fn agreed(section: &Section) -> Option<usize> {
+    let root = section.path.first().map_or("", |(key, _)| *key);
+    let root = if root == "limits" { "engine" } else { root };
+    SECTIONS.iter().position(|name| *name == root)
+}
+
+/// True for a key that differs from node to node, in a section on which they agree.
+pub(super) fn is_own(section: &Section, key: &str) -> bool {
+    match section.path.first() {
+        Some((root, _)) if *root == "engine" => true,
+        Some((root, _)) if *root == "link" => matches!(key, "device" | "addresses" | "mac"),
+        Some(_) | None => false,
     }
 }

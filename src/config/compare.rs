@@ -1,5 +1,7 @@
-//! Compares the configurations of several engines: whether they can run on one machine, and whether groups of the same
-//! name are configured alike. Each file is assumed to be valid by itself.
+//! Compares the configurations of several engines: whether they can run on one machine, whether groups of the same name
+//! are configured alike, and whether the nodes of a cluster agree. Each file is assumed to be valid by itself.
+
+mod nodes;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -22,7 +24,11 @@ pub fn compare(outcomes: &mut [LoadedConfig]) {
                 check_paths(config, file, other_config, &other.diagnostics.path, &mut found);
                 check_devices(config, file, other_config, &other.diagnostics.path, &mut found);
                 check_api_listeners(config, file, other_config, &other.diagnostics.path, &mut found);
-                check_groups(config, file, other_config, &other.diagnostics.path, &mut found);
+                if is_same_cluster(config, other_config) {
+                    nodes::check(this, config, other_config, &other.diagnostics.path, &mut found);
+                } else {
+                    check_groups(config, file, other_config, &other.diagnostics.path, &mut found);
+                }
                 check_vrids(config, file, other_config, &other.diagnostics.path, &mut found);
             }
         }

@@ -39,11 +39,13 @@ impl fmt::Display for Difference {
     }
 }
 
-/// A difference together with the key that it concerns in the new file.
-struct Change<'a> {
-    difference: Difference,
-    /// The section and key that differ; `None` if whole sections were added or removed.
-    key: Option<(&'a Section, &'static Key)>,
+/// A difference together with where it is.
+pub(super) struct Change<'a> {
+    pub(super) difference: Difference,
+    /// The section that differs: that of the new file, or of the old one if it is removed.
+    pub(super) section: &'a Section,
+    /// The key that differs; `None` if the whole section was added or removed.
+    pub(super) key: Option<&'static Key>,
 }
 
 /// The differences that `new` makes, in the order of the files: first what is removed or changed, then what is added.
@@ -53,7 +55,8 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
     changes(&was, &is).into_iter().map(|change| change.difference).collect()
 }
 
-fn changes<'a>(was: &'a [Section], is: &'a [Section]) -> Vec<Change<'a>> {
+/// The differences with their places, in the order of [`differences`].
+pub(super) fn changes<'a>(was: &'a [Section], is: &'a [Section]) -> Vec<Change<'a>> {
     let place = |section: &'a Section| (section.subject.as_str(), section.within());
     let new: BTreeMap<_, _> = is.iter().map(|section| (place(section), section)).collect();
     let old: BTreeSet<_> = was.iter().map(place).collect();
@@ -89,7 +92,7 @@ fn whole(section: &Section, added: bool) -> Change<'_> {
     };
     let nothing = key.as_ref().map(|_| "none".to_owned());
     let (from, to) = if added { (nothing, Some(values)) } else { (Some(values), nothing) };
-    Change { difference: Difference { subject, key, from, to }, key: None }
+    Change { difference: Difference { subject, key, from, to }, section, key: None }
 }
 
 fn changed_values<'a>(section: &'a Section, other: &'a Section, found: &mut Vec<Change<'a>>) {
@@ -101,7 +104,7 @@ fn changed_values<'a>(section: &'a Section, other: &'a Section, found: &mut Vec<
                 from: Some(from.describe(key)),
                 to: Some(to.describe(key)),
             };
-            found.push(Change { difference, key: Some((other, key)) });
+            found.push(Change { difference, section: other, key: Some(key) });
         }
     }
 }
@@ -128,10 +131,9 @@ pub fn refuse_restart(old: &Config, outcome: &mut LoadedConfig) {
         let at = section.map_or(0..0, |section| section.span.clone());
         found.push(Diagnostic::error(at, message).hint("put the nodes back, or restart one engine after the other"));
     }
-    for Change { difference, key: of } in changes(&was, &is) {
-        let (Some((section, key)), Difference { subject: _, key: _, from: Some(from), to: Some(to) }) =
-            (of, difference)
-        else {
+    found.extend(moved_nodes(old, new, outcome));
+    for Change { difference, section, key } in changes(&was, &is) {
+        let (Some(key), Difference { subject: _, key: _, from: Some(from), to: Some(to) }) = (key, difference) else {
             continue;
         };
         if key.restart {
@@ -149,6 +151,26 @@ pub fn refuse_restart(old: &Config, outcome: &mut LoadedConfig) {
         outcome.diagnostics.sort();
         outcome.config = None;
     }
+}
+
+/// An error for each node that stays and gets another place among `[[ha.node]]`. Nodes call each other by their places,
+/// and ports are split by them, so that two nodes of which one has not reloaded yet would mean different ones.
+fn moved_nodes(old: &Config, new: &Config, outcome: &LoadedConfig) -> Vec<Diagnostic> {
+    let (Some(was), Some(is)) = (&old.ha, &new.ha) else { return Vec::new() };
+    let moved = is.nodes.iter().enumerate().filter_map(|(place, node)| {
+        let before = was.nodes.iter().position(|known| known.name == node.name).filter(|before| *before != place)?;
+        let typed = outcome.file.as_ref().and_then(|file| file.ha.as_ref()?.nodes.get(place));
+        let at = typed.map_or(0..0, |typed| span(&typed.name, &typed.span));
+        let message = format!(
+            "node {:?} cannot get another place among [[ha.node]]: {} -> {}; nodes are known by their places",
+            node.name,
+            before + 1,
+            place + 1
+        );
+        let hint = "put the nodes back in their order, with new ones at the end, or restart all engines of the cluster";
+        Some(Diagnostic::error(at, message).hint(hint))
+    });
+    moved.collect()
 }
 
 /// Refuses a file that `show config` printed without its secrets. Such a file can be checked, but an engine cannot run

@@ -16,6 +16,7 @@
 
 mod alarms;
 mod election;
+mod explain;
 mod leaving;
 mod pace;
 mod peers;
@@ -221,7 +222,7 @@ impl Machine {
             Order::Stop => {
                 self.stopping = true;
                 if self.role == Role::Active {
-                    self.leave(Reason::Stop, self.best_standby(false, now), None, now, &mut out);
+                    self.leave(Reason::Stop, self.successor(now), None, now, &mut out);
                 }
             }
         }
@@ -252,7 +253,7 @@ impl Machine {
     pub fn poll_timeout(&self) -> Instant {
         let mut timers = Vec::new();
         match self.role {
-            Role::Fault => timers.extend(self.fault_over.map(|over| over + election::RECOVERY)),
+            Role::Fault => timers.extend(self.fault_over.map(|over| over + self.recovery(self.settled))),
             Role::Listen => timers.push(self.listen_until),
             Role::Standby => {
                 timers.extend(self.silence().map(|(missed, down)| [missed, down]).into_iter().flatten());
@@ -301,9 +302,13 @@ impl Machine {
         &self.deductions
     }
 
-    /// The priority that is advertised.
+    /// The priority that is advertised, 1..=254. That of an active node at fault is 1, so that any other router that may
+    /// preempt takes the role (RFC 9568 section 6.4.2); while none does, this node keeps it.
     pub fn priority(&self) -> u8 {
-        score::priority(self.config.my_node().priority, self.points())
+        match self.role == Role::Active && !self.faults().is_empty() {
+            true => 1,
+            false => score::priority(self.config.my_node().priority, self.points()),
+        }
     }
 
     fn points(&self) -> u16 {
@@ -365,6 +370,17 @@ impl Machine {
         faults.extend(score::all_links_down(&self.config, &self.health).then_some(Fault::Links));
         faults.extend(self.maintenance.as_ref().map(|_| Fault::Maint));
         faults
+    }
+
+    /// True if this node has every copy of a session that it would need as the active one: the active node has, and any
+    /// other has them if they are copies of that node's sessions.
+    fn is_ready(&self, now: Instant) -> bool {
+        if self.role.forwards() {
+            return true;
+        }
+        let Some(copied) = &self.health.sync.copied else { return self.health.sync.is_ready };
+        let mut active = self.peers.iter().filter(|peer| peer.fresh_forwarding(now).is_some()).peekable();
+        active.peek().is_some() && active.all(|peer| copied.contains(&peer.node))
     }
 
     /// True if this node could be active.

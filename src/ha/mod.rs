@@ -18,6 +18,7 @@
 //! | [`records`] | what is told, as values and as bytes |
 //! | [`stream`] | how it arrives: once, and in order |
 //! | [`view`] | `show ha` as JSON |
+//! | [`explained`] | `explain ha` as JSON |
 //!
 //! The owner of the loop, a thread of its own, calls the machine and does what the [`Out`] says:
 //!
@@ -32,6 +33,7 @@ pub mod alarm;
 pub mod association;
 pub mod claim;
 pub mod copies;
+pub mod explained;
 mod fields;
 pub mod frame;
 pub mod hello;

@@ -165,7 +165,7 @@ pub struct RoleWord {
     /// What the role allows.
     pub forwarding: Forwarding,
     /// The lease: from this instant on nothing may be sent that only an active node may send. [`Instant::ZERO`] for a
-    /// node that may not anyway.
+    /// node that may not anyway, and the last instant there is (2^64 - 1 ns) for one that needs no lease.
     pub until: Instant,
 }
 
@@ -209,7 +209,7 @@ pub struct OrderedBy {
 pub enum Order {
     /// Give the role to another node, or to the best one. `force` gives it to one that is not ready.
     Failover {
-        /// The node; `None`: the one with the best claim.
+        /// The node; `None`: a ready one first, then the one with the fewest deductions, then the highest priority.
         to: Option<NodeId>,
         /// Whether a node may get it that lacks copies of sessions.
         force: bool,

@@ -28,7 +28,7 @@ pub struct HaView {
     pub since_ms: u64,
     /// Why it got it.
     pub reason: String,
-    /// The priority that is advertised: `base` less the deductions, 1 at least.
+    /// The priority that is advertised: `base` less the deductions, 1 at least; that of an active node at fault is 1.
     pub priority: u8,
     /// The priority of the file.
     pub base: u8,
@@ -44,7 +44,7 @@ pub struct HaView {
     pub lease_ms: Option<u64>,
     /// The time between two advertisements.
     pub interval_ms: u64,
-    /// The worst lateness of the last minute.
+    /// By how much hellos of this node were late at the worst within the last minute, in milliseconds with fractions.
     pub lateness_ms: f64,
     /// The sessions of an active node that others need copies of, as its last pass over all of them counted.
     #[serde(default)]

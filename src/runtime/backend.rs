@@ -89,6 +89,7 @@ impl Backend for EngineBackend {
                 self.on_control(ask).await.map(Answer::Services)
             }
             Request::Ha(_) => self.ha_views().await.map(Answer::Ha),
+            Request::ExplainHa(_) => self.explain_ha().await.map(Answer::ExplainHa),
             Request::HaFailover(call) => self.fail_over(call).await.map(Answer::HaFailover),
             Request::HaMaintenance(call) => self.set_maintenance(call).await.map(Answer::HaMaintenance),
             Request::HaResync(call) => self.resync(call).await.map(Answer::HaResync),

@@ -200,6 +200,7 @@ impl HaThread {
                 }
                 // Who asked may have gone.
                 HaMessage::Ask(answer) => drop(answer.send(self.state())),
+                HaMessage::Explain(answer) => drop(answer.send(self.machine.explain(self.shared.clock.now()))),
                 HaMessage::Order(order, answer) => drop(answer.send(self.order(order))),
                 HaMessage::Resync(answer) => drop(answer.send(self.resync())),
                 HaMessage::MayEnd(answer) => drop(answer.send(self.machine.may_end())),

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::api::ApiError;
 use crate::engine::Punt;
 use crate::engine::view::AlarmView;
+use crate::ha::explained::ExplainedHaView;
 use crate::ha::view::HaView;
 use crate::ha::{Order, OrderRefused, WitnessReport};
 use crate::id::{DeviceId, LinkId};
@@ -30,8 +31,9 @@ pub(super) use ring::ClusterRing;
 const MESSAGES_MAX: usize = 1024;
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the end of the program waits until another node has the role; then the node may linger.
-const STOP_MAX: Duration = Duration::from_millis(500);
+/// How long the end of the program waits until another node has the role, which has three seconds at the most to take
+/// it; then the node may linger.
+const STOP_MAX: Duration = Duration::from_millis(3500);
 /// How often it looks.
 const STOP_LOOK: Duration = Duration::from_millis(5);
 
@@ -48,6 +50,8 @@ pub(super) enum HaMessage {
     Witness(WitnessReport),
     /// Asks for the cluster.
     Ask(oneshot::Sender<ClusterState>),
+    /// Asks who is active, and why.
+    Explain(oneshot::Sender<ExplainedHaView>),
     /// Gives an order.
     Order(Order, oneshot::Sender<Result<(), OrderRefused>>),
     /// Tells the other nodes all sessions again, if this one tells them any.
@@ -124,6 +128,11 @@ impl HaHandle {
     /// The cluster as this node sees it.
     pub(super) async fn state(&self) -> Result<ClusterState, ApiError> {
         self.ask(HaMessage::Ask).await
+    }
+
+    /// Who is active, and why.
+    pub(super) async fn explain(&self) -> Result<ExplainedHaView, ApiError> {
+        self.ask(HaMessage::Explain).await
     }
 
     /// Gives the machine an order.

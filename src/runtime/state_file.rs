@@ -16,6 +16,9 @@ pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
 }
 
 /// As [`replace`], for a file that only its owner may read.
+///
+/// # Errors
+/// As [`replace`].
 pub(super) fn replace_secret(path: &Path, text: &[u8]) -> io::Result<()> {
     replace_by(path, |draft| {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft)?;
@@ -27,11 +30,17 @@ pub(super) fn replace_secret(path: &Path, text: &[u8]) -> io::Result<()> {
 }
 
 /// As [`replace`], but does not wait for the disk: after a power failure the file may be damaged.
+///
+/// # Errors
+/// Of the file system; the old text is still there.
 pub(super) fn replace_unsynced(path: &Path, text: &[u8]) -> io::Result<()> {
     replace_by(path, |draft| fs::write(draft, text))
 }
 
 /// Removes the file if it exists. When this returns, its absence outlasts a power failure.
+///
+/// # Errors
+/// Of the file system, unless it says that there is no such file.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

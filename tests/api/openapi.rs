@@ -238,6 +238,16 @@ fn examples() -> Vec<(Request, Answer)> {
     let cluster_alone = json!({"engine": "outer-a", "node": "outer-a", "role": "listen", "ready": true, "term": 0,
         "since_ms": 5, "reason": "x", "priority": 200, "base": 200, "deductions": [], "faults": [], "maintenance": false, "version": "0.1.0", "lease_ms": null,
         "interval_ms": 30, "lateness_ms": 0.0, "sessions_needed": 0, "sessions_held": 0, "transitions": 0, "nodes": [], "history": []});
+    let explained_node =
+        json!({"name": "outer-b", "role": "standby", "could_take_over": true, "rule": "score", "why": "x"});
+    let explained_cluster = json!({"engine": "outer-a", "role": "active", "active": "outer-a", "rule": "silence",
+        "story": ["in words"], "deductions": [{"kind": "link", "subject": "x", "detail": "x", "points": 50}],
+        "moved": {"ago_ms": 5000, "from": "standby", "to": "active", "reason": "x", "term": 7, "lasted_ms": 60000,
+            "by": null},
+        "nodes": [explained_node], "next": "outer-b"});
+    let explained_start = json!({"engine": "outer-a", "role": "listen", "active": null, "rule": "start", "story": [],
+        "deductions": [], "moved": null, "next": null, "nodes": [
+            {"name": "outer-b", "role": null, "could_take_over": false, "rule": "unheard", "why": "x"}]});
     let order = json!({"engine": "outer", "admin": "drain", "weight": null, "reason": "upgrade",
         "by": "root (uid 0)", "at": "2026-01-02T03:04:05Z"});
     let held = json!({"done": "firewall fw1 is set to ready", "held": [order], "warnings": ["in words"]});
@@ -257,6 +267,8 @@ fn examples() -> Vec<(Request, Answer)> {
         (Request::Firewalls(calls::Firewalls {}), Answer::Firewalls(measured.firewalls.clone())),
         (Request::Peers(calls::Peers {}), Answer::Peers(measured.peers.clone())),
         (Request::Ha(calls::Ha {}), Answer::Ha(vec![view(cluster), view(cluster_alone)])),
+        (calls::ExplainHa {}.into(), Answer::ExplainHa(Box::new(view(explained_cluster)))),
+        (calls::ExplainHa {}.into(), Answer::ExplainHa(Box::new(view(explained_start)))),
         (
             calls::HaFailover { to: None, reason: None, by: by(), force: true }.into(),
             Answer::HaFailover(Done::from("the role goes to outer-b".to_owned())),

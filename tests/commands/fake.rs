@@ -104,6 +104,9 @@ impl Backend for Fake {
             Request::Neighbors(_) => Ok(Answer::Neighbors(vec![])),
             Request::Peers(_) => Ok(Answer::Peers(vec![])),
             Request::Ha(_) => Ok(Answer::Ha(vec![])),
+            Request::ExplainHa(_) => {
+                Err(ApiError::Conflict("engine inner stands alone: its file has no [ha]".to_owned()))
+            }
             Request::HaFailover(_) => Ok(Answer::HaFailover(Done::from("the role goes to inner".to_owned()))),
             Request::HaResync(_) => Ok(Answer::HaResync(Done::from("the other nodes are told".to_owned()))),
             Request::HaMaintenance(_) => Ok(Answer::HaMaintenance(Done::from("outer may be active".to_owned()))),

@@ -14,7 +14,8 @@ use crate::api::{ApiError, Done};
 #[serde(deny_unknown_fields)]
 #[schema(as = HaFailoverBody)]
 pub struct HaFailover {
-    /// Name of the node that is to become active; null: the one with the best claim.
+    /// Name of the node that is to become active; null: a ready one first, then the one with the fewest
+    /// deductions, then the one of the highest priority.
     pub to: Option<String>,
     /// The reason: one line of at most 200 characters.
     pub reason: Option<String>,

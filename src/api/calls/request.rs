@@ -6,8 +6,8 @@ use super::call::{Call, HttpCall};
 use super::changes::{Confirm, Ping, Plan, Probe, Reload, Rollback, SetFirewall, SetServer, SetService};
 use super::sessions::{Kill, SessionRequest, TalkerRequest};
 use super::{
-    Checks, Config, Configs, Counters, EventFilter, Explain, Firewalls, Ha, HaFailover, HaMaintenance, HaResync,
-    Health, Links, Metrics, Neighbors, Peers, Services, Status,
+    Checks, Config, Configs, Counters, EventFilter, Explain, ExplainHa, Firewalls, Ha, HaFailover, HaMaintenance,
+    HaResync, Health, Links, Metrics, Neighbors, Peers, Services, Status,
 };
 
 /// A call of the list.
@@ -83,6 +83,7 @@ calls! {
     Peers(Peers),
     Services(Services),
     Ha(Ha),
+    ExplainHa(ExplainHa),
     HaFailover(HaFailover),
     HaMaintenance(HaMaintenance),
     HaResync(HaResync),

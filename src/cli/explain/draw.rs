@@ -12,7 +12,7 @@ const LABEL_WIDTH: usize = 11;
 
 /// The whole explanation.
 pub fn show(explained: &ExplainView, peer: Option<&Peer>) -> String {
-    let mut page = Page { text: format!("{}: {}\n", explained.engine, explained.flow) };
+    let mut page = Page::new(&format!("{}: {}", explained.engine, explained.flow));
     page.line("answer", &answer(explained));
     page.line("arrives", &format!("from {}", explained.from));
     if let Some(session) = &explained.session {
@@ -53,10 +53,7 @@ pub fn show(explained: &ExplainView, peer: Option<&Peer>) -> String {
     if let Some(peer) = peer {
         page.line("peer", &peer.summary);
     }
-    page.text.push_str("\nwhy\n");
-    for (number, sentence) in explained.story.iter().enumerate() {
-        page.wrapped(&format!("{:>3}. ", number + 1), sentence);
-    }
+    page.story(&explained.story);
     page.candidates(explained);
     page.text
 }
@@ -109,12 +106,19 @@ fn what_if_text(what_if: &WhatIfView) -> String {
     }
 }
 
-struct Page {
-    text: String,
+/// A text of [`WIDTH`] columns that grows.
+pub(super) struct Page {
+    pub(super) text: String,
 }
 
 impl Page {
-    fn line(&mut self, label: &str, value: &str) {
+    /// A page with its first line.
+    pub(super) fn new(title: &str) -> Self {
+        Self { text: format!("{title}\n") }
+    }
+
+    /// Appends a value behind its label.
+    pub(super) fn line(&mut self, label: &str, value: &str) {
         self.wrapped(&format!("  {label:<LABEL_WIDTH$}"), value);
     }
 
@@ -140,6 +144,19 @@ impl Page {
         self.text.push('\n');
     }
 
+    /// Appends numbered sentences.
+    pub(super) fn story(&mut self, sentences: &[String]) {
+        self.text.push_str("\nwhy\n");
+        for (number, sentence) in sentences.iter().enumerate() {
+            self.wrapped(&format!("{:>3}. ", number + 1), sentence);
+        }
+    }
+
+    /// Appends a table behind an empty line.
+    pub(super) fn table(&mut self, titles: &[&str], rows: &[Vec<String>]) {
+        self.text.push_str(&format!("\n{}", table(titles, rows)));
+    }
+
     fn candidates(&mut self, explained: &ExplainView) {
         let taken = |name: &String, of: &Option<String>| if of.as_ref() == Some(name) { "*" } else { "" }.to_owned();
         if !explained.candidates.is_empty() {
@@ -149,7 +166,7 @@ impl Page {
                 vec![mark, one.name.clone(), state, one.weight.to_string(), one.score.to_string()]
             };
             let rows: Vec<_> = explained.candidates.iter().map(row).collect();
-            self.text.push_str(&format!("\n{}", table(&[" ", "FIREWALL", "STATE", ">WEIGHT", ">SCORE"], &rows)));
+            self.table(&[" ", "FIREWALL", "STATE", ">WEIGHT", ">SCORE"], &rows);
         }
         if !explained.servers.is_empty() {
             let row = |one: &crate::engine::view::ServerCandidateView| {
@@ -158,7 +175,7 @@ impl Page {
                 vec![mark, one.name.clone(), state, one.weight.to_string(), one.sessions.to_string()]
             };
             let rows: Vec<_> = explained.servers.iter().map(row).collect();
-            self.text.push_str(&format!("\n{}", table(&[" ", "SERVER", "STATE", ">WEIGHT", ">SESSIONS"], &rows)));
+            self.table(&[" ", "SERVER", "STATE", ">WEIGHT", ">SESSIONS"], &rows);
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::ha::view::HaView;
 /// It is refused if no other node could take over, or if the node is not ready.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The node that is to be active; default: the one with the best claim
+    /// The node that is to be active; default: a ready one first, then the one with the fewest deductions, then
+    /// the one of the highest priority
     #[arg(long, value_name = "NODE")]
     to: Option<String>,
     /// Wait until another node is active, at most this long

@@ -209,6 +209,68 @@ fn whoever_sends_to_the_engine_has_a_floating_address_to_send_to() {
 }
 
 #[test]
+fn a_link_with_unicast_needs_an_address_of_each_node() {
+    let lonely = format!("{PAIR}[[link]]\nname = \"dmz\"\ndevice = \"eth2\"\naddresses = \"10.9.0.2/24\"\n");
+    assert_eq!(load_text(&lonely).diagnostics.to_string(), "", "by multicast it needs none");
+    let lonely = format!("{lonely}unicast = true\n");
+    warned(&lonely, &["link \"dmz\" has unicast = true, and node \"outer-b\" has no address in its subnets"]);
+    let listed = lonely.replace("\"10.1.0.3\",", "\"10.1.0.3\", \"10.9.0.3\",");
+    assert_eq!(load_text(&listed).diagnostics.to_string(), "");
+}
+
+/// The file of the second node of [`PAIR`], with `from` replaced by `to`.
+fn other_node(from: &str, to: &str) -> String {
+    let other = PAIR
+        .replacen("\"outer-a\"", "\"outer-b\"", 1)
+        .replace("198.51.100.2/24", "198.51.100.3/24")
+        .replace("10.1.0.2/24", "10.1.0.3/24")
+        .replace("::2/64", "::3/64")
+        .replace("eth1", "ens7");
+    assert!(other.contains(from), "{from:?} is not in the file");
+    other.replacen(from, to, 1)
+}
+
+#[test]
+fn files_of_one_cluster_are_compared_section_by_section() {
+    let compared = |from: &str, to: &str| {
+        let mut both = [load_text(PAIR), load_text(&other_node(from, to))];
+        compare(&mut both);
+        assert!(both.iter().all(|outcome| outcome.config.is_some()), "{}", both[1].diagnostics);
+        both[1].diagnostics.to_string()
+    };
+    assert_eq!(compared("vrid = 51", "vrid = 51"), "");
+    let service = "[[service]]\nname = \"web\"\naddress = \"203.0.113.80\"\nprotocol = \"tcp\"\nport = 80\n\
+                   mode = \"tunnel\"\n[[service.server]]\nname = \"s1\"\naddress = \"10.10.20.11\"\n[[group]]\nname = \"p";
+    for (from, to, said) in [
+        ("vrid = 51", "vrid = 51\nmargin = 20", "x.toml:6:10: warning: [ha]: `margin` is 20, in x.toml 10"),
+        ("made for tests", "another one..", "[ha]: `key` is another one in x.toml"),
+        ("198.51.100.1\"", "198.51.100.9\"", "[[link]] internet: `floating` is 198.51.100.9"),
+        ("[[group]]\nname = \"p", service, "[[service]] web is missing in x.toml"),
+        ("10.1.0.11\"", "10.1.0.12\"", "[[group.firewall]] perimeter/fw1: `addresses` is 10.1.0.12"),
+        (
+            "[[route]]\nto = \"default\"\nvia",
+            "[limits]\nsessions = 5000\n[[route]]\nto = \"default\"\nvia",
+            "[limits]: `sessions` is 5000",
+        ),
+        ("a seed for", "no seed of", "[[group]] perimeter: `seed` is another one in x.toml"),
+        ("\"203.0.113.0/24\", ", "", "[[route]] 203.0.113.0/24 of x.toml is missing here"),
+    ] {
+        let found = compared(from, to);
+        assert!(found.contains(said), "{from:?}: {said}\n{found}");
+        assert_eq!(found.matches("warning:").count(), 1, "{found}");
+    }
+    let other = other_node("vrid = 51", "vrid = 51");
+    let nodes: Vec<_> = other.split("[[ha.node]]").collect();
+    let (second, rest) = nodes[2].split_once("[[link]]").unwrap();
+    let (first, second) = (format!("{}priority = 200\n", nodes[1]), format!("{second}priority = 190\n"));
+    let swapped = format!("{}[[ha.node]]{second}[[ha.node]]{first}[[link]]{rest}", nodes[0]);
+    let mut both = [load_text(PAIR), load_text(&swapped)];
+    compare(&mut both);
+    let said = both[1].diagnostics.to_string();
+    assert!(said.contains("the nodes in [[ha.node]] are outer-b, outer-a; in x.toml outer-a, outer-b"), "{said}");
+}
+
+#[test]
 fn transparent_firewalls_are_known_by_their_links() {
     let text = pair("addresses = [\"10.2.0.1\", \"fd00:2::1\"]\n", "");
     refused(&text, &["a transparent firewall needs learn-by = \"link\""]);
@@ -258,6 +320,20 @@ fn keys_of_links_need_the_section_and_the_section_stays_while_the_engine_runs() 
         assert!(outcome.config.is_none());
         assert!(outcome.diagnostics.to_string().contains("[ha] can be neither added nor removed"));
     }
+    let node = |(name, host): (&str, u8)| {
+        format!(
+            "[[ha.node]]\nname = \"{name}\"\naddresses = [\"198.51.100.{host}\", \"10.1.0.{host}\", \"2001:db8:1::{host}\", \
+             \"fd00:1::{host}\"]\n"
+        )
+    };
+    let four = |nodes: [(&str, u8); 2]| pair("[[link]]", &format!("{}[[link]]", nodes.map(node).concat()));
+    let (third, fourth) = (("outer-c", 4), ("outer-d", 5));
+    let mut outcome = load_text(&four([fourth, third]));
+    assert!(outcome.config.is_some(), "{}", outcome.diagnostics);
+    refuse_restart(&testing::config(&four([third, fourth])), &mut outcome);
+    assert!(outcome.config.is_none(), "the share of ports of this node is the same, those of others are not");
+    let said = outcome.diagnostics.to_string();
+    assert!(said.contains("node \"outer-d\" cannot get another place among [[ha.node]]: 4 -> 3"), "{said}");
     let mut outcome = load_text(&pair("vrid = 51", "vrid = 52"));
     refuse_restart(&testing::config(PAIR), &mut outcome);
     assert!(outcome.diagnostics.to_string().contains("`vrid` of [ha] cannot change while the engine runs: 51 -> 52"));

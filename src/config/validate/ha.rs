@@ -50,6 +50,7 @@ pub fn ha(
         floating(typed_link, link, version, out);
         if let Some(me) = me {
             own_addresses(typed, me, typed_link, link, out);
+            unicast(typed, me, typed_link, link, out);
         }
     }
     served(file, links, out);
@@ -272,6 +273,24 @@ fn own_addresses(typed: &file::Ha, me: usize, typed_link: &file::Link, link: &Li
                 out.push(missing.hint("add its own address on that link to its `addresses`"));
             }
         }
+    }
+}
+
+/// Warns about a node that a link with `unicast` does not reach, as it has no address in any of the link's subnets.
+fn unicast(typed: &file::Ha, me: usize, typed_link: &file::Link, link: &Link, out: &mut Diagnostics) {
+    let Some(at) = typed_link.unicast.given().filter(|unicast| unicast.value) else { return };
+    for (index, node) in typed.nodes.iter().enumerate().filter(|(index, _)| *index != me) {
+        let is_here = |own: &Located<IpAddr>| link.addresses.iter().any(|subnet| subnet.contains(&own.value));
+        if matches!(node.addresses, Field::Invalid) || given(&node.addresses).iter().any(is_here) {
+            continue;
+        }
+        let name = node.name.value().unwrap_or_else(|| format!("{}", index + 1));
+        let message = format!(
+            "link {:?} has unicast = true, and node {name:?} has no address in its subnets: there it is told nothing",
+            link.name
+        );
+        let unreached = Diagnostic::warning(at.span.clone(), message).related(node.span.clone(), "this is the node");
+        out.push(unreached.hint("add its own address on that link to its `addresses`"));
     }
 }
 

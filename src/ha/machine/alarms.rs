@@ -6,9 +6,8 @@ use super::{Machine, Peer};
 use crate::ha::Role;
 use crate::ha::alarm::{Alarm, AlarmChange, AlarmKind};
 use crate::ha::out::{Out, Path};
-use crate::ha::score::DeductionKind;
-use crate::ha::settings::NodeKind;
-use crate::ha::settings::SECTIONS;
+use crate::ha::score::{self, Deduction, DeductionKind};
+use crate::ha::settings::{LegId, NodeKind, SECTIONS};
 use crate::time::{Duration, Instant};
 
 /// How long nodes may differ, as they are changed one after the other.
@@ -77,19 +76,21 @@ impl Machine {
             let reason = "the far side hears the active node, this one does not".to_owned();
             add(AlarmKind::HaPartition, me, reason);
         }
-        if self.role == Role::Active && self.is_alone(now) {
-            let reason = match self.faults().first() {
-                Some(fault) => format!("{fault}, and no standby could take over"),
-                None => "no standby is heard that could take over".to_owned(),
-            };
+        if self.role.forwards() && self.is_alone(now) {
+            let untaken = self.peers.iter().find(|peer| peer.untaken.is_some() && peer.fresh_standby(now).is_some());
+            let why = untaken.map_or("no standby is heard that could take over".to_owned(), |peer| {
+                format!("{} did not take the role that it was given", peer.name)
+            });
+            let fault = self.faults().first().map(|fault| format!("{fault}, and ")).unwrap_or_default();
+            let reason = fault + &why;
             add(AlarmKind::HaAlone, me, reason);
         }
         if self.pace.interval() > self.config.interval {
             let (late, interval) = (self.pace.worst().as_millis(), self.pace.interval().as_millis());
             add(AlarmKind::HaSlow, me, format!("{late} ms late; it advertises {interval} ms"));
         }
-        for dead in self.deductions.iter().filter(|one| one.kind == DeductionKind::Link && self.is_quiet(&one.subject))
-        {
+        let is_dead = |one: &&Deduction| one.kind == DeductionKind::Link && self.has_carrier(&one.subject);
+        for dead in self.deductions.iter().filter(is_dead) {
             add(AlarmKind::LegDead, &dead.subject, "nobody is heard although the carrier stays".to_owned());
         }
         if let Some((leg, source, heard)) = self.stranger
@@ -124,9 +125,9 @@ impl Machine {
         wrong
     }
 
-    fn is_quiet(&self, link: &str) -> bool {
+    fn has_carrier(&self, link: &str) -> bool {
         let leg = self.config.legs.iter().position(|leg| leg.name == link);
-        leg.is_some_and(|leg| self.health.carrier.get(leg).copied().unwrap_or(true))
+        leg.is_some_and(|leg| score::has_carrier(&self.health, LegId(leg as u16)))
     }
 
     fn second_active(&self, peer: &Peer, now: Instant) -> Option<String> {

@@ -1,5 +1,6 @@
 //! Which role follows from what is known now.
 
+use super::peers::HeardRouter;
 use super::{COULD_TAKE_OVER, Machine, Peer, WITNESS_LIFE};
 use crate::ha::Role;
 use crate::ha::claim::Claim;
@@ -120,16 +121,14 @@ impl Machine {
         if now < down || self.is_seen_by_witness(heard, now) {
             return None;
         }
-        // Who hears that the other one stops is not cut off.
-        let stopped = self.router_down().is_some_and(|(_, router)| router.priority == 0);
+        // Who hears that the other one stops is not cut off, if that is the last that was heard.
+        let stops = |(_, router): &(NodeId, &HeardRouter)| router.priority == 0 && router.heard >= heard;
+        let stopped = self.router_down().filter(stops).map(|(node, _)| node);
         let asked = self.asked.map_or(now, |(first, _)| first);
-        if !stopped && !self.legs.hears_outside(asked) {
+        if stopped.is_none() && !self.legs.hears_outside(asked) {
             return None;
         }
-        let reason = match node {
-            Some(node) if stopped => Reason::Stopped(node),
-            Some(_) | None => Reason::Silence(node, now.since(heard)),
-        };
+        let reason = stopped.map_or(Reason::Silence(node, now.since(heard)), Reason::Stopped);
         Some((Role::Active, reason))
     }
 
@@ -141,7 +140,7 @@ impl Machine {
         self.reassert_to_losers(now, out);
         let faults = self.faults();
         if let Some(fault) = faults.first().cloned() {
-            let Some(successor) = self.best_standby(false, now) else {
+            let Some(successor) = self.successor(now).filter(|node| !self.is_untaken(*node, now)) else {
                 // Alone it stays: a node at fault is better than none. Without a link it serves nobody, and has to
                 // listen before it sends again: another node may have become active.
                 return faults.contains(&Fault::Links).then_some((Role::Fault, Reason::Fault(Fault::Links)));
@@ -169,7 +168,7 @@ impl Machine {
     fn judge_standbys(&mut self, now: Instant) {
         let (points, margin, mine) = (self.points(), self.config.margin, self.config.my_node().priority);
         for peer in &mut self.peers {
-            let standby = peer.fresh_standby(now).filter(|hello| hello.is_ready);
+            let standby = peer.fresh_standby(now).filter(|hello| hello.is_ready && !peer.is_untaken(now));
             let is_better = standby.is_some_and(|hello| hello.deductions + margin <= points);
             let preempts = standby.is_some_and(|hello| hello.base > mine && hello.deductions < points + margin);
             peer.better_since = is_better.then(|| peer.better_since.unwrap_or(now));
@@ -177,15 +176,25 @@ impl Machine {
         }
     }
 
-    /// The standby with the best claim.
-    pub(super) fn best_standby(&self, only_ready: bool, now: Instant) -> Option<NodeId> {
-        self.best_of(now, |peer| !only_ready || peer.hello.as_ref().is_some_and(|hello| hello.is_ready))
+    /// The standby that gets the role when this node has to give it away: one that has not just failed to take it, one
+    /// that has all copies, then the one with the fewest deductions in steps of the margin, then the one of the highest
+    /// priority.
+    pub(super) fn successor(&self, now: Instant) -> Option<NodeId> {
+        self.best_of(now, |_| true)
     }
 
-    fn best_of(&self, now: Instant, is_eligible: impl Fn(&Peer) -> bool) -> Option<NodeId> {
-        let claim = |peer: &Peer| peer.fresh_standby(now).map(|hello| peer.claim(hello, self.config.margin));
-        let peers = self.peers.iter().filter(|peer| is_eligible(peer));
-        peers.filter_map(|peer| Some((claim(peer)?, peer.node))).max().map(|(_, node)| node)
+    /// The best successor of those that may be one. When it was active itself says nothing about a standby.
+    fn best_of(&self, now: Instant, may_be: impl Fn(&Peer) -> bool) -> Option<NodeId> {
+        let rank = |peer: &Peer| {
+            let hello = peer.fresh_standby(now)?;
+            let claim = Claim::new(peer.node, hello.deductions, self.config.margin, 0, hello.base);
+            Some((!peer.is_untaken(now), hello.is_ready, claim, peer.node))
+        };
+        self.peers.iter().filter(|peer| may_be(peer)).filter_map(rank).max().map(|(.., node)| node)
+    }
+
+    fn is_untaken(&self, node: NodeId, now: Instant) -> bool {
+        self.peers.iter().any(|peer| peer.node == node && peer.is_untaken(now))
     }
 
     /// A move that follows the score keeps the next one off, for twice as long if it follows another one closely.
@@ -198,7 +207,7 @@ impl Machine {
     }
 
     /// A node that is active, by its own words or by those of the far side.
-    fn active_node(&self, now: Instant) -> Option<NodeId> {
+    pub(super) fn active_node(&self, now: Instant) -> Option<NodeId> {
         let by_hello = self.peers.iter().find(|peer| peer.fresh_forwarding(now).is_some()).map(|peer| peer.node);
         let of_router = || self.router_down().filter(|(_, router)| now < router.down_at).map(|(node, _)| node);
         let by_witness = || {
@@ -281,9 +290,17 @@ impl Machine {
         }
     }
 
-    /// True if no other engine could take the role, nor has it, nor could have within the last second.
+    /// True if no other engine could take the role, nor has it, nor could have within the last second. One that did not
+    /// take it counts for nothing for a while, nor while it is offered it once more.
     pub(super) fn is_alone(&self, now: Instant) -> bool {
+        let is_offered_again = |peer: &Peer| {
+            let leaving = self.leaving.as_ref().filter(|leaving| leaving.successor == Some(peer.node));
+            leaving.is_some() && peer.untaken.is_some()
+        };
         let is_standby = |peer: &Peer| {
+            if peer.is_untaken(now) || is_offered_again(peer) {
+                return false;
+            }
             let could = |hello: &Hello| hello.role == Role::Standby && hello.is_eligible || hello.role.forwards();
             peer.hello.as_ref().is_some_and(could) && peer.heard.is_some_and(|heard| now.since(heard) < COULD_TAKE_OVER)
         };

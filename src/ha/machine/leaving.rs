@@ -6,8 +6,10 @@ use crate::ha::out::{Advertise, OrderRefused, OrderedBy, Out, Reason};
 use crate::ha::settings::{NodeId, NodeKind};
 use crate::time::{Duration, Instant};
 
-/// How long the other node may take.
+/// How long the other node may take at the least. It has three intervals, in which a hello that is lost is repeated.
 const TAKE: Duration = Duration::from_millis(200);
+/// How long it may take at the most when the program ends, which does not wait for longer.
+const TAKE_STOP_MAX: Duration = Duration::from_secs(3);
 
 /// A role that is being given away.
 #[derive(Debug, Clone)]
@@ -49,11 +51,13 @@ impl Machine {
         now: Instant,
         out: &mut Out,
     ) {
-        let then = match reason {
-            Reason::Fault(_) => Role::Fault,
-            _ => Role::Standby,
+        let take = TAKE.max(self.pace.interval() * 3);
+        let (then, take) = match reason {
+            Reason::Fault(_) => (Role::Fault, take),
+            Reason::Stop => (Role::Standby, take.min(TAKE_STOP_MAX)),
+            _ => (Role::Standby, take),
         };
-        let deadline = now + TAKE;
+        let deadline = now + take;
         self.leaving = Some(Leaving { successor, deadline, lingers: false, taken_by: None, then, by });
         self.take_role(Role::Leaving, reason, now, out);
         if successor.is_none() {
@@ -87,8 +91,11 @@ impl Machine {
                     self.stop(now, out);
                     return None;
                 }
+                let successor = leaving.successor;
                 self.leaving = None;
-                self.note_move(now);
+                for peer in self.peers.iter_mut().filter(|peer| Some(peer.node) == successor) {
+                    peer.untaken = Some(now);
+                }
                 return Some((Role::Active, Reason::NotTaken));
             }
             return None;
@@ -114,8 +121,7 @@ impl Machine {
             return Err(OrderRefused::NotActive(self.role));
         }
         let is_other_router = |peer: &Peer| peer.kind == NodeKind::Vrrp && to.is_none_or(|to| to == peer.node);
-        let best = self.best_standby(true, now).or_else(|| self.best_standby(false, now));
-        let Some(node) = to.or(best).filter(|node| !self.speaks_vrrp_alone(*node)) else {
+        let Some(node) = to.or(self.successor(now)).filter(|node| !self.speaks_vrrp_alone(*node)) else {
             if !self.peers.iter().any(is_other_router) {
                 return Err(OrderRefused::Nobody("no standby is heard".to_owned()));
             }

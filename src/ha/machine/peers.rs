@@ -10,6 +10,9 @@ use crate::ha::settings::{LegId, NodeConfig, NodeId, NodeKind};
 use crate::time::{Duration, Instant};
 use crate::wire::Family;
 
+/// For how long a node is offered nothing after it did not take the role.
+const UNTAKEN: Duration = Duration::from_secs(10);
+
 /// Another node.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
@@ -33,6 +36,8 @@ pub(super) struct Peer {
     pub(super) better_since: Option<Instant>,
     /// Since when it could take the role by its higher priority.
     pub(super) preempts_since: Option<Instant>,
+    /// When it last did not take the role that it was given, unless it changed its own or started anew since.
+    pub(super) untaken: Option<Instant>,
 }
 
 /// An active router that is known by its advertisements alone.
@@ -63,6 +68,7 @@ impl Peer {
             witness: None,
             better_since: None,
             preempts_since: None,
+            untaken: None,
         }
     }
 
@@ -74,6 +80,9 @@ impl Peer {
         }
         let is_news = self.hello.as_ref().is_none_or(|known| hello.is_after(known));
         if is_news {
+            if hello.role != Role::Standby || self.hello.as_ref().is_some_and(|known| known.start != hello.start) {
+                self.untaken = None;
+            }
             self.routers.clear();
             (self.hello, self.heard) = (Some(hello), Some(now));
         }
@@ -111,6 +120,11 @@ impl Peer {
     /// The hello of a standby that could take over at once.
     pub(super) fn fresh_standby(&self, now: Instant) -> Option<&Hello> {
         self.fresh(now).filter(|hello| hello.role == Role::Standby && hello.is_eligible)
+    }
+
+    /// True for a node that a short while ago did not take the role that it was given: it may hear nothing, or hang.
+    pub(super) fn is_untaken(&self, now: Instant) -> bool {
+        self.untaken.is_some_and(|untaken| now.since(untaken) < UNTAKEN)
     }
 
     /// The claim that it has by a hello.

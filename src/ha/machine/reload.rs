@@ -4,7 +4,7 @@ use super::{Machine, Peer};
 use crate::ha::legs::Legs;
 use crate::ha::out::{Out, Path, WitnessReport};
 use crate::ha::score;
-use crate::ha::settings::{HaConfig, LegId, NodeId};
+use crate::ha::settings::{HaConfig, LegConfig, LegId, NodeId};
 use crate::time::Instant;
 
 impl Machine {
@@ -47,6 +47,11 @@ impl Machine {
         if let Some(leaving) = &mut self.leaving {
             leaving.renumber(place);
         }
+        let sync = &mut self.health.sync;
+        sync.alarms.retain_mut(|(_, node, _)| place(*node).inspect(|new| *node = *new).is_some());
+        if let Some(copied) = &mut sync.copied {
+            *copied = copied.iter().filter_map(|node| place(*node)).collect();
+        }
         for (_, change) in &mut self.history {
             change.reason.renumber(|node| place(node).unwrap_or(NodeId::GONE));
         }
@@ -64,6 +69,15 @@ impl Machine {
             });
             peer.routers.retain_mut(|router| place(router.leg).inspect(|new| router.leg = *new).is_some());
         }
+        // What the engine said of its links stands until it says it anew, by their new numbers. Of a link that is new
+        // nothing is known, which counts as carrier.
+        let before = |leg: &LegConfig| self.config.legs.iter().position(|known| known.name == leg.name);
+        let places: Vec<_> = config.legs.iter().map(before).collect();
+        let health = &mut self.health;
+        let carrier = places.iter().map(|at| at.and_then(|at| health.carrier.get(at).copied()).unwrap_or(true));
+        health.carrier = carrier.collect();
+        let link_local = places.iter().map(|at| at.and_then(|at| health.link_local.get(at).copied()).flatten());
+        health.link_local = link_local.collect();
         self.stranger = self.stranger.and_then(|(leg, source, heard)| Some((place(leg)?, source, heard)));
         let forms = std::mem::take(&mut self.checksums);
         self.checksums =

@@ -26,7 +26,7 @@ impl Machine {
             engine: me.name.clone(),
             node: me.name.clone(),
             role: self.role.into(),
-            ready: self.health.sync.is_ready,
+            ready: self.is_ready(now),
             term: self.term,
             since_ms: millis(now.since(self.since)),
             reason: match self.history.back() {
@@ -162,6 +162,6 @@ impl Machine {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,6 @@
 //! What the machine does, rule by rule. `simulation` connects several of them.
 
+mod explain;
 mod order;
 mod reload;
 mod repeated;

@@ -7,6 +7,7 @@ use crate::api::{ApiError, Done, calls};
 use crate::engine::DropReason;
 use crate::engine::change::{StateChange, Subject};
 use crate::engine::view::{AlarmKind, AlarmView, EventKind, ExplainView, PlanView};
+use crate::ha::explained::ExplainedHaView;
 use crate::ha::view::{HaView, NodeView};
 use crate::ha::{NodeId, Order, OrderedBy, Role};
 use crate::named_enum::EnumOrUnknown;
@@ -104,6 +105,11 @@ impl EngineBackend {
         }
     }
 
+    /// `explain ha`.
+    pub(super) async fn explain_ha(&self) -> Result<Box<ExplainedHaView>, ApiError> {
+        self.machine()?.explain().await.map(Box::new)
+    }
+
     /// Gives the active role to another node.
     pub(super) async fn fail_over(&self, call: calls::HaFailover) -> Result<Done, ApiError> {
         let calls::HaFailover { to, reason, by, force } = call;
@@ -112,7 +118,7 @@ impl EngineBackend {
         let order = OrderedBy { operator: by.clone(), reason: reason.clone() };
         machine.order(Order::Failover { to: node, force, by: order }).await?;
         self.shared.event(admin_event(&self.shared.engine, "failover").by(by).because(reason));
-        Ok(Done::from(format!("the role goes to {}", to.as_deref().unwrap_or("the node with the best claim"))))
+        Ok(Done::from(format!("the role goes to {}", to.as_deref().unwrap_or("the best standby"))))
     }
 
     /// Tells the other nodes all sessions again.
@@ -168,7 +174,7 @@ async fn order_maintenance(
     });
     // With another node that can take over, the order has made this one leave the role already.
     if maintenance && machine.state().await?.view.role == Role::Active {
-        done.warnings.push(format!("{engine} stays active until another node can take over: none can"));
+        done.warnings.push(format!("{engine} stays active until another node takes the role"));
     }
     let path = file.path().display().to_string();
     let keeping = tokio::task::spawn_blocking(move || file.save(maintenance.then_some(&who))).await;
@@ -184,7 +190,6 @@ fn admin_event(node: &str, to: &'static str) -> StateChange {
     StateChange::to(EventKind::Admin, Subject::Node(node.to_owned()), to)
 }
 
-/// Who gave an order, and why: `root (uid 0): "upgrade"`.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -52,6 +52,133 @@ fn a_role_that_nobody_takes_stays() {
     assert_eq!(bench.machine.term(), 1, "nobody else had it in between");
 }
 
+/// A standby that is heard and hears nothing, or hangs: the role is tried with it now and then only, and is held meanwhile.
+#[test]
+fn a_node_at_fault_that_nobody_relieves_stays_active_and_says_so() {
+    for order in [false, true] {
+        let mut bench = active();
+        let moves = bench.moves.len();
+        if order {
+            let out = bench.machine.handle_order(Order::Maint { by: anna("new card") }, bench.now).expect("accepted");
+            bench.take(out);
+        } else {
+            bench.health(Health { faults: vec![Fault::Worker], ..Health::default() });
+        }
+        bench.pass_hearing(ms(240), 1, &standby());
+        assert_eq!((bench.role(), bench.last_reason()), (Role::Active, &Reason::NotTaken));
+        assert_eq!(bench.machine.role_word().forwarding, Forwarding::Router);
+        bench.pass_hearing(ms(9700), 1, &standby());
+        assert_eq!((bench.role(), bench.moves.len()), (Role::Active, moves + 2), "{:?}", bench.moves);
+        assert_eq!(bench.alarms(), [AlarmKind::HaAlone]);
+        let (_, reason, _) = bench.machine.alarms(bench.now).remove(0);
+        assert!(reason.contains("outer-b did not take the role"), "{reason}");
+
+        bench.pass_hearing(ms(10_000), 1, &standby());
+        assert_eq!((bench.role(), bench.moves.len()), (Role::Active, moves + 4), "once in ten seconds it is offered");
+        assert_eq!(bench.raised, [AlarmKind::HaAlone], "the alarm stands all the time");
+    }
+}
+
+#[test]
+fn another_standby_is_tried_at_once_and_one_that_starts_anew_as_well() {
+    let mut bench = Bench::new(3, 0);
+    let standby = |node| Hello { term: 1, ..says(3, node, Role::Standby) };
+    bench.hear(1, &says(3, 1, Role::Listen));
+    bench.hear(2, &says(3, 2, Role::Listen));
+    bench.hear(1, &standby(1));
+    bench.hear(2, &standby(2));
+    bench.health(Health { faults: vec![Fault::Worker], ..Health::default() });
+    let mut offers = Vec::new();
+    for _ in 0..300 {
+        offers.push(bench.machine.hello(bench.now).successor);
+        bench.hear(1, &standby(1));
+        bench.hear(2, &standby(2));
+        bench.pass(ms(30));
+    }
+    offers.dedup();
+    assert_eq!(offers, [Some(NodeId(1)), Some(NodeId(2)), None]);
+
+    bench.hear(2, &Hello { start: 7, ..standby(2) });
+    assert_eq!(bench.machine.hello(bench.now).successor, Some(NodeId(2)));
+}
+
+/// With hellos once in a second the second one comes after 200 ms.
+#[test]
+fn a_successor_has_three_intervals_to_take_the_role() {
+    let mut bench = Bench::with(HaConfig { interval: ms(1000), ..node(2, 0) });
+    let standby = Hello { interval: ms(1000), ..standby() };
+    bench.hear(1, &Hello { role: Role::Listen, ..standby.clone() });
+    bench.hear(1, &standby);
+    let out = bench.machine.handle_order(failover(None, false), bench.now).expect("accepted");
+    bench.take(out);
+    bench.pass(ms(1500));
+    bench.hear(1, &standby);
+    bench.pass(ms(1400));
+    assert_eq!(bench.role(), Role::Leaving);
+    bench.hear(1, &standby);
+    bench.pass(ms(200));
+    assert_eq!((bench.role(), bench.last_reason()), (Role::Active, &Reason::NotTaken));
+}
+
+/// What each of three nodes says decides who gets the role when nobody is named.
+#[test]
+fn a_ready_node_is_the_successor_then_the_healthier_then_the_one_of_higher_priority() {
+    let hello = |node| Hello { term: 1, ..says(3, node, Role::Standby) };
+    let cases = [
+        (hello(1), hello(2), 1, "the priority"),
+        (Hello { is_ready: false, ..hello(1) }, hello(2), 2, "it has all copies"),
+        (Hello { deductions: 50, ..hello(1) }, hello(2), 2, "it is healthier"),
+        (Hello { is_ready: false, ..hello(1) }, Hello { deductions: 50, ..hello(2) }, 2, "copies come before health"),
+        (hello(1), Hello { last_active: 1, ..hello(2) }, 1, "who was active once is no better"),
+    ];
+    for (second, third, successor, why) in cases {
+        for what in ["order", "stop", "fault", "maint"] {
+            let mut bench = Bench::new(3, 0);
+            bench.hear(1, &says(3, 1, Role::Listen));
+            bench.hear(2, &says(3, 2, Role::Listen));
+            bench.hear(1, &second);
+            bench.hear(2, &third);
+            if what == "fault" {
+                bench.health(Health { faults: vec![Fault::Worker], ..Health::default() });
+            } else {
+                let order = match what {
+                    "order" => failover(None, false),
+                    "stop" => Order::Stop,
+                    _ => Order::Maint { by: anna("new card") },
+                };
+                let out = bench.machine.handle_order(order, bench.now).expect("accepted");
+                bench.take(out);
+            }
+            assert_eq!(bench.machine.hello(bench.now).successor, Some(NodeId(successor)), "{what}: {why}");
+        }
+    }
+}
+
+/// Copies of another standby's former sessions are none of the active node's.
+#[test]
+fn copies_make_a_node_ready_only_if_they_are_the_active_nodes() {
+    let mut bench = Bench::new(3, 2);
+    let active = |node| Hello { term: 1, last_active: 1, ..says(3, node, Role::Active) };
+    bench.pass_hearing(ms(60), 0, &active(0));
+    let ready = |bench: &Bench| (bench.machine.hello(bench.now).is_ready, bench.machine.status(bench.now).ready);
+    let copies = |nodes: &[u8]| {
+        let copied = Some(nodes.iter().copied().map(NodeId).collect());
+        Health { sync: SyncState { copied, ..SyncState::default() }, ..Health::default() }
+    };
+    bench.health(copies(&[0]));
+    assert_eq!(ready(&bench), (true, true));
+
+    bench.hear(1, &Hello { term: 2, last_active: 2, ..says(3, 1, Role::Active) });
+    bench.hear(0, &Hello { term: 2, last_active: 1, ..says(3, 0, Role::Standby) });
+    assert_eq!(ready(&bench), (false, false), "it has copies of the former active node alone");
+    bench.health(copies(&[0, 1]));
+    assert_eq!(ready(&bench), (true, true));
+    bench.pass(ms(100));
+    bench.hear(0, &Hello { term: 2, last_active: 1, ..says(3, 0, Role::Standby) });
+    bench.pass(ms(21));
+    assert_eq!((bench.role(), ready(&bench)), (Role::Standby, (false, false)), "nobody is heard as active");
+}
+
 #[test]
 fn an_offer_is_taken_once() {
     let mut bench = following();

@@ -91,6 +91,45 @@ fn links_are_known_by_name_wherever_they_stand() {
     assert_eq!(bench.role(), Role::Standby);
 }
 
+/// What the engine saw of itself has the old numbers until it says it anew.
+#[test]
+fn what_is_known_of_links_and_nodes_moves_with_them() {
+    let mut bench = third();
+    let address = |text: &str| text.parse().expect("an address");
+    let sync = SyncState {
+        copied: Some(vec![NodeId(0)]),
+        alarms: vec![(AlarmKind::SyncBehind, NodeId(0), "late".to_owned())],
+        ..SyncState::default()
+    };
+    let link_local = vec![Some(address("fe80::a")), Some(address("fe80::b"))];
+    bench.health(Health { carrier: vec![true, false], link_local, sync, ..Health::default() });
+    let lost = |bench: &Bench| {
+        let view = bench.machine.status(bench.now);
+        view.deductions.into_iter().map(|one| (one.subject, one.detail)).collect::<Vec<_>>()
+    };
+    let behind = |bench: &Bench| {
+        let alarms = bench.machine.alarms(bench.now).into_iter().map(|(alarm, ..)| (alarm.kind, alarm.subject));
+        alarms.filter(|(kind, _)| *kind == AlarmKind::SyncBehind).map(|(_, subject)| subject).collect::<Vec<_>>()
+    };
+    let no_carrier = [("firewalls".to_owned(), "no carrier".to_owned())];
+    assert_eq!((lost(&bench), behind(&bench)), (no_carrier.to_vec(), vec!["outer-a".to_owned()]));
+
+    let mut config = ordered("outer-c", &[2, 0]);
+    config.legs.remove(0);
+    let mut added = config.legs[0].clone();
+    added.name = "dmz".to_owned();
+    config.legs.insert(0, added);
+    bench.reload(config.clone());
+    assert_eq!((lost(&bench), behind(&bench)), (no_carrier.to_vec(), vec!["outer-a".to_owned()]));
+    assert_eq!(bench.machine.health.link_local, [None, Some(address("fe80::b"))]);
+    assert!(bench.machine.hello(bench.now).is_ready, "outer-a, of which it has copies, is active");
+
+    config.legs.remove(1);
+    config.nodes.truncate(1);
+    bench.reload(config);
+    assert_eq!((lost(&bench), behind(&bench)), (vec![], vec![]));
+}
+
 /// A router of VRRP alone was heard on a link that is gone: it is as silent as one that died, and not longer.
 #[test]
 fn a_router_whose_link_is_gone_is_silent_from_now_on() {

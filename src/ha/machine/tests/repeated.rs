@@ -67,6 +67,24 @@ fn only_news_are_judged() {
     assert_eq!(bench.machine.settled, bench.now);
 }
 
+/// Its rounds are far apart, and none of them is the reason.
+#[test]
+fn a_node_listens_as_soon_as_its_fault_was_over_for_long_enough() {
+    let interval = ms(20_000);
+    let mut bench = Bench::with(HaConfig { interval, ..node(2, 1) });
+    let leader = Hello { interval, ..leader() };
+    for recovery in [1000, 2000, 4000] {
+        bench.hear(0, &leader);
+        bench.health(Health { faults: vec![Fault::Worker], ..Health::default() });
+        assert_eq!(bench.role(), Role::Fault);
+        bench.health(Health::default());
+        bench.pass(ms(recovery - 1));
+        assert_eq!(bench.role(), Role::Fault);
+        bench.pass(ms(1));
+        assert_eq!(bench.role(), Role::Standby, "after {recovery} ms");
+    }
+}
+
 /// A standby whose worker hangs every two seconds.
 #[test]
 fn a_fault_that_comes_back_keeps_the_node_out_for_ever_longer() {

@@ -75,6 +75,53 @@ fn priority_0_is_followed_after_the_skew_time() {
     assert_eq!((bench.role(), bench.last_reason()), (Role::Active, &Reason::Stopped(NodeId(1))));
 }
 
+/// A word that a router stops is the last word of it only until another node is heard.
+#[test]
+fn who_was_heard_after_a_router_stopped_is_silent_only_for_who_hears_somebody() {
+    let mut config = config(3);
+    config.nodes[1].kind = NodeKind::Vrrp;
+    let mut bench = Bench::with(config);
+    bench.pass_advertised(ms(300), &[0, 1], 250);
+    bench.advertise(0, 3, 0);
+    bench.advertise(1, 3, 0);
+    let leader = Hello { term: 1, last_active: 1, ..says(3, 2, Role::Active) };
+    bench.pass_hearing(ms(3000), 2, &leader);
+    assert_eq!(bench.role(), Role::Standby);
+    bench.answering = 0;
+    bench.pass(ms(3000));
+    assert_eq!(bench.role(), Role::Standby, "it is cut off");
+    bench.answering = 1;
+    bench.pass(ms(60));
+    assert_eq!(bench.role(), Role::Active);
+    assert!(matches!(bench.last_reason(), Reason::Silence(Some(NodeId(2)), _)), "{:?}", bench.last_reason());
+}
+
+/// Of a router of VRRP alone nobody knows whether it lives, but it is there if it answers: the role moves without a
+/// moment in which nobody has it (section 6.4.2, Preempt_Mode).
+#[test]
+fn an_active_node_at_fault_lets_a_router_have_the_role_and_keeps_it_where_there_is_none() {
+    let ill = Health { faults: vec![Fault::Worker], ..Health::default() };
+    let mut bench = beside(None);
+    bench.pass(ms(3100));
+    bench.health(ill.clone());
+    bench.pass(ms(5000));
+    assert_eq!((bench.role(), bench.advertised.last()), (Role::Active, Some(&1)), "nobody took it");
+    assert_eq!(bench.machine.status(bench.now).priority, 1);
+    bench.advertise(0, 3, 100);
+    assert_eq!((bench.role(), bench.machine.role_word().forwarding), (Role::Fault, Forwarding::Silent));
+    assert!(bench.machine.status(bench.now).history.iter().any(|change| change.reason.contains("outer-b is active")));
+    bench.health(Health::default());
+    bench.pass_advertised(ms(3000), &[0, 1], 100);
+    assert_eq!((bench.role(), bench.machine.priority()), (Role::Standby, 200), "it does not come back by itself");
+
+    let mut bench = beside(None);
+    bench.pass(ms(3100));
+    bench.health(ill);
+    bench.health(Health::default());
+    bench.pass(ms(30));
+    assert_eq!((bench.role(), bench.advertised.last()), (Role::Active, Some(&200)));
+}
+
 /// Section 6.4.2: a router of lower priority is left alone unless Preempt_Mode is true.
 #[test]
 fn a_router_of_lower_priority_is_replaced_only_where_preemption_is_on() {
