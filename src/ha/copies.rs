@@ -264,12 +264,10 @@ impl Copies {
     pub fn sync_state(&self, now: Instant) -> SyncState {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let needed = self.others.iter().filter_map(|other| other.outgoing.as_ref()).map(Outgoing::needed).max();
-        let copied = self.others.iter().filter(|other| other.is_connected && other.incoming.is_ready(now));
-        let copied: Vec<_> = copied.map(|other| other.node).collect();
-        let is_ready = self.is_router || !copied.is_empty();
+        let is_ready =
+            self.is_router || self.others.iter().any(|other| other.is_connected && other.incoming.is_ready(now));
         SyncState {
             is_ready,
-            copied: Some(copied),
             sessions: count(self.table.len()),
             needed: needed.unwrap_or(0),
             held: if self.is_router { 0 } else { count(self.held) },

@@ -372,17 +372,6 @@ impl Machine {
         faults
     }
 
-    /// True if this node has every copy of a session that it would need as the active one: the active node has, and any
-    /// other has them if they are copies of that node's sessions.
-    fn is_ready(&self, now: Instant) -> bool {
-        if self.role.forwards() {
-            return true;
-        }
-        let Some(copied) = &self.health.sync.copied else { return self.health.sync.is_ready };
-        let mut active = self.peers.iter().filter(|peer| peer.fresh_forwarding(now).is_some()).peekable();
-        active.peek().is_some() && active.all(|peer| copied.contains(&peer.node))
-    }
-
     /// True if this node could be active.
     fn is_eligible(&self) -> bool {
         !self.stopping && self.faults().is_empty()

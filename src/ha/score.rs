@@ -117,8 +117,6 @@ pub struct GatewayHealth {
 pub struct SyncState {
     /// Whether this node has every copy that it would need as the active one. Without copies it always has.
     pub is_ready: bool,
-    /// The nodes of whose sessions this node has every copy that it would need; `None` if it keeps no copies at all.
-    pub copied: Option<Vec<NodeId>>,
     /// The number of live sessions.
     pub sessions: u32,
     /// The number of sessions that others need copies of.
@@ -131,7 +129,7 @@ pub struct SyncState {
 
 impl Default for SyncState {
     fn default() -> Self {
-        Self { is_ready: true, copied: None, sessions: 0, needed: 0, held: 0, alarms: Vec::new() }
+        Self { is_ready: true, sessions: 0, needed: 0, held: 0, alarms: Vec::new() }
     }
 }
 

@@ -31,7 +31,7 @@ impl Machine {
         };
         Hello {
             role: self.role,
-            is_ready: self.is_ready(now),
+            is_ready: self.health.sync.is_ready,
             is_in_maintenance: self.maintenance.is_some(),
             is_eligible: self.is_eligible(),
             priority: self.priority(),

@@ -26,7 +26,7 @@ impl Machine {
             engine: me.name.clone(),
             node: me.name.clone(),
             role: self.role.into(),
-            ready: self.is_ready(now),
+            ready: self.health.sync.is_ready,
             term: self.term,
             since_ms: millis(now.since(self.since)),
             reason: match self.history.back() {

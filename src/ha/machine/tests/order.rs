@@ -154,31 +154,6 @@ fn a_ready_node_is_the_successor_then_the_healthier_then_the_one_of_higher_prior
     }
 }
 
-/// Copies of another standby's former sessions are none of the active node's.
-#[test]
-fn copies_make_a_node_ready_only_if_they_are_the_active_nodes() {
-    let mut bench = Bench::new(3, 2);
-    let active = |node| Hello { term: 1, last_active: 1, ..says(3, node, Role::Active) };
-    bench.pass_hearing(ms(60), 0, &active(0));
-    let ready = |bench: &Bench| (bench.machine.hello(bench.now).is_ready, bench.machine.status(bench.now).ready);
-    let copies = |nodes: &[u8]| {
-        let copied = Some(nodes.iter().copied().map(NodeId).collect());
-        Health { sync: SyncState { copied, ..SyncState::default() }, ..Health::default() }
-    };
-    bench.health(copies(&[0]));
-    assert_eq!(ready(&bench), (true, true));
-
-    bench.hear(1, &Hello { term: 2, last_active: 2, ..says(3, 1, Role::Active) });
-    bench.hear(0, &Hello { term: 2, last_active: 1, ..says(3, 0, Role::Standby) });
-    assert_eq!(ready(&bench), (false, false), "it has copies of the former active node alone");
-    bench.health(copies(&[0, 1]));
-    assert_eq!(ready(&bench), (true, true));
-    bench.pass(ms(100));
-    bench.hear(0, &Hello { term: 2, last_active: 1, ..says(3, 0, Role::Standby) });
-    bench.pass(ms(21));
-    assert_eq!((bench.role(), ready(&bench)), (Role::Standby, (false, false)), "nobody is heard as active");
-}
-
 #[test]
 fn an_offer_is_taken_once() {
     let mut bench = following();
