@@ -168,7 +168,7 @@ impl CopyHost for CopiedEngine<'_> {
         Some(server.failure_counts[family].wrapping_sub(u32::from(has_failed)))
     }
 
-    fn opened(&mut self, key: &CanonicalKey, session: &Session, placement: Option<&Placement>) {
+    fn opened(&mut self, key: &CanonicalKey, session: &Session, placement: Option<&Placement>, now: Instant) {
         self.counters.copies_opened += 1;
         self.counters.move_copied_pin(None, session.toward_low.as_ref());
         self.counters.move_copied_pin(None, session.toward_high.as_ref());
@@ -181,7 +181,7 @@ impl CopyHost for CopiedEngine<'_> {
         let outside = key.in_direction(session.original_direction);
         let client = outside.source.address;
         if let Some(inside) = placement.inside.filter(|inside| is_source_translated(inside, &outside)) {
-            self.ports.reserve(inside.protocol, inside.source, inside.destination, client);
+            self.ports.reserve(inside.protocol, inside.source, inside.destination, client, now);
         }
         if let Some(by) = &service.sticky {
             service.state.sticky.learn(client, by, &server.state.name, session.created);

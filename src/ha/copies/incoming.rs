@@ -272,7 +272,7 @@ impl Incoming {
             CopyOutcome::Inserted(id) => {
                 **held += 1;
                 taken.push(id);
-                host.opened(&record.key, &session, placement.as_ref());
+                host.opened(&record.key, &session, placement.as_ref(), now);
                 Ok(id)
             }
             CopyOutcome::Renewed { id, before } => {

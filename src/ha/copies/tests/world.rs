@@ -109,7 +109,7 @@ impl CopyHost for Host {
         Some(0)
     }
 
-    fn opened(&mut self, _: &CanonicalKey, session: &Session, placement: Option<&Placement>) {
+    fn opened(&mut self, _: &CanonicalKey, session: &Session, placement: Option<&Placement>, _: Instant) {
         placement.into_iter().for_each(|placement| self.count(placement, session.is_active().into()));
     }
 
