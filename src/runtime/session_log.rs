@@ -18,6 +18,7 @@ use super::sandbox;
 use super::sessions;
 use crate::engine::view::SessionEndView;
 use crate::engine::{SessionLedger, Snapshot};
+use crate::flow::CanonicalKey;
 use crate::io::clock::Clock;
 use crate::io::privileges::ThreadPrivileges;
 use crate::session::{EndReason, Removed, SessionTable, Timeouts};
@@ -121,8 +122,9 @@ impl SessionLog {
     pub(super) fn close(&self, sessions: &SessionTable, names: &Arc<Snapshot>, clock: Clock) {
         let Some(queue) = self.queue.swap(None) else { return };
         let at = clock.now();
-        sessions.for_each(|key, session, bound| {
-            let session = Removed { key: *key, session: *session, placement: bound.copied() };
+        let all = |_: &CanonicalKey| true;
+        sessions.walk(0, all, |id, key, session, bound| {
+            let session = Removed { id, key: *key, session: *session, placement: bound.copied() };
             let ended = EndedSession { session, reason: None, at, snapshot: Arc::clone(names) };
             let patience = (at + CLOSE_TIMEOUT).since(clock.now());
             if queue.send_timeout(ended, patience).is_err() {
@@ -195,7 +197,7 @@ impl Writer {
     }
 
     fn view(&self, ended: &EndedSession) -> SessionEndView {
-        let Removed { key, session, placement: bound } = &ended.session;
+        let Removed { id: _, key, session, placement: bound } = &ended.session;
         let flow = key.in_direction(session.original_direction);
         let lasted = session.last_seen.since(session.created);
         let at = ended.at;

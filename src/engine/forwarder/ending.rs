@@ -30,7 +30,7 @@ impl Forwarder {
     /// Counts and reports the end of a session, and returns its source port.
     pub(super) fn account_end(&mut self, ended: &Removed, reason: EndReason, snapshot: &Snapshot, now: Instant) {
         report_end(&mut self.ledger, ended, reason, snapshot, now);
-        self.tell_end(ended, reason, snapshot);
+        self.tell_end(ended, reason, snapshot, now);
         count_and_release(&mut self.counters, &self.sources, ended, reason, snapshot, now);
     }
 

@@ -172,9 +172,11 @@ impl Outgoing {
         }
         let id = match change {
             SessionChange::Changed(id) => Some(id),
-            SessionChange::Ended { key, opened } => {
+            SessionChange::Ended { id, key, opened } => {
                 // The flow may have a session again. If it is not needed, the old one has ended nevertheless.
-                self.append(&Record::End { key, opened }, now);
+                if self.told.may_have(id) {
+                    self.append(&Record::End { key, opened }, now);
+                }
                 table.find_by_direction(&key, opened)
             }
         };

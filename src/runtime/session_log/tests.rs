@@ -8,7 +8,7 @@ use super::*;
 use crate::engine::testbed::{Side, snapshot};
 use crate::flow::FlowKey;
 use crate::flow::key::Endpoint;
-use crate::session::Session;
+use crate::session::{Session, SessionId};
 
 fn ended(number: u16, names: &Arc<Snapshot>) -> EndedSession {
     let end = |address: [u8; 4], port| Endpoint { address: address.into(), port };
@@ -17,7 +17,8 @@ fn ended(number: u16, names: &Arc<Snapshot>) -> EndedSession {
     let mut session = Session::new(&key, direction, Instant::from_millis(10));
     session.record_packet(direction, None, 100, Instant::from_millis(10));
     session.record_packet(direction.reversed(), None, 60, Instant::from_millis(35));
-    let session = Removed { key, session, placement: None };
+    let id = SessionId { slot: number.into(), generation: 1 };
+    let session = Removed { id, key, session, placement: None };
     EndedSession {
         session,
         reason: Some(EndReason::Expired),
@@ -67,8 +68,8 @@ fn sessions_that_are_alive_when_the_engine_stops_are_told_too() {
     let (log, clock, names, path, _directory) = opened();
     let (table, mut workers) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
     for number in 0..10 {
-        let Removed { key, session, placement: bound } = ended(number, &names).session;
-        workers[0].open(&key, bound, session, false, |_, _| false, Instant::ZERO);
+        let Removed { id: _, key, session, placement } = ended(number, &names).session;
+        workers[0].open(&key, placement, session, false, |_, _| false, Instant::ZERO);
     }
 
     log.close(&table, &names, clock);

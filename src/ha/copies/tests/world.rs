@@ -169,7 +169,7 @@ impl Node {
         if what == 0 {
             if let Some(ended) = self.worker.close(id) {
                 self.host.ended(&ended, None, now);
-                self.changes.ended(&ended.key, ended.session.original_direction);
+                self.changes.ended(ended.id, &ended.key, ended.session.original_direction);
             }
             return;
         }
