@@ -18,7 +18,6 @@ use super::sandbox;
 use super::sessions;
 use crate::engine::view::SessionEndView;
 use crate::engine::{SessionLedger, Snapshot};
-use crate::flow::CanonicalKey;
 use crate::io::clock::Clock;
 use crate::io::privileges::ThreadPrivileges;
 use crate::session::{EndReason, Removed, SessionTable, Timeouts};
@@ -118,20 +117,26 @@ impl SessionLog {
         Ok(())
     }
 
-    /// Writes the sessions that are still alive and closes the log; to be called when no worker runs any more.
-    pub(super) fn close(&self, sessions: &SessionTable, names: &Arc<Snapshot>, clock: Clock) {
+    /// Writes the sessions that end with the engine and closes the log; to be called when no worker runs any more.
+    /// `ending` has them; it is `None` if another node forwards their packets from here on.
+    pub(super) fn close(&self, ending: Option<&SessionTable>, names: &Arc<Snapshot>, clock: Clock) {
         let Some(queue) = self.queue.swap(None) else { return };
         let at = clock.now();
-        let all = |_: &CanonicalKey| true;
-        sessions.walk(0, all, |id, key, session, bound| {
-            let session = Removed { id, key: *key, session: *session, placement: bound.copied() };
-            let ended = EndedSession { session, reason: None, at, snapshot: Arc::clone(names) };
-            let patience = (at + CLOSE_TIMEOUT).since(clock.now());
-            if queue.send_timeout(ended, patience).is_err() {
-                self.counts.dropped.fetch_add(1, Ordering::Relaxed);
-            }
-            true
-        });
+        if let Some(ending) = ending {
+            ending.walk(
+                0,
+                |_| true,
+                |id, key, session, placement| {
+                    let session = Removed { id, key: *key, session: *session, placement: placement.copied() };
+                    let ended = EndedSession { session, reason: None, at, snapshot: Arc::clone(names) };
+                    let patience = (at + CLOSE_TIMEOUT).since(clock.now());
+                    if queue.send_timeout(ended, patience).is_err() {
+                        self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+                    }
+                    true
+                },
+            );
+        }
         drop(queue);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {

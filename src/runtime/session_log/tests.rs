@@ -51,7 +51,7 @@ fn a_session_that_ends_is_one_line() {
     }
     drop(queue);
     let (table, _) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
-    log.close(&table, &names, clock);
+    log.close(Some(&table), &names, clock);
 
     let lines = lines(&path);
     assert_eq!(lines.len(), 500);
@@ -72,10 +72,22 @@ fn sessions_that_are_alive_when_the_engine_stops_are_told_too() {
         workers[0].open(&key, placement, session, false, |_, _| false, Instant::ZERO);
     }
 
-    log.close(&table, &names, clock);
+    log.close(Some(&table), &names, clock);
 
     let reasons: Vec<_> = lines(&path).into_iter().map(|line| line.reason).collect();
     assert_eq!(reasons, ["shutdown"; 10]);
+}
+
+#[test]
+fn sessions_that_go_on_at_another_node_have_not_ended_when_the_engine_stops() {
+    let (log, clock, names, path, _directory) = opened();
+    let ended = ended(7, &names);
+    log.queue.load_full().unwrap().send(ended).unwrap();
+
+    log.close(None, &names, clock);
+
+    let reasons: Vec<_> = lines(&path).into_iter().map(|line| line.reason).collect();
+    assert_eq!(reasons, ["idle"]);
 }
 
 #[test]
@@ -90,7 +102,7 @@ fn a_full_disk_costs_lines_that_are_counted_and_nothing_else() {
     }
     drop(queue);
     let (table, _) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
-    log.close(&table, &names, clock);
+    log.close(Some(&table), &names, clock);
 
     assert_eq!(log.counters().map(|(_, count)| count), [0, 0, 100]);
 }
