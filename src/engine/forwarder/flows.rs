@@ -212,6 +212,7 @@ impl Forwarder {
         known: &PacketContext<'_>,
     ) -> Result<Disposition, NoSession> {
         let PacketContext { packet, snapshot, now, .. } = *known;
+        let has_copies = self.changes.is_some();
         let matched = self.sessions.table().update_with_placement(id, |key, session, bound| {
             let (routed, service) = known.match_session(key, session, bound)?;
             let pins = Pins::of(session, routed.direction);
@@ -230,7 +231,7 @@ impl Forwarder {
             if let (Some(bound), true) = (bound, was_unanswered) {
                 observed::record_response(bound, session, routed.direction, packet.flow.family(), snapshot);
             }
-            let is_told = session.state != state || pins.differ_in_copy(&decision.pins);
+            let is_told = has_copies && (session.state != state || pins.differ_in_copy(&decision.pins));
             Ok::<_, SessionMismatch>((
                 pins,
                 decision,
