@@ -168,8 +168,10 @@ impl Machine {
     /// Notes since when standby nodes are better, or could preempt.
     fn judge_standbys(&mut self, now: Instant) {
         let (points, margin, mine) = (self.points(), self.config.margin, self.config.my_node().priority);
+        let lacking = &self.health.sync.lacking;
         for peer in &mut self.peers {
-            let standby = peer.fresh_standby(now).filter(|hello| hello.is_ready);
+            let has_all_copies = |hello: &&Hello| hello.is_ready && !lacking.contains(&peer.node);
+            let standby = peer.fresh_standby(now).filter(has_all_copies);
             let is_better = standby.is_some_and(|hello| hello.deductions + margin <= points);
             let preempts = standby.is_some_and(|hello| hello.base > mine && hello.deductions < points + margin);
             peer.better_since = is_better.then(|| peer.better_since.unwrap_or(now));
@@ -179,7 +181,9 @@ impl Machine {
 
     /// The standby with the best claim.
     pub(super) fn best_standby(&self, only_ready: bool, now: Instant) -> Option<NodeId> {
-        self.best_of(now, |peer| !only_ready || peer.hello.as_ref().is_some_and(|hello| hello.is_ready))
+        self.best_of(now, |peer| {
+            !only_ready || peer.hello.as_ref().is_some_and(|hello| self.has_all_copies(peer.node, hello))
+        })
     }
 
     fn best_of(&self, now: Instant, is_eligible: impl Fn(&Peer) -> bool) -> Option<NodeId> {

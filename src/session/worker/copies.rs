@@ -21,6 +21,9 @@ pub enum Precedence {
     Copy,
     /// Whichever was seen later, and in doubt the session of this table.
     SeenLater,
+    /// The copy, unless a packet used the session of this table since this node took the role over. The node before it
+    /// still tells what it did until then.
+    UnusedSince(Instant),
 }
 
 /// What became of a copy.
@@ -96,11 +99,17 @@ impl SessionWorker {
             let is_right = match precedence {
                 Precedence::Copy => true,
                 Precedence::SeenLater => copy.last_seen.since(known.last_seen) > LATER,
+                Precedence::UnusedSince(took_over) => known.last_seen < took_over,
             };
-            match (is_flow && place(known_bound) == place(bound), is_right) {
+            let is_same = is_flow && place(known_bound) == place(bound);
+            let before = *known;
+            match (is_same, is_right) {
                 (true, true) => {
-                    let before = *known;
                     *known = Session { worker: before.worker, ..*copy };
+                    Met::Renewed(before)
+                }
+                // Its last packets went through the node before this one, the others through this one.
+                (true, false) if matches!(precedence, Precedence::UnusedSince(_)) && known.close_with(copy) => {
                     Met::Renewed(before)
                 }
                 (false, true) => Met::Yields,

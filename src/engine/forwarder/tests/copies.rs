@@ -46,7 +46,7 @@ impl Node {
         let other = NodeId(1 - number);
         let mut copies = Copies::new(owner, vec![reader], [other], number.into(), Duration::from_millis(1), lab.now);
         copies.set_connected(other, true);
-        copies.set_router(number == 0, lab.now);
+        copies.set_router(number == 0, lab.now, lab.now);
         Self { number, lab, copies, ports, service: None }
     }
 
@@ -114,7 +114,7 @@ impl Pair {
     fn take_over(&mut self) -> &mut ForwarderBench {
         let now = self.nodes[1].lab.now;
         assert!(self.nodes[1].copies.sync_state(now).is_ready);
-        self.nodes[1].copies.set_router(true, now);
+        self.nodes[1].copies.set_router(true, now, now);
         &mut self.nodes[1].lab
     }
 
@@ -373,7 +373,7 @@ fn an_engine_that_comes_back_learns_what_it_missed_and_forgets_what_is_over() {
         for node in &mut pair.nodes {
             node.copies.set_connected(NodeId(1 - node.number), false);
         }
-        pair.nodes[1].copies.set_router(true, now);
+        pair.nodes[1].copies.set_router(true, now, now);
         connect(&mut pair.nodes[1].lab, &farm, farm.client(1002), 2);
         let of_one = SessionMatcher { ports: vec![1001], ..SessionMatcher::default() };
         let order = Arc::new(KillOrder::new(of_one, false, 1, now));
@@ -383,7 +383,7 @@ fn an_engine_that_comes_back_learns_what_it_missed_and_forgets_what_is_over() {
         assert_eq!((pair.active().table.len(), pair.nodes[1].lab.table.len()), (2, 2));
 
         let now = pair.now();
-        pair.nodes[0].copies.set_router(false, now);
+        pair.nodes[0].copies.set_router(false, now, now);
         for node in &mut pair.nodes {
             node.copies.set_connected(NodeId(1 - node.number), true);
         }
