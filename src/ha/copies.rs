@@ -46,8 +46,10 @@ const DELAY_MIN: Duration = Duration::from_micros(100);
 const CHANGES_AT_ONCE: usize = 1024;
 /// How many of them are read at last: more than the ring of a worker has room for.
 const CHANGES_AT_LAST: usize = 1 << 17;
-/// After how many times its delay a node looks for changes at the latest, when there were none before.
-const REST_MAX: u32 = 8;
+/// After which time a node looks for changes at the latest when there were none before, unless its delay is longer.
+const REST_MAX: Duration = Duration::from_millis(3);
+/// How often a pass goes on at the latest.
+const PASS_STEP: Duration = Duration::from_millis(1);
 /// How long a node without room for more may hold up what is told to others, before it is left to a full pass.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How long what a node said before it gave up its role is still sent, and taken over by the one that took the role.
@@ -119,8 +121,8 @@ pub struct Transmit {
 impl Copies {
     /// The copies in a table that was made by [`SessionTable::with_copies`], of which `owner` is the last worker.
     /// `changes` come from the packet workers, `others` are the other nodes, and `origin` is a random number that is
-    /// different at every start. Changes are told after `delay` at the latest while there are some, and after eight times that
-    /// when there were none before.
+    /// different at every start. Changes are told after `delay` at the latest while there are some, and after 3 ms, or
+    /// `delay` if that is longer, when there were none before.
     pub fn new(
         owner: SessionWorker,
         changes: Vec<ChangeReader>,
@@ -234,8 +236,11 @@ impl Copies {
             self.expire(host, now);
         }
         if now >= self.read_at {
-            self.rest = if self.tell(host, now) { self.delay } else { (self.rest * 2).min(self.delay * REST_MAX) };
-            self.read_at = now + self.rest;
+            let has_told = self.tell(host, now);
+            self.rest = if has_told { self.delay } else { (self.rest * 2).min(self.delay.max(REST_MAX)) };
+            let is_passing = |other: &Other| other.outgoing.as_ref().is_some_and(Outgoing::is_passing);
+            let rest = if self.others.iter().any(is_passing) { self.rest.min(PASS_STEP) } else { self.rest };
+            self.read_at = now + rest;
         }
         for outgoing in self.others.iter_mut().filter_map(|other| other.outgoing.as_mut()) {
             outgoing.handle_timeout(now);

@@ -37,6 +37,8 @@ pub(super) struct Outgoing {
     /// The number of the datagram with the end of the last full pass; `None` while one is wanted or under way.
     full_pass_end: Option<u64>,
     slow_pass_at: Instant,
+    /// How long the last slow pass took.
+    slow_pass_took: Duration,
     passes: u32,
     full_passes: u32,
     /// What the last pass counted.
@@ -66,6 +68,7 @@ impl Outgoing {
             wants_full_pass: true,
             full_pass_end: None,
             slow_pass_at: now,
+            slow_pass_took: Duration::ZERO,
             passes: 0,
             full_passes: 0,
             needed: 0,
@@ -278,9 +281,10 @@ impl Outgoing {
         }
         let pause = pass::pause(&table.timeouts());
         if self.selection != host.selection() {
+            // A pass that is under way has visited some sessions too early, and another one follows it at once. It goes on
+            // nevertheless: where the selection changes again and again, none would ever end.
             self.selection = host.selection();
             self.slow_pass_at = now;
-            self.pass = self.pass.filter(|pass| pass.kind == PassKind::Full);
         }
         let mut pass = match self.pass {
             Some(pass) if pass.kind == PassKind::Full || !self.wants_full_pass => pass,
@@ -328,14 +332,14 @@ impl Outgoing {
         self.passes += 1;
         self.full_passes += 1;
         self.append(&Record::PassBegins { pass: self.passes }, now);
-        Pass { kind: PassKind::Full, number: self.passes, cursor: 0, needed: 0 }
+        Pass { kind: PassKind::Full, number: self.passes, began: now, cursor: 0, needed: 0 }
     }
 
     fn begin_slow_pass(&mut self, pause: Duration, now: Instant) -> Pass {
         self.slow_pass_at = now + pause;
         self.passes += 1;
-        let turn = Turn::new(self.passes, pause);
-        Pass { kind: PassKind::Slow(turn), number: self.passes, cursor: 0, needed: 0 }
+        let turn = Turn::new(self.passes, pause.max(self.slow_pass_took));
+        Pass { kind: PassKind::Slow(turn), number: self.passes, began: now, cursor: 0, needed: 0 }
     }
 
     fn end_pass(&mut self, pass: Pass, now: Instant) {
@@ -344,7 +348,7 @@ impl Outgoing {
                 self.append(&Record::PassEnds { pass: pass.number, sessions: pass.needed }, now);
                 self.full_pass_end = Some(self.sender.next_pushed()).filter(|_| !self.wants_full_pass);
             }
-            PassKind::Slow(_) => {}
+            PassKind::Slow(_) => self.slow_pass_took = now.since(pass.began),
         }
         self.needed = pass.needed;
         self.pass = None;

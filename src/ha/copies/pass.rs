@@ -19,6 +19,8 @@ pub(super) struct Pass {
     pub(super) kind: PassKind,
     /// The number of the pass.
     pub(super) number: u32,
+    /// When it began.
+    pub(super) began: Instant,
     /// The next slot.
     pub(super) cursor: u32,
     /// Sessions that need copies.

@@ -227,11 +227,16 @@ fn a_node_looks_ever_more_rarely_for_changes_that_do_not_come_and_at_once_again_
     world.run(20, 3);
     world.settle();
     world.run(40, 0);
-    let delay = Duration::from_millis(1);
-    assert_eq!(world.nodes[0].copies.rest, delay * REST_MAX);
+    assert_eq!(world.nodes[0].copies.rest, Duration::from_millis(3));
 
     world.run(10, 3);
-    assert_eq!(world.nodes[0].copies.rest, delay);
+    assert_eq!(world.nodes[0].copies.rest, Duration::from_millis(1));
+    // A longer delay is the longest rest.
+    for millis in [2, 20] {
+        world.nodes[0].copies.set_delay(Duration::from_millis(millis));
+        world.run(200, 0);
+        assert_eq!(world.nodes[0].copies.rest, Duration::from_millis(millis.max(3)));
+    }
     world.settle();
     world.assert_copied();
 }

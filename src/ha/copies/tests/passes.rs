@@ -63,6 +63,15 @@ fn a_pass_over_a_large_table_goes_in_steps() {
 }
 
 #[test]
+fn a_full_pass_does_not_wait_for_the_delay_of_changes() {
+    let mut world = World::new(7, 1 << 16);
+    world.nodes[0].copies.set_delay(Duration::from_millis(20));
+    open_many(&mut world, 40_000);
+    world.run(300, 0);
+    assert!(world.nodes[1].copies.sync_state(world.now).is_ready, "{:?}", world.nodes[0].copies.status(B, world.now));
+}
+
+#[test]
 fn while_a_full_pass_is_wanted_or_under_way_its_standby_is_known_not_to_be_ready() {
     let mut world = World::new(7, 1 << 14);
     open_many(&mut world, 10_000);
@@ -86,4 +95,45 @@ fn while_a_full_pass_is_wanted_or_under_way_its_standby_is_known_not_to_be_ready
     // Who cannot be reached lacks everything that happens.
     world.nodes[0].copies.set_connected(B, false);
     assert_eq!(lacking(&world), [B]);
+}
+
+/// A visit of the whole table takes more than 3 s here, and the pause between two visits would be a second.
+#[test]
+fn what_is_in_use_is_renewed_in_time_even_if_a_pass_takes_longer_than_the_pause() {
+    let mut world = World::new(7, 1 << 15);
+    let second = Duration::from_secs(1);
+    for node in &mut world.nodes {
+        let short = Timeouts { tcp_established: second * 40, tcp_closing: second * 4, ..Timeouts::default() };
+        node.table().set_timeouts(Timeouts { udp: second * 4, udp_new: second * 4, icmp: second * 4, ..short });
+    }
+    for number in 0..FLOWS {
+        world.nodes[0].packet(number | 1 << 8, world.now);
+        world.nodes[0].packet(number | 1 << 8 | 3 << 24, world.now);
+    }
+    open_many(&mut world, 18_000);
+    world.settle();
+    for _ in 0..300 {
+        world.now += Duration::from_millis(200);
+        let now = world.now;
+        for number in 0..FLOWS {
+            let used = world.nodes[0].find(number).unwrap();
+            world.nodes[0].table().update(used, |session| session.last_seen = now);
+        }
+        world.step(0);
+    }
+    let held = (0..FLOWS).filter(|number| world.nodes[1].find(*number).is_some()).count();
+    assert_eq!(held, FLOWS as usize);
+}
+
+/// Firewalls come and go faster than a pass can follow.
+#[test]
+fn a_pass_comes_to_its_end_however_often_the_selection_changes() {
+    let mut world = World::new(7, 1 << 15);
+    world.settle();
+    open_many(&mut world, 18_000);
+    for _ in 0..60 {
+        world.nodes[0].host.selection += 1;
+        world.run(5, 0);
+    }
+    assert_eq!(world.nodes[1].table().len(), 18_000);
 }
