@@ -121,7 +121,8 @@ pub struct SyncState {
     pub lacking: Vec<NodeId>,
     /// The number of live sessions.
     pub sessions: u32,
-    /// The number of sessions that others need copies of.
+    /// The number of sessions of this node that others could not handle by themselves after a takeover, so that they need
+    /// copies of them.
     pub needed: u32,
     /// The number of copies that this node holds.
     pub held: u32,

@@ -202,11 +202,12 @@ impl Writer {
     }
 
     fn view(&self, ended: &EndedSession) -> SessionEndView {
-        let Removed { id: _, key, session, placement: bound } = &ended.session;
+        let Removed { id: _, key, session, placement } = &ended.session;
         let flow = key.in_direction(session.original_direction);
         let lasted = session.last_seen.since(session.created);
         let at = ended.at;
-        let last = sessions::view(&self.engine, &flow, (session, bound.as_ref()), &self.timeouts, &ended.snapshot, at);
+        let last =
+            sessions::view(&self.engine, &flow, (session, placement.as_ref()), &self.timeouts, &ended.snapshot, at);
         SessionEndView {
             at: self.clock.wall_at(at),
             reason: ended.reason.map_or("shutdown", |reason| reason.name(session)).to_owned(),

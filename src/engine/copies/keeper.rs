@@ -38,7 +38,8 @@ pub struct Copying {
 }
 
 impl Copying {
-    /// What the packet workers tell their changes to, one for each.
+    /// Takes the writing ends of the rings through which packet workers tell which sessions changed: one for each worker,
+    /// in their order. They are there once; a second call returns none.
     pub fn take_writers(&mut self) -> Vec<ChangeWriter> {
         std::mem::take(&mut self.writers)
     }

@@ -24,11 +24,19 @@ impl Pins {
 }
 
 impl Forwarder {
-    /// Tells that a session changed, whose pins were `before` and are `after`.
-    pub(super) fn tell_change(&mut self, id: SessionId, bound: bool, before: &Pins, after: &Pins, snapshot: &Snapshot) {
+    /// Tells that a session changed, whose pins were `before` and are `after`. `is_placed` says whether it is one of a
+    /// service, with a server.
+    pub(super) fn tell_change(
+        &mut self,
+        id: SessionId,
+        is_placed: bool,
+        before: &Pins,
+        after: &Pins,
+        snapshot: &Snapshot,
+    ) {
         let pins = [before.toward_source, before.toward_destination, after.toward_source, after.toward_destination];
         if let Some(changes) = &mut self.changes
-            && (bound || pins.iter().flatten().any(|pin| may_be_elsewhere(pin, snapshot)))
+            && (is_placed || pins.iter().flatten().any(|pin| may_be_elsewhere(pin, snapshot)))
         {
             changes.changed(id);
         }

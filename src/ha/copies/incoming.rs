@@ -19,7 +19,7 @@ const APPLIED_AT_ONCE: usize = 64;
 const SWEPT_AT_ONCE: u32 = 8192;
 /// How long after copies were refused they are asked for again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
-/// A node that is behind for this long is not ready.
+/// A node is not ready if something that has arrived has waited for this long to be applied.
 const BEHIND_MAX: Duration = Duration::from_millis(100);
 
 /// See the module.
@@ -54,13 +54,14 @@ struct Name {
     number: Option<u16>,
 }
 
-/// A full pass.
+/// A full pass of the other node, as it arrives here: between its first and its last record, the slots of all sessions
+/// that are told are marked, and then those without a mark are ended.
 #[derive(Debug)]
 struct IncomingPass {
     number: u32,
     /// The slots of the sessions that were told since it began.
     marks: Marks,
-    /// It has ended: the next slot that is searched for sessions that were not told.
+    /// `Some` once its last record has arrived: the next slot that is searched for sessions that were not told.
     sweep: Option<u32>,
 }
 
@@ -209,6 +210,7 @@ impl Incoming {
         self.is_complete && self.refused == 0 && self.behind(now) < BEHIND_MAX
     }
 
+    /// For how long the oldest datagram that has arrived waits to be applied.
     fn behind(&self, now: Instant) -> Duration {
         self.receiver.behind_since().map_or(Duration::ZERO, |since| now.since(since))
     }

@@ -32,7 +32,9 @@ pub(super) struct Outgoing {
     /// [`CopyHost::selection`] when the last pass began.
     selection: u64,
     told: Told,
+    /// The visit of the whole session table that is under way.
     pass: Option<Pass>,
+    /// A full pass is to begin as soon as there is room.
     wants_full_pass: bool,
     /// The number of the datagram with the end of the last full pass; `None` while one is wanted or under way.
     full_pass_end: Option<u64>,
@@ -41,7 +43,7 @@ pub(super) struct Outgoing {
     slow_pass_took: Duration,
     passes: u32,
     full_passes: u32,
-    /// What the last pass counted.
+    /// How many sessions the node needs copies of, as the last pass that came to its end counted them.
     needed: u32,
     /// Since when there is no room.
     full_since: Option<Instant>,

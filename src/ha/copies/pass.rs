@@ -1,4 +1,5 @@
-//! A pass over the whole table, in steps.
+//! Passes: a pass visits every slot of the session table once, in steps, and tells another node of the sessions there.
+//! A full pass tells all that need copies, a slow one those whose copies would expire or do not exist.
 
 use crate::flow::CanonicalKey;
 use crate::flow::key::{CanonicalV4, CanonicalV6};
@@ -23,7 +24,7 @@ pub(super) struct Pass {
     pub(super) began: Instant,
     /// The next slot.
     pub(super) cursor: u32,
-    /// Sessions that need copies.
+    /// How many of the sessions that it has visited need copies.
     pub(super) needed: u32,
 }
 

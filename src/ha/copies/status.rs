@@ -14,13 +14,15 @@ const FAILED: Duration = Duration::from_secs(15);
 /// How far the copies are at one other node, and from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CopyStatus {
-    /// Sessions that it needs copies of, as the last pass counted them.
+    /// How many sessions of this node that node could not handle by itself after a takeover, so that it needs copies of
+    /// them. The last pass over the session table counted them.
     pub needed: u32,
     /// Everything that was told has arrived there.
     pub is_flushed: bool,
     /// For how long something has waited in vain for its acknowledgement.
     pub stalled: Duration,
-    /// The number of the pass that is under way: the slots that it has visited, and all slots.
+    /// How far the pass that is under way has come, if there is one: how many slots of the session table it has visited,
+    /// and how many there are.
     pub pass: Option<(u32, u32)>,
     /// Full passes that were begun.
     pub full_passes: u32,
@@ -30,7 +32,8 @@ pub struct CopyStatus {
     pub resends: u64,
     /// A full pass of that node has arrived here completely.
     pub is_complete: bool,
-    /// Since when the next of what it told waits.
+    /// For how long the oldest datagram of it that has arrived waits to be applied here, because a datagram before it is
+    /// missing or because this node is busy. Zero if none waits.
     pub behind: Duration,
     /// What of it could not be applied.
     pub refusals: Refusals,
