@@ -6,7 +6,9 @@
 
 mod keeper;
 
-use crate::engine::forwarder::{Arrival, RoutedFlow, is_source_translated, view_toward_destination};
+use crate::engine::forwarder::{
+    Arrival, RoutedFlow, is_lasting_one_way, is_source_translated, view_toward_destination,
+};
 use crate::engine::{Counters, SessionLedger, Snapshot};
 use crate::flow::{CanonicalKey, Direction};
 use crate::ha::CopyHost;
@@ -16,15 +18,12 @@ use crate::nat::PortPools;
 use crate::path::pinning::{self, PacketKind, Pin, PinState};
 use crate::path::{FirewallGroup, OnFailure, PathSet};
 use crate::random::mix;
-use crate::session::{ConversationState, EndReason, Placement, Removed, Session};
+use crate::session::{EndReason, Placement, Removed, Session};
 use crate::slb::{self, Server, Service};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::wire::Family;
 
 pub use keeper::{CopyKeeper, Copying, Sessions};
-
-/// A session that was opened so long ago although only one end has sent is one that only one end uses.
-const ONE_WAY: Duration = Duration::from_secs(2);
 
 /// An engine whose sessions are copied.
 #[derive(Debug)]
@@ -49,8 +48,7 @@ pub fn needs_copy(
     now: Instant,
 ) -> bool {
     if session.is_half_open() {
-        let is_one_way = session.state == ConversationState::OneWay && now.since(session.created) >= ONE_WAY;
-        return is_one_way && placement.is_some();
+        return placement.is_some() && is_lasting_one_way(session, now);
     }
     let is_elsewhere = |pin: Option<Pin>, direction| {
         pin.is_some_and(|pin| pin.state == PinState::Confirmed && !is_at_home(key, &pin, direction, snapshot))
@@ -168,7 +166,7 @@ impl CopyHost for CopiedEngine<'_> {
         Some(server.failure_counts[family].wrapping_sub(u32::from(has_failed)))
     }
 
-    fn opened(&mut self, key: &CanonicalKey, session: &Session, placement: Option<&Placement>) {
+    fn opened(&mut self, key: &CanonicalKey, session: &Session, placement: Option<&Placement>, now: Instant) {
         self.counters.copies_opened += 1;
         self.counters.move_copied_pin(None, session.toward_low.as_ref());
         self.counters.move_copied_pin(None, session.toward_high.as_ref());
@@ -181,7 +179,7 @@ impl CopyHost for CopiedEngine<'_> {
         let outside = key.in_direction(session.original_direction);
         let client = outside.source.address;
         if let Some(inside) = placement.inside.filter(|inside| is_source_translated(inside, &outside)) {
-            self.ports.reserve(inside.protocol, inside.source, inside.destination, client);
+            self.ports.reserve(inside.protocol, inside.source, inside.destination, client, now);
         }
         if let Some(by) = &service.sticky {
             service.state.sticky.learn(client, by, &server.state.name, session.created);

@@ -21,35 +21,41 @@ mod incoming;
 mod outgoing;
 mod pass;
 mod slots;
+mod status;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use crate::ha::alarm::AlarmKind;
 use crate::ha::association::Kind;
-use crate::ha::score::SyncState;
 use crate::ha::settings::NodeId;
 use crate::ha::stream::StreamId;
-use crate::session::{ChangeReader, EndReason, SessionChange, SessionTable, SessionWorker};
+use crate::session::{ChangeReader, EndReason, SessionTable, SessionWorker};
 use crate::time::{Duration, Instant};
 
 pub use host::CopyHost;
 pub use incoming::{Refusals, Unapplied};
+pub use status::CopyStatus;
 
-use incoming::{Applies, Incoming};
+use incoming::{CopyTarget, Incoming};
 use outgoing::Outgoing;
 
 /// The shortest delay, which bounds how often changes are read.
 const DELAY_MIN: Duration = Duration::from_micros(100);
 /// How many changes of one worker are read in a step.
 const CHANGES_AT_ONCE: usize = 1024;
-/// After how many times its delay a node looks for changes at the latest, when there were none before.
-const REST_MAX: u32 = 8;
+/// How many of them are read at last: more than the ring of a worker has room for.
+const CHANGES_AT_LAST: usize = 1 << 17;
+/// After which time a node looks for changes at the latest when there were none before, unless its delay is longer.
+const REST_MAX: Duration = Duration::from_millis(3);
+/// How often a pass goes on at the latest.
+const PASS_STEP: Duration = Duration::from_millis(1);
 /// How long a node without room for more may hold up what is told to others, before it is left to a full pass.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How long what a node said before it gave up its role is still sent.
+/// How long what a node said before it gave up its role is still sent, and taken over by the one that took the role.
 const FLUSH: Duration = Duration::from_secs(1);
+/// How long changes are still told after a node gave up its role: packet workers may be in the middle of a batch.
+const LAST_BATCH: Duration = Duration::from_millis(20);
 /// How often copies are expired, and how many entries are visited then.
 const EXPIRE_EVERY: Duration = Duration::from_millis(50);
 const EXPIRED_AT_ONCE: usize = 4096;
@@ -67,10 +73,14 @@ pub struct Copies {
     origin: u64,
     /// The number of streams that this process has begun.
     runs: u32,
-    /// The number of times that this process began to listen anew.
-    listens: u64,
+    /// The number of times that this process began to receive anew.
+    receiver_runs: u64,
     delay: Duration,
     is_router: bool,
+    /// When this node last became the router.
+    router_since: Instant,
+    /// Which other node is active, as far as is known.
+    active: Option<NodeId>,
     others: Vec<Other>,
     /// When changes are read next, and how long after the last time: the delay while there are some, and longer and longer
     /// while there are none.
@@ -108,45 +118,11 @@ pub struct Transmit {
     pub body: Vec<u8>,
 }
 
-/// How far the copies are at one other node, and from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct CopyStatus {
-    /// Sessions that it needs copies of, as the last pass counted them.
-    pub needed: u32,
-    /// Everything that was told has arrived there.
-    pub is_flushed: bool,
-    /// For how long something has waited in vain for its acknowledgement.
-    pub stalled: Duration,
-    /// The number of the pass that is under way: the slots that it has visited, and all slots.
-    pub pass: Option<(u32, u32)>,
-    /// Full passes that were begun.
-    pub full_passes: u32,
-    /// Records that were told.
-    pub records: u64,
-    /// Datagrams that were sent again.
-    pub resends: u64,
-    /// A full pass of that node has arrived here completely.
-    pub is_complete: bool,
-    /// Since when the next of what it told waits.
-    pub behind: Duration,
-    /// What of it could not be applied.
-    pub refusals: Refusals,
-    /// Copies for which there was no room since its last full pass began.
-    pub without_room: u64,
-    /// For how long it has acknowledged nothing, although the stream began again.
-    pub failing: Duration,
-}
-
-/// Something that was told so long ago and is not acknowledged, or not applied, is late.
-const LATE: Duration = Duration::from_secs(1);
-/// A node that has acknowledged nothing for so long takes no copies.
-const FAILED: Duration = Duration::from_secs(15);
-
 impl Copies {
     /// The copies in a table that was made by [`SessionTable::with_copies`], of which `owner` is the last worker.
     /// `changes` come from the packet workers, `others` are the other nodes, and `origin` is a random number that is
-    /// different at every start. Changes are told after `delay` at the latest while there are some, and after eight times that
-    /// when there were none before.
+    /// different at every start. Changes are told after `delay` at the latest while there are some, and after 3 ms, or
+    /// `delay` if that is longer, when there were none before.
     pub fn new(
         owner: SessionWorker,
         changes: Vec<ChangeReader>,
@@ -162,10 +138,12 @@ impl Copies {
             changes,
             origin,
             runs: 0,
-            listens: 0,
+            receiver_runs: 0,
             delay,
             rest: delay,
             is_router: false,
+            router_since: now,
+            active: None,
             others: others.into_iter().map(|node| Other::new(node, origin)).collect(),
             read_at: now,
             expire_at: now,
@@ -174,24 +152,39 @@ impl Copies {
         }
     }
 
-    /// Says whether this node forwards packets. One that does not takes over what others tell without asking; one that
-    /// does tells others.
-    pub fn set_router(&mut self, is_router: bool, now: Instant) {
+    /// Says whether this node forwards packets, and since when. One that does not takes over what others tell without
+    /// asking; one that does tells others. [`Copies::tell_all`] comes before it gives the role up.
+    pub fn set_router(&mut self, is_router: bool, since: Instant, now: Instant) {
         if is_router == self.is_router {
             return;
         }
         self.is_router = is_router;
-        self.read_at = now;
+        (self.read_at, self.rest) = (now, self.delay);
+        if is_router {
+            self.router_since = since;
+        }
         for other in &mut self.others {
             if is_router {
                 other.incoming.stop_pass();
                 other.outgoing = None;
             } else {
                 // What this node decided while it forwarded is not known to be what the others have.
-                self.listens += 1;
-                other.incoming.begin_again(self.origin.wrapping_add(self.listens));
-                other.outgoing.as_mut().into_iter().for_each(|outgoing| outgoing.end_by(now + FLUSH));
+                self.receiver_runs += 1;
+                other.incoming.begin_again(self.origin.wrapping_add(self.receiver_runs));
+                other.outgoing.as_mut().into_iter().for_each(|outgoing| outgoing.end_by(now + LAST_BATCH, now + FLUSH));
             }
+        }
+    }
+
+    /// Says which other node is active. What others told counts for nothing any more, and if the active one told everything
+    /// before another one did, it is asked to do so again.
+    pub fn set_active(&mut self, active: Option<NodeId>) {
+        self.active = active;
+        let is_router = self.is_router;
+        let told_too_early = |other: &&mut Other| Some(other.node) == active && other.incoming.is_superseded();
+        for other in self.others.iter_mut().filter(|_| !is_router).filter(told_too_early) {
+            self.receiver_runs += 1;
+            other.incoming.begin_again(self.origin.wrapping_add(self.receiver_runs));
         }
     }
 
@@ -222,7 +215,15 @@ impl Copies {
     pub fn handle_datagram(&mut self, node: NodeId, kind: Kind, body: &[u8], now: Instant) {
         let Some(other) = self.others.iter_mut().find(|other| other.node == node) else { return };
         match kind {
-            Kind::Stream => other.incoming.handle_datagram(body, now),
+            Kind::Stream => {
+                // Who begins to tell has taken the role from those who told before.
+                if other.incoming.handle_datagram(body, now) {
+                    self.others
+                        .iter_mut()
+                        .filter(|other| other.node != node)
+                        .for_each(|other| other.incoming.stop_pass());
+                }
+            }
             Kind::Ack => other.outgoing.as_mut().into_iter().for_each(|outgoing| outgoing.handle_ack(body, now)),
             Kind::Init | Kind::Hello => {}
         }
@@ -235,8 +236,11 @@ impl Copies {
             self.expire(host, now);
         }
         if now >= self.read_at {
-            self.rest = if self.tell(host, now) { self.delay } else { (self.rest * 2).min(self.delay * REST_MAX) };
-            self.read_at = now + self.rest;
+            let has_told = self.tell(host, now);
+            self.rest = if has_told { self.delay } else { (self.rest * 2).min(self.delay.max(REST_MAX)) };
+            let is_passing = |other: &Other| other.outgoing.as_ref().is_some_and(Outgoing::is_passing);
+            let rest = if self.others.iter().any(is_passing) { self.rest.min(PASS_STEP) } else { self.rest };
+            self.read_at = now + rest;
         }
         for outgoing in self.others.iter_mut().filter_map(|other| other.outgoing.as_mut()) {
             outgoing.handle_timeout(now);
@@ -245,7 +249,8 @@ impl Copies {
 
     /// When [`Copies::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Instant {
-        let tells = self.is_router && self.others.iter().any(|other| other.is_connected);
+        // A node that gave its role up reads until its streams are over.
+        let tells = self.others.iter().any(|other| (self.is_router && other.is_connected) || other.outgoing.is_some());
         let outgoing = self.others.iter().filter_map(|other| other.outgoing.as_ref()?.poll_timeout());
         let incoming = self.others.iter().filter_map(|other| other.incoming.poll_timeout(other.is_connected));
         outgoing.chain(incoming).chain(tells.then_some(self.read_at)).fold(self.expire_at, Instant::min)
@@ -260,48 +265,20 @@ impl Copies {
         })
     }
 
-    /// What hellos say of the copies. `needed` is that of the node that needs most.
-    pub fn sync_state(&self, now: Instant) -> SyncState {
-        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let needed = self.others.iter().filter_map(|other| other.outgoing.as_ref()).map(Outgoing::needed).max();
-        let is_ready =
-            self.is_router || self.others.iter().any(|other| other.is_connected && other.incoming.is_ready(now));
-        SyncState {
-            is_ready,
-            sessions: count(self.table.len()),
-            needed: needed.unwrap_or(0),
-            held: if self.is_router { 0 } else { count(self.held) },
-            alarms: self
-                .others
-                .iter()
-                .filter(|other| other.is_connected)
-                .flat_map(|other| self.alarms(other.node, now))
-                .collect(),
-        }
-    }
-
-    fn alarms(&self, node: NodeId, now: Instant) -> impl Iterator<Item = (AlarmKind, NodeId, String)> + use<> {
-        let status = self.status(node, now);
-        let late = status.stalled.max(status.behind).max(status.failing);
-        let failed = (status.failing >= FAILED)
-            .then(|| (AlarmKind::SyncFailed, "it acknowledges no copies of sessions; does it keep any?".to_owned()));
-        let behind = (failed.is_none() && late >= LATE)
-            .then(|| (AlarmKind::SyncBehind, "copies of sessions are more than a second late".to_owned()));
-        let refused = (status.without_room > 0).then(|| {
-            let what = "copies of its sessions find no room here: raise `sessions` of [limits] as it has it";
-            (AlarmKind::SyncRefused, what.to_owned())
-        });
-        [failed, behind, refused].into_iter().flatten().map(move |(kind, reason)| (kind, node, reason))
-    }
-
     /// Whether this node forwards packets.
     pub fn is_router(&self) -> bool {
         self.is_router
     }
 
-    /// What changed until now is told in the next step.
-    pub fn hurry(&mut self, now: Instant) {
-        self.read_at = now;
+    /// Tells everything that changed until now, as the last thing before this node gives its role up: nothing is left
+    /// for want of room.
+    pub fn tell_all(&mut self, host: &mut dyn CopyHost, now: Instant) {
+        self.begin_streams(host, now);
+        let outgoing = self.others.iter_mut().filter_map(|other| other.outgoing.as_mut());
+        outgoing.for_each(Outgoing::stop_waiting);
+        self.read_changes(host, CHANGES_AT_LAST, now);
+        let outgoing = self.others.iter_mut().filter_map(|other| other.outgoing.as_mut());
+        outgoing.for_each(|outgoing| outgoing.flush(now));
     }
 
     /// Tells changes after another delay from here on, as [`Copies::new`] says.
@@ -309,30 +286,38 @@ impl Copies {
         self.delay = delay.max(DELAY_MIN);
     }
 
-    /// How far the copies are at a node, and from it.
-    pub fn status(&self, node: NodeId, now: Instant) -> CopyStatus {
-        let Some(other) = self.others.iter().find(|other| other.node == node) else { return CopyStatus::default() };
-        let status = CopyStatus { is_flushed: true, ..CopyStatus::default() };
-        let status = other.outgoing.as_ref().map_or(status, |outgoing| outgoing.status(&self.table, now));
-        other.incoming.status(status, now)
-    }
-
     /// Applies what was told to this node.
     fn apply(&mut self, host: &mut dyn CopyHost, now: Instant) {
-        let (mut taken, mut has_displaced) = (Vec::new(), false);
+        let (mut news, mut has_displaced) = (Vec::new(), false);
+        // For each node, how much of the news there was when it had told its part.
+        let mut told_by = Vec::with_capacity(self.others.len());
+        let is_recent = self.is_router && now < self.router_since + FLUSH;
         for other in &mut self.others {
-            let (owner, held) = (&mut self.owner, &mut self.held);
-            let (taken, has_displaced) = (&mut taken, &mut has_displaced);
-            let mut applies = Applies { owner, host, is_router: self.is_router, held, taken, has_displaced, now };
-            other.incoming.apply(&mut applies);
+            let mut target = CopyTarget {
+                owner: &mut self.owner,
+                host,
+                is_router: self.is_router,
+                took_over: is_recent.then_some(self.router_since),
+                is_of_active: self.active.is_none_or(|active| active == other.node),
+                held: &mut self.held,
+                news: &mut news,
+                has_displaced: &mut has_displaced,
+                now,
+            };
+            other.incoming.apply(&mut target);
+            told_by.push(news.len());
         }
         if !self.is_router {
             return;
         }
-        // What a router takes over, for instance from one that has just given up its role, is news to all others.
-        for outgoing in self.others.iter_mut().filter_map(|other| other.outgoing.as_mut()) {
-            for id in &taken {
-                outgoing.tell_change(SessionChange::Changed(*id), &self.table, host, now);
+        // What a router takes over, for instance from one that has just given up its role, is news to all. One whose own
+        // role is being taken tells its successor nothing back: that may be what it has just told it to end.
+        let begins = std::iter::once(0).chain(told_by.iter().copied());
+        for ((other, begin), end) in self.others.iter_mut().zip(begins).zip(&told_by) {
+            let Some(outgoing) = &mut other.outgoing else { continue };
+            let (begin, end) = if is_recent { (0, 0) } else { (begin, *end) };
+            for change in news[..begin].iter().chain(&news[end..]) {
+                outgoing.tell_change(*change, &self.table, host, now);
             }
             if has_displaced {
                 outgoing.request_full_pass();
@@ -350,10 +335,10 @@ impl Copies {
         if !is_router {
             self.count_held(host, now);
         }
-        let free = self.table.capacity() - self.table.len();
+        let free = self.table.capacity().saturating_sub(self.table.len());
         for other in self.others.iter_mut().filter(|other| !is_router && other.incoming.needs_again(free, now)) {
-            self.listens += 1;
-            other.incoming.begin_again(self.origin.wrapping_add(self.listens));
+            self.receiver_runs += 1;
+            other.incoming.begin_again(self.origin.wrapping_add(self.receiver_runs));
         }
         self.expire_at = if visited < EXPIRED_AT_ONCE { now + EXPIRE_EVERY } else { now + self.delay };
     }
@@ -383,6 +368,20 @@ impl Copies {
 
     /// Tells the other nodes what changed. True if there was something to tell.
     fn tell(&mut self, host: &mut dyn CopyHost, now: Instant) -> bool {
+        self.begin_streams(host, now);
+        // What cannot be read yet is there to be told, too.
+        let mut has_told = !self.may_read(now) || self.read_changes(host, CHANGES_AT_ONCE, now);
+        for outgoing in self.others.iter_mut().filter_map(|other| other.outgoing.as_mut()) {
+            outgoing.step_pass(&self.table, host, now);
+            outgoing.flush(now);
+            has_told |= outgoing.is_passing();
+        }
+        has_told
+    }
+
+    /// Begins streams to nodes that have none, and again where nobody knows what has arrived, and ends those that are
+    /// over. Follows what has to be told besides changes.
+    fn begin_streams(&mut self, host: &mut dyn CopyHost, now: Instant) {
         let overflow = self.changes.iter_mut().fold(false, |any, reader| reader.take_overflow() | any);
         for other in &mut self.others {
             let is_over = other.outgoing.as_ref().is_some_and(|outgoing| outgoing.is_over(now));
@@ -402,14 +401,6 @@ impl Copies {
             }
             outgoing.follow_generation(host);
         }
-        // What cannot be read yet is there to be told, too.
-        let mut has_told = !self.may_read(now) || self.read_changes(host, now);
-        for outgoing in self.others.iter_mut().filter_map(|other| other.outgoing.as_mut()) {
-            outgoing.step_pass(&self.table, host, now);
-            outgoing.flush(now);
-            has_told |= outgoing.is_passing();
-        }
-        has_told
     }
 
     /// False while nodes have no room for more, for a short time: then changes wait with the workers. Without an other
@@ -422,14 +413,14 @@ impl Copies {
         may_read
     }
 
-    /// Reads what the workers told. True if that was anything.
-    fn read_changes(&mut self, host: &mut dyn CopyHost, now: Instant) -> bool {
+    /// Reads what the workers told, of each at most so many changes. True if that was anything.
+    fn read_changes(&mut self, host: &mut dyn CopyHost, at_most: usize, now: Instant) -> bool {
         let Self { changes, others, table, .. } = self;
         let is_told = others.iter().any(|other| other.outgoing.is_some());
-        let at_once = if is_told { CHANGES_AT_ONCE } else { usize::MAX };
+        let at_most = if is_told { at_most } else { usize::MAX };
         let mut has_read = false;
         for reader in changes {
-            for _ in 0..at_once {
+            for _ in 0..at_most {
                 let Some(change) = reader.poll() else { break };
                 has_read = true;
                 for outgoing in others.iter_mut().filter_map(|other| other.outgoing.as_mut()) {

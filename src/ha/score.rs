@@ -117,9 +117,12 @@ pub struct GatewayHealth {
 pub struct SyncState {
     /// Whether this node has every copy that it would need as the active one. Without copies it always has.
     pub is_ready: bool,
+    /// The nodes that may lack copies of this one's sessions: a full pass to them is wanted or under way.
+    pub lacking: Vec<NodeId>,
     /// The number of live sessions.
     pub sessions: u32,
-    /// The number of sessions that others need copies of.
+    /// The number of sessions of this node that others could not handle by themselves after a takeover, so that they need
+    /// copies of them.
     pub needed: u32,
     /// The number of copies that this node holds.
     pub held: u32,
@@ -129,7 +132,7 @@ pub struct SyncState {
 
 impl Default for SyncState {
     fn default() -> Self {
-        Self { is_ready: true, sessions: 0, needed: 0, held: 0, alarms: Vec::new() }
+        Self { is_ready: true, lacking: Vec::new(), sessions: 0, needed: 0, held: 0, alarms: Vec::new() }
     }
 }
 

@@ -88,12 +88,7 @@ impl PortPool {
 
     /// Takes a free port for a client of `source`: the first from a random one on (RFC 6056 section 3.3.1).
     pub fn acquire(&mut self, source: SourceKey, random: u16, now: Instant) -> Result<u16, NoPort> {
-        while let Some(&(rested, port, had_by)) = self.resting.front()
-            && rested <= now
-        {
-            self.resting.pop_front();
-            self.release_unused(port, had_by);
-        }
+        self.free_rested(now);
         if self.available == 0 {
             return Err(NoPort::Exhausted);
         }
@@ -118,24 +113,35 @@ impl PortPool {
     }
 
     /// Takes a certain port for a client of `source`, even one that rests. False if it is in use or none of the pool.
-    pub fn reserve(&mut self, port: u16, source: SourceKey) -> bool {
-        if let Some(at) = self.resting.iter().position(|(_, resting, _)| *resting == port)
-            && let Some((_, _, had_by)) = self.resting.remove(at)
-        {
+    pub fn reserve(&mut self, port: u16, source: SourceKey, now: Instant) -> bool {
+        self.free_rested(now);
+        if !self.is_free(port) {
+            let resting = self.resting.iter().position(|(_, resting, _)| *resting == port);
+            let Some((_, _, had_by)) = resting.and_then(|at| self.resting.remove(at)) else { return false };
             self.release_unused(port, had_by);
         }
-        let is_free = self.is_free(port);
-        if is_free {
-            self.free[usize::from(port) / 64] &= !(1 << (port % 64));
-            self.available -= 1;
-            self.source_tally.add(source);
-        }
-        is_free
+        self.free[usize::from(port) / 64] &= !(1 << (port % 64));
+        self.available -= 1;
+        self.source_tally.add(source);
+        true
     }
 
-    /// Returns a port that `source` had; it may be used again at `rested`.
+    /// Makes the ports free that have rested long enough.
+    fn free_rested(&mut self, now: Instant) {
+        while let Some(&(rested, port, had_by)) = self.resting.front()
+            && rested <= now
+        {
+            self.resting.pop_front();
+            self.release_unused(port, had_by);
+        }
+    }
+
+    /// Returns a port that `source` had; it may be used again at `rested`. A port that is free already stays free: the
+    /// flow that used it was opened by an engine that died, and nobody reserved the port here.
     pub fn release(&mut self, port: u16, source: SourceKey, rested: Instant) {
-        self.resting.push_back((rested, port, source));
+        if !self.is_free(port) {
+            self.resting.push_back((rested, port, source));
+        }
     }
 
     /// Returns a port that was acquired for a flow of `source` but not used.
@@ -227,7 +233,7 @@ impl PortPools {
 
     /// Takes the port of a flow that another engine has opened for `client`. False if it is in use, if it is none of the
     /// ports that these pools give out, so that nothing has to be done, or if too many pools are in use.
-    pub fn reserve(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr) -> bool {
+    pub fn reserve(&self, protocol: u8, source: Endpoint, server: Endpoint, client: IpAddr, now: Instant) -> bool {
         if !self.ports.contains(&source.port) {
             return false;
         }
@@ -239,7 +245,7 @@ impl PortPools {
             return false;
         }
         let pool = part.entry(key).or_insert_with(|| PortPool::new(self.ports.clone(), worker, parts));
-        pool.reserve(source.port, self.hasher.key(client))
+        pool.reserve(source.port, self.hasher.key(client), now)
     }
 
     /// Returns a port when the flow of `client` that used it has ended.

@@ -353,6 +353,10 @@ impl RunningEngine {
             let linger = shared.config().ha.as_ref().map_or(Duration::ZERO, |ha| ha.linger);
             handle.give_up(linger).await;
         }
+        let goes_on_elsewhere = match &ha {
+            Some((handle, _)) if !shared.config().copying_nodes().is_empty() => handle.is_other_active().await,
+            Some(_) | None => false,
+        };
         shared.stop.store(true, Ordering::Relaxed);
         workers.iter().for_each(|(worker, _)| worker.wake());
         probes.0.wake();
@@ -369,7 +373,8 @@ impl RunningEngine {
                 let _ = thread.join();
             }
             let _ = control.join();
-            ending.session_log.close(&ending.sessions, &ending.snapshot.load_full(), ending.clock);
+            let sessions = (!goes_on_elsewhere).then_some(&*ending.sessions);
+            ending.session_log.close(sessions, &ending.snapshot.load_full(), ending.clock);
         });
         let _ = joined.await;
         let subject = Subject::Engine(shared.engine.clone());

@@ -37,6 +37,7 @@ use crate::ha::association::{DATAGRAM_MAX, Kind};
 use crate::ha::frame::{self, ClusterFrame};
 use crate::ha::{
     Associations, Fault, HaConfig, Health, Hello, Machine, NodeId, Opened, Order, OrderRefused, OrderedBy, Out, Path,
+    Role,
 };
 use crate::id::LinkId;
 use crate::io::privileges::ThreadPrivileges;
@@ -381,6 +382,9 @@ impl HaThread {
         }
         if role.is_some() || announce {
             self.news.pass(&self.commands);
+        }
+        if role.as_ref().is_some_and(|change| change.to == Role::Leaving) {
+            self.tell_all_copies(now);
         }
         if let Some(hello) = hello {
             self.send_hello(&hello, now);

@@ -15,10 +15,11 @@ use crate::engine::Punt;
 use crate::engine::view::AlarmView;
 use crate::ha::explained::ExplainedHaView;
 use crate::ha::view::HaView;
-use crate::ha::{Order, OrderRefused, WitnessReport};
+use crate::ha::{NodeKind, Order, OrderRefused, Role, WitnessReport};
 use crate::id::{DeviceId, LinkId};
 use crate::io::frame_io::Sender;
 use crate::io::wait::Wake;
+use crate::named_enum::EnumOrUnknown;
 use crate::time::Duration;
 use crate::wire::MacAddr;
 
@@ -159,6 +160,13 @@ impl HaHandle {
         };
         // A node that does not get rid of its role ends all the same: the others take over by its silence.
         let _ = tokio::time::timeout(STOP_MAX + linger, has_ended).await;
+    }
+
+    /// Whether another node that keeps copies of sessions is active.
+    pub(super) async fn is_other_active(&self) -> bool {
+        let nodes = self.state().await.map(|state| state.view.nodes).unwrap_or_default();
+        let is_active = |role: &EnumOrUnknown<Role>| *role == Role::Active;
+        nodes.iter().any(|node| node.kind == NodeKind::Fwlb && node.role.as_ref().is_some_and(is_active))
     }
 
     /// Ends the thread's sleep.

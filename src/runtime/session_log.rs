@@ -117,19 +117,26 @@ impl SessionLog {
         Ok(())
     }
 
-    /// Writes the sessions that are still alive and closes the log; to be called when no worker runs any more.
-    pub(super) fn close(&self, sessions: &SessionTable, names: &Arc<Snapshot>, clock: Clock) {
+    /// Writes the sessions that end with the engine and closes the log; to be called when no worker runs any more.
+    /// `ending` has them; it is `None` if another node forwards their packets from here on.
+    pub(super) fn close(&self, ending: Option<&SessionTable>, names: &Arc<Snapshot>, clock: Clock) {
         let Some(queue) = self.queue.swap(None) else { return };
         let at = clock.now();
-        sessions.for_each(|key, session, bound| {
-            let session = Removed { key: *key, session: *session, placement: bound.copied() };
-            let ended = EndedSession { session, reason: None, at, snapshot: Arc::clone(names) };
-            let patience = (at + CLOSE_TIMEOUT).since(clock.now());
-            if queue.send_timeout(ended, patience).is_err() {
-                self.counts.dropped.fetch_add(1, Ordering::Relaxed);
-            }
-            true
-        });
+        if let Some(ending) = ending {
+            ending.walk(
+                0,
+                |_| true,
+                |id, key, session, placement| {
+                    let session = Removed { id, key: *key, session: *session, placement: placement.copied() };
+                    let ended = EndedSession { session, reason: None, at, snapshot: Arc::clone(names) };
+                    let patience = (at + CLOSE_TIMEOUT).since(clock.now());
+                    if queue.send_timeout(ended, patience).is_err() {
+                        self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+                    }
+                    true
+                },
+            );
+        }
         drop(queue);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
@@ -195,11 +202,12 @@ impl Writer {
     }
 
     fn view(&self, ended: &EndedSession) -> SessionEndView {
-        let Removed { key, session, placement: bound } = &ended.session;
+        let Removed { id: _, key, session, placement } = &ended.session;
         let flow = key.in_direction(session.original_direction);
         let lasted = session.last_seen.since(session.created);
         let at = ended.at;
-        let last = sessions::view(&self.engine, &flow, (session, bound.as_ref()), &self.timeouts, &ended.snapshot, at);
+        let last =
+            sessions::view(&self.engine, &flow, (session, placement.as_ref()), &self.timeouts, &ended.snapshot, at);
         SessionEndView {
             at: self.clock.wall_at(at),
             reason: ended.reason.map_or("shutdown", |reason| reason.name(session)).to_owned(),

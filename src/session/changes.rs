@@ -7,7 +7,8 @@
 //!
 //! ```text
 //!  changed   slot (32 bits) | generation (32 bits), which is odd
-//!  ended     ports, protocol, family, direction of the first packet | 0 in the lowest bit;  addresses: 1 or 4 words
+//!  ended     ports, protocol, family, direction of the first packet | 0 in the lowest bit;  slot | generation;
+//!            addresses: 1 or 4 words
 //! ```
 
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub enum SessionChange {
     Changed(SessionId),
     /// A session of this flow ended before its time. `opened` is the direction of its first packet.
     Ended {
+        /// The session, whose slot may have another one by now.
+        id: SessionId,
         /// The flow.
         key: CanonicalKey,
         /// The direction of the first packet.
@@ -68,16 +71,16 @@ impl ChangeWriter {
     /// Tells that a session changed.
     #[inline]
     pub fn changed(&mut self, id: SessionId) {
-        self.write(&[u64::from(id.slot) << 32 | u64::from(id.generation)]);
+        self.write(&[id_word(id)]);
     }
 
     /// Tells that the session of a flow ended before its time.
-    pub fn ended(&mut self, key: &CanonicalKey, opened: Direction) {
+    pub fn ended(&mut self, id: SessionId, key: &CanonicalKey, opened: Direction) {
         let words = KeyWords::of(key);
         let head = words.rest << 2 | u64::from(opened == Direction::HighToLow) << 1;
         match words.wide() {
-            None => self.write(&[head, words.addresses]),
-            Some([a, b, c, d]) => self.write(&[head, a, b, c, d]),
+            None => self.write(&[head, id_word(id), words.addresses]),
+            Some([a, b, c, d]) => self.write(&[head, id_word(id), a, b, c, d]),
         }
     }
 
@@ -109,11 +112,11 @@ impl ChangeReader {
             |offset: usize| self.ring.words[taken.wrapping_add(offset) & (self.ring.words.len() - 1)].load(Relaxed);
         let head = word(0);
         let (change, length) = if head & 1 == 1 {
-            (SessionChange::Changed(SessionId { slot: (head >> 32) as u32, generation: head as u32 }), 1)
+            (SessionChange::Changed(id_of(head)), 1)
         } else {
             let opened = if head & 2 == 0 { Direction::LowToHigh } else { Direction::HighToLow };
-            let (words, length) = KeyWords::read(head >> 2, |place| word(1 + place));
-            (SessionChange::Ended { key: words.key(), opened }, 1 + length)
+            let (words, length) = KeyWords::read(head >> 2, |place| word(2 + place));
+            (SessionChange::Ended { id: id_of(word(1)), key: words.key(), opened }, 2 + length)
         };
         self.ring.taken.store(taken.wrapping_add(length), Release);
         Some(change)
@@ -123,6 +126,14 @@ impl ChangeReader {
     pub fn take_overflow(&mut self) -> bool {
         self.ring.overflow.swap(false, Acquire)
     }
+}
+
+const fn id_word(id: SessionId) -> u64 {
+    (id.slot as u64) << 32 | id.generation as u64
+}
+
+const fn id_of(word: u64) -> SessionId {
+    SessionId { slot: (word >> 32) as u32, generation: word as u32 }
 }
 
 #[cfg(test)]

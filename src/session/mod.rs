@@ -258,6 +258,17 @@ impl Session {
         self.seen_flags = SeenFlags::from_told(flags);
     }
 
+    /// Makes an established connection a closed one if `copy` says that it is closed. True if that changed it.
+    pub fn close_with(&mut self, copy: &Self) -> bool {
+        let closing = ConversationState::Tcp(TcpState::Closing);
+        let is_news = self.state == ConversationState::Tcp(TcpState::Established) && copy.state == closing;
+        if is_news {
+            self.state = closing;
+            self.seen_flags.add(copy.seen_flags);
+        }
+        is_news
+    }
+
     /// True if the sequence number of the next segment in `direction` is known.
     pub fn knows_next(&self, direction: Direction) -> bool {
         self.seen_flags.has_next_to(direction)

@@ -355,7 +355,7 @@ impl SessionTable {
                 return None;
             }
             locked.next_generation();
-            Removed { key: place.key(), session, placement: place.placement() }
+            Removed { id, key: place.key(), session, placement: place.placement() }
         };
         self.live.fetch_sub(1, Ordering::Relaxed);
         self.sources.ended(removed.source());
@@ -387,6 +387,8 @@ impl Pool {
 /// A session that was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removed {
+    /// What it was known by.
+    pub id: SessionId,
     /// The canonical key of its flow.
     pub key: CanonicalKey,
     /// What was remembered of it.

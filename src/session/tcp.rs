@@ -135,6 +135,11 @@ impl SeenFlags {
         Self(u16::from(told) & Self::TOLD)
     }
 
+    /// Sets what another node told as well.
+    pub(super) fn add(&mut self, told: Self) {
+        self.set(told.0 & Self::TOLD);
+    }
+
     pub(super) fn expect_no_replies(&mut self) {
         self.set(Self::NO_REPLIES);
     }

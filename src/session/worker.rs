@@ -104,18 +104,18 @@ impl SessionWorker {
     /// session is evicted whose class comes first and which was idle longest, whichever worker opened it; and if none
     /// may be evicted, a confirmed session without a service whose pin equals the hash, as `harmless` judges.
     ///
-    /// `bound` is the service and server of the flow. Returns the result and the evicted session; an eviction may turn
+    /// `placement` is the service and server of the flow. Returns the result and the evicted session; an eviction may turn
     /// out to have been in vain.
     pub fn open(
         &mut self,
         key: &CanonicalKey,
-        bound: Option<Placement>,
+        placement: Option<Placement>,
         session: Session,
         protect: bool,
         harmless: impl FnMut(&CanonicalKey, &Session) -> bool,
         now: Instant,
     ) -> (OpenResult, Option<Removed>) {
-        if let Some(refusal) = self.table.precheck(key, bound.as_ref(), session.original_direction) {
+        if let Some(refusal) = self.table.precheck(key, placement.as_ref(), session.original_direction) {
             return (refusal, None);
         }
         if self.table.is_over_share(key, session.original_direction) {
@@ -128,7 +128,7 @@ impl SessionWorker {
         });
         let Some(slot) = slot else { return (OpenResult::Full, evicted) };
         let session = Session { worker: self.worker, ..session };
-        let opened = self.table.insert(slot, key, bound, session);
+        let opened = self.table.insert(slot, key, placement, session);
         match opened {
             OpenResult::Inserted(_) => self.with_lists(|hold, table, _| hold.schedule(table, slot, &session, now)),
             OpenResult::Existing(_) | OpenResult::Conflict | OpenResult::Full | OpenResult::OverShare => {
@@ -229,8 +229,8 @@ impl SessionWorker {
             let slot = self.harmless_cursor;
             self.harmless_cursor = if slot + 1 < part.end { slot + 1 } else { part.start };
             let id = self.table.id(slot);
-            let judge = |key: &CanonicalKey, session: &mut Session, bound: Option<&Placement>| {
-                session.worker == self.worker && bound.is_none() && harmless(key, session)
+            let judge = |key: &CanonicalKey, session: &mut Session, placement: Option<&Placement>| {
+                session.worker == self.worker && placement.is_none() && harmless(key, session)
             };
             if self.table.update_slot(slot, judge) == Some(true) {
                 return self.close(id);

@@ -29,7 +29,10 @@ const HELP: [(&str, &str); 103] = [
     ("checks_failed", "Health checks of servers that failed."),
     ("checks_passed", "Health checks of servers that passed."),
     ("checks_sent", "Health checks of servers that were begun."),
-    ("copies_ended", "Sessions ended because the active engine ended them, or does not have them."),
+    (
+        "copies_ended",
+        "Sessions of a standby ended: the active engine ended them or does not have them, or they were idle.",
+    ),
     ("copies_opened", "Sessions that another engine of the cluster opened and told of."),
     ("dropped", "Frames dropped, all reasons."),
     ("duplicate_address", "Frames of others that claim an address of the engine."),

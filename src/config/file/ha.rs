@@ -54,7 +54,7 @@ section! {
         "Which sessions the active node copies to the others: those that they could not compute, which are translated ones, those of services, \
          and those whose firewall is not the one of their hash; or none." => word(&SessionCopying::CHOICES, &ha.sessions);
     sync_delay: Duration = duration("sync-delay", SYNC_DELAY), optional(Duration::from_millis(1)),
-        "How long the active node collects what it tells of sessions, and at most eight times that after a time without changes. A crash \
+        "How long the active node collects what it tells of sessions, and 3 ms after a time without changes if that is longer. A crash \
          loses sessions that began in this time."
         => time(ha.sync_delay);
     ports: PortSharing = choice("ports", &PortSharing::CHOICES), optional(PortSharing::default()), with_restart,

@@ -38,7 +38,8 @@ pub struct Copying {
 }
 
 impl Copying {
-    /// What the packet workers tell their changes to, one for each.
+    /// Takes the writing ends of the rings through which packet workers tell which sessions changed: one for each worker,
+    /// in their order. They are there once; a second call returns none.
     pub fn take_writers(&mut self) -> Vec<ChangeWriter> {
         std::mem::take(&mut self.writers)
     }
@@ -115,11 +116,10 @@ impl CopyKeeper {
     pub fn follow(&mut self, machine: &Machine, associations: &Associations, snapshot: &Snapshot, now: Instant) {
         let is_router = machine.role_word().forwarding != Forwarding::Silent;
         if self.copies.is_router() && !is_router {
-            // What changed until now is told before.
-            self.copies.hurry(now);
-            self.run(snapshot, now);
+            self.tell_all(snapshot, now);
         }
-        self.copies.set_router(is_router, now);
+        self.copies.set_router(is_router, machine.role_since(), now);
+        self.copies.set_active(machine.active_peer(now));
         for (node, _) in machine.config().others() {
             let is_connected = associations.is_live(node) && machine.path_to(node, now).is_some();
             self.copies.set_connected(node, is_connected);
@@ -133,7 +133,8 @@ impl CopyKeeper {
         let is_news = match &self.reported {
             None => true,
             Some((before, at)) => {
-                let is_important = before.is_ready != state.is_ready || before.alarms != state.alarms;
+                let [known, new] = [before, &state].map(|state| (state.is_ready, &state.lacking, &state.alarms));
+                let is_important = known != new;
                 is_important || (*before != state && now.since(*at) >= REPORT_EVERY)
             }
         };
@@ -159,6 +160,13 @@ impl CopyKeeper {
                 Unapplied::ALL.into_iter().map(|reason| (reason.name().to_owned(), status.refusals.count(reason)));
             node.refused = refused.collect();
         }
+    }
+
+    /// Tells everything that changed until now, before this node gives its role up.
+    pub fn tell_all(&mut self, snapshot: &Snapshot, now: Instant) {
+        let Self { copies, ports, counters, published, ledger, names: _, reported: _ } = self;
+        copies.tell_all(&mut CopiedEngine { snapshot, ports, counters, ledger: ledger.as_deref_mut() }, now);
+        published.publish(counters);
     }
 
     /// Does what is due.

@@ -9,6 +9,10 @@ use crate::engine::forwarder::decide::Pins;
 use crate::engine::forwarder::flows::pins_of;
 use crate::path::pinning::{Pin, PinnedBy};
 use crate::session::{ConversationState, EndReason, Placement, Removed, Session, SessionId};
+use crate::time::{Duration, Instant};
+
+/// A session that was opened so long ago although only one end has sent is one that only one end uses.
+const ONE_WAY: Duration = Duration::from_secs(2);
 
 impl Pins {
     /// True if a copy of the session would show the difference.
@@ -20,18 +24,26 @@ impl Pins {
 }
 
 impl Forwarder {
-    /// Tells that a session changed, whose pins were `before` and are `after`.
-    pub(super) fn tell_change(&mut self, id: SessionId, bound: bool, before: &Pins, after: &Pins, snapshot: &Snapshot) {
+    /// Tells that a session changed, whose pins were `before` and are `after`. `is_placed` says whether it is one of a
+    /// service, with a server.
+    pub(super) fn tell_change(
+        &mut self,
+        id: SessionId,
+        is_placed: bool,
+        before: &Pins,
+        after: &Pins,
+        snapshot: &Snapshot,
+    ) {
         let pins = [before.toward_source, before.toward_destination, after.toward_source, after.toward_destination];
         if let Some(changes) = &mut self.changes
-            && (bound || pins.iter().flatten().any(|pin| may_be_elsewhere(pin, snapshot)))
+            && (is_placed || pins.iter().flatten().any(|pin| may_be_elsewhere(pin, snapshot)))
         {
             changes.changed(id);
         }
     }
 
     /// Tells that a session ended, if that was before its time.
-    pub(super) fn tell_end(&mut self, ended: &Removed, reason: EndReason, snapshot: &Snapshot) {
+    pub(super) fn tell_end(&mut self, ended: &Removed, reason: EndReason, snapshot: &Snapshot, now: Instant) {
         let is_by_itself = match reason {
             EndReason::Expired => true,
             EndReason::Evicted
@@ -44,19 +56,24 @@ impl Forwarder {
         };
         if let Some(changes) = &mut self.changes
             && !is_by_itself
-            && may_have_copy(&ended.session, ended.placement.as_ref(), snapshot)
+            && may_have_copy(&ended.session, ended.placement.as_ref(), snapshot, now)
         {
-            changes.ended(&ended.key, ended.session.original_direction);
+            changes.ended(ended.id, &ended.key, ended.session.original_direction);
         }
     }
 }
 
 /// False if there was certainly no reason to copy the session. Floods consist of such sessions.
-fn may_have_copy(session: &Session, bound: Option<&Placement>, snapshot: &Snapshot) -> bool {
-    match bound {
-        Some(_) => !session.is_half_open() || session.state == ConversationState::OneWay,
+fn may_have_copy(session: &Session, placement: Option<&Placement>, snapshot: &Snapshot, now: Instant) -> bool {
+    match placement {
+        Some(_) => !session.is_half_open() || is_lasting_one_way(session, now),
         None => !session.is_half_open() && pins_of(session).any(|(pin, _)| may_be_elsewhere(&pin, snapshot)),
     }
+}
+
+/// True for a session of which only one end has sent, for so long that it is no first packet without an answer.
+pub(in crate::engine) fn is_lasting_one_way(session: &Session, now: Instant) -> bool {
+    session.state == ConversationState::OneWay && now.since(session.created) >= ONE_WAY
 }
 
 /// False if every engine finds the pin's firewall by the hash.

@@ -109,10 +109,10 @@ impl PacketContext<'_> {
         &self,
         key: &CanonicalKey,
         session: &Session,
-        bound: Option<&Placement>,
+        placement: Option<&Placement>,
     ) -> Result<(RoutedFlow, Option<ServiceAction>), SessionMismatch> {
         let Self { packet, arrival, addressee, snapshot, now: _ } = *self;
-        let Some(bound) = bound else {
+        let Some(placement) = placement else {
             return match addressee {
                 Addressee::Engine => Err(SessionMismatch::Local),
                 Addressee::Service if key.in_direction(session.original_direction) != packet.flow => {
@@ -127,7 +127,7 @@ impl PacketContext<'_> {
             packet.flow,
             key,
             session.original_direction,
-            bound,
+            placement,
             arrival,
             packet.kind(),
             snapshot,
@@ -136,13 +136,13 @@ impl PacketContext<'_> {
         if packet.ttl <= 1 {
             return Err(SessionMismatch::Exhausted);
         }
-        match services::server_liveness(bound, key, session.class, snapshot) {
+        match services::server_liveness(placement, key, session.class, snapshot) {
             // IPVS does the same (`conn_reuse_mode`). A server that still takes new sessions keeps its client.
             ServerLiveness::Serves
                 if self.opens_connection(service.direction)
                     && (is_connection_closed(session)
-                        || session.is_unanswered() && observed::is_avoided(bound, key, snapshot))
-                    && !services::takes_next_connection(bound, packet.flow.family(), snapshot) =>
+                        || session.is_unanswered() && observed::is_avoided(placement, key, snapshot))
+                    && !services::takes_next_connection(placement, packet.flow.family(), snapshot) =>
             {
                 Err(SessionMismatch::Over)
             }
@@ -212,8 +212,9 @@ impl Forwarder {
         known: &PacketContext<'_>,
     ) -> Result<Disposition, NoSession> {
         let PacketContext { packet, snapshot, now, .. } = *known;
-        let matched = self.sessions.table().update_with_placement(id, |key, session, bound| {
-            let (routed, service) = known.match_session(key, session, bound)?;
+        let has_copies = self.changes.is_some();
+        let matched = self.sessions.table().update_with_placement(id, |key, session, placement| {
+            let (routed, service) = known.match_session(key, session, placement)?;
             let pins = Pins::of(session, routed.direction);
             let decision = decide(&routed, pins, snapshot, now);
             let was_active = session.is_active();
@@ -226,31 +227,31 @@ impl Forwarder {
                 }
                 NextStep::Drop(_) | NextStep::EndSession => {}
             }
-            let turn = bound.copied().filter(|_| session.is_active() != was_active);
-            if let (Some(bound), true) = (bound, was_unanswered) {
-                observed::record_response(bound, session, routed.direction, packet.flow.family(), snapshot);
+            let turn = placement.copied().filter(|_| session.is_active() != was_active);
+            if let (Some(placement), true) = (placement, was_unanswered) {
+                observed::record_response(placement, session, routed.direction, packet.flow.family(), snapshot);
             }
-            let is_told = session.state != state || pins.differ_in_copy(&decision.pins);
+            let is_told = has_copies && (session.state != state || pins.differ_in_copy(&decision.pins));
             Ok::<_, SessionMismatch>((
                 pins,
                 decision,
                 service,
                 routed.direction,
-                turn.map(|bound| (bound, !was_active)),
-                is_told.then_some(bound.is_some()),
+                turn.map(|placement| (placement, !was_active)),
+                is_told.then_some(placement.is_some()),
             ))
         });
         let (before, decision, service, direction, turn, told) = match matched.ok_or(NoSession::Unknown)? {
             Ok(decided) => decided,
             Err(mismatch) => return self.handle_mismatch(id, &mismatch, known),
         };
-        if let Some((bound, is_active)) = turn
-            && let Some((_, server)) = snapshot.services.server(bound.service, bound.server)
+        if let Some((placement, is_active)) = turn
+            && let Some((_, server)) = snapshot.services.server(placement.service, placement.server)
         {
             if is_active { server.state.resumed() } else { server.state.ended() }
         }
-        if let Some(bound) = told {
-            self.tell_change(id, bound, &before, &decision.pins, snapshot);
+        if let Some(is_placed) = told {
+            self.tell_change(id, is_placed, &before, &decision.pins, snapshot);
         }
         match decision.next_step {
             NextStep::To { .. } => self.count_pins(before, &decision),
@@ -310,8 +311,8 @@ impl Forwarder {
 
     /// Handles a packet that follows a known session and changes nothing of it; `Err` if the session has ended.
     fn follow_session(&self, id: SessionId, known: &PacketContext<'_>) -> Result<Disposition, NoSession> {
-        let followed = self.sessions.table().update_with_placement(id, |key, session, bound| {
-            match known.match_session(key, session, bound) {
+        let followed = self.sessions.table().update_with_placement(id, |key, session, placement| {
+            match known.match_session(key, session, placement) {
                 Ok((routed, service)) => {
                     let decision = decide(&routed, Pins::of(session, routed.direction), known.snapshot, known.now);
                     Disposition::of(decision.next_step, service)

@@ -56,6 +56,7 @@ use crate::wire::frame::{ETHERNET_LEN, Tuple};
 
 pub use probe_bypass::{BypassLimiter, CHECK_ADDRESSES_MAX, CHECK_PORTS, ProbeBypass, bypass_addresses, checked_links};
 
+pub(super) use changes::is_lasting_one_way;
 pub(super) use decide::{Arrival, Decision, NextStep, Pins, RoutedFlow, decide, view_toward_destination};
 pub(super) use ingress::{Addressee, classify_addresses, is_to_own_address};
 pub use kill::KillOrder;

@@ -36,7 +36,7 @@ pub trait CopyHost {
     fn server_failures(&self, service: ServiceId, server: ServerId, family: Family) -> Option<u32>;
 
     /// A copy was inserted: it counts at its server, and its source port is taken.
-    fn opened(&mut self, key: &CanonicalKey, session: &Session, placement: Option<&Placement>);
+    fn opened(&mut self, key: &CanonicalKey, session: &Session, placement: Option<&Placement>, now: Instant);
 
     /// A session is as it was told again.
     fn renewed(&mut self, before: &Session, after: &Session, placement: Option<&Placement>);

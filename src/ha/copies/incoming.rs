@@ -10,7 +10,7 @@ use crate::ha::records::{self, NamedKind, PinRecord, Record, SessionRecord};
 use crate::ha::stream::Receiver;
 use crate::id::{FirewallId, PathSetId, ServerId, ServiceId};
 use crate::path::pinning::Pin;
-use crate::session::{CopyOutcome, Placement, Precedence, Removed, Session, SessionId, SessionWorker};
+use crate::session::{CopyOutcome, Placement, Precedence, Removed, Session, SessionChange, SessionId, SessionWorker};
 use crate::time::{Duration, Instant};
 
 /// Datagrams that are applied in a step.
@@ -19,7 +19,7 @@ const APPLIED_AT_ONCE: usize = 64;
 const SWEPT_AT_ONCE: u32 = 8192;
 /// How long after copies were refused they are asked for again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
-/// A node that is behind for this long is not ready.
+/// A node is not ready if something that has arrived has waited for this long to be applied.
 const BEHIND_MAX: Duration = Duration::from_millis(100);
 
 /// See the module.
@@ -29,9 +29,12 @@ pub(super) struct Incoming {
     /// What the numbers of the sender mean, and the numbers of this node for that.
     names: BTreeMap<(NamedKind, u16), Name>,
     generation: u64,
-    pass: Option<HeardPass>,
-    /// All sessions that need a copy were told.
+    /// The full pass that is under way or being searched.
+    pass: Option<IncomingPass>,
+    /// All sessions that need a copy were told in a full pass, and no other one has begun.
     is_complete: bool,
+    /// The stream goes on, but what a full pass of it told before is no longer what counts here.
+    is_superseded: bool,
     /// Copies that had no room or were in conflict since the last full pass began.
     refused: u64,
     /// Those of them that had no room.
@@ -51,13 +54,14 @@ struct Name {
     number: Option<u16>,
 }
 
-/// A full pass.
+/// A full pass of the other node, as it arrives here: between its first and its last record, the slots of all sessions
+/// that are told are marked, and then those without a mark are ended.
 #[derive(Debug)]
-struct HeardPass {
+struct IncomingPass {
     number: u32,
     /// The slots of the sessions that were told since it began.
     marks: Marks,
-    /// It has ended: the next slot that is searched for sessions that were not told.
+    /// `Some` once its last record has arrived: the next slot that is searched for sessions that were not told.
     sweep: Option<u32>,
 }
 
@@ -93,27 +97,38 @@ impl Refusals {
 }
 
 /// What records are applied to.
-pub(super) struct Applies<'a> {
+pub(super) struct CopyTarget<'a> {
     pub(super) owner: &'a mut SessionWorker,
     pub(super) host: &'a mut dyn CopyHost,
     pub(super) is_router: bool,
+    /// Since when this node forwards packets, if it began so recently that the one before it may still tell what it did
+    /// until then, or does with packets that are still on their way.
+    pub(super) took_over: Option<Instant>,
+    /// The node that tells is the active one, as far as is known.
+    pub(super) is_of_active: bool,
     pub(super) held: &'a mut usize,
-    /// Sessions that were inserted or renewed.
-    pub(super) taken: &'a mut Vec<SessionId>,
+    /// Sessions that were inserted, renewed or ended.
+    pub(super) news: &'a mut Vec<SessionChange>,
     /// A session had to end for a copy.
     pub(super) has_displaced: &'a mut bool,
     pub(super) now: Instant,
 }
 
-impl Applies<'_> {
-    /// Ends the session of a flow, unless this node forwards packets and knows better.
+impl CopyTarget<'_> {
+    /// Ends the session of a flow, unless this node forwards packets and knows better: it does once a packet used the
+    /// session here.
     fn end(&mut self, key: &CanonicalKey, opened: Direction) {
         let table = self.owner.table();
-        let Some(id) = table.find_by_direction(key, opened).filter(|_| !self.is_router) else { return };
+        let Some(id) = table.find_by_direction(key, opened) else { return };
+        let Some((known, session, _)) = table.copy(id) else { return };
         // The key may be that of the inside of another session.
-        let is_flow =
-            table.copy(id).is_some_and(|(known, session, _)| known == *key && session.original_direction == opened);
-        if is_flow && let Some(ended) = self.owner.close(id) {
+        let is_flow = known == *key && session.original_direction == opened;
+        let is_right = !self.is_router || self.took_over.is_some_and(|took_over| session.last_seen < took_over);
+        if is_flow
+            && is_right
+            && let Some(ended) = self.owner.close(id)
+        {
+            self.news.push(SessionChange::Ended { id, key: *key, opened });
             self.ended(&ended);
         }
     }
@@ -133,6 +148,7 @@ impl Incoming {
             generation: 0,
             pass: None,
             is_complete: false,
+            is_superseded: false,
             refused: 0,
             without_room: 0,
             refused_at: Instant::ZERO,
@@ -142,12 +158,14 @@ impl Incoming {
         }
     }
 
-    pub(super) fn handle_datagram(&mut self, datagram: &[u8], now: Instant) {
+    /// Takes a datagram. True if a stream begins with it.
+    pub(super) fn handle_datagram(&mut self, datagram: &[u8], now: Instant) -> bool {
         let begins = self.receiver.handle_datagram(datagram, now);
         if begins {
             self.names.clear();
-            (self.pass, self.is_complete) = (None, false);
+            (self.pass, self.is_complete, self.is_superseded) = (None, false, false);
         }
+        begins
     }
 
     pub(super) fn poll_ack(&mut self, now: Instant) -> Option<Vec<u8>> {
@@ -171,18 +189,28 @@ impl Incoming {
         self.receiver.begin_again(me);
         self.names.clear();
         (self.pass, self.is_complete, self.has_new_names) = (None, false, false);
+        self.is_superseded = false;
         (self.refused, self.without_room, self.unknown) = (0, 0, 0);
     }
 
-    /// Keeps what a pass would drop: this node decides for itself.
+    /// Keeps what a pass would drop, because this node or another one decides from here on which sessions there are.
+    /// What was refused until now is that node's business, too.
     pub(super) fn stop_pass(&mut self) {
+        self.is_superseded |= self.pass.is_some() || self.is_complete;
         (self.pass, self.is_complete) = (None, false);
+        (self.refused, self.without_room, self.unknown) = (0, 0, 0);
+    }
+
+    /// True if the node has to tell everything again should it be the active one.
+    pub(super) fn is_superseded(&self) -> bool {
+        self.is_superseded
     }
 
     pub(super) fn is_ready(&self, now: Instant) -> bool {
         self.is_complete && self.refused == 0 && self.behind(now) < BEHIND_MAX
     }
 
+    /// For how long the oldest datagram that has arrived waits to be applied.
     fn behind(&self, now: Instant) -> Duration {
         self.receiver.behind_since().map_or(Duration::ZERO, |since| now.since(since))
     }
@@ -198,70 +226,78 @@ impl Incoming {
     }
 
     /// Applies what has arrived, and goes on with the search for what was not told.
-    pub(super) fn apply(&mut self, applies: &mut Applies<'_>) {
-        if self.generation != applies.host.generation() {
-            self.generation = applies.host.generation();
+    pub(super) fn apply(&mut self, target: &mut CopyTarget<'_>) {
+        if self.generation != target.host.generation() {
+            self.generation = target.host.generation();
             for ((kind, _), name) in &mut self.names {
-                name.number = applies.host.number(*kind, &name.name);
+                name.number = target.host.number(*kind, &name.name);
             }
             self.has_new_names |= self.unknown > 0;
         }
         for _ in 0..APPLIED_AT_ONCE {
-            let Some(datagram) = self.receiver.poll_records(applies.now) else { break };
+            let Some(datagram) = self.receiver.poll_records(target.now) else { break };
             for record in records::decode(&datagram) {
                 match record {
-                    Ok(record) => self.apply_record(record, applies),
+                    Ok(record) => self.apply_record(record, target),
                     Err(_) => self.refusals.add(Unapplied::Unreadable),
                 }
             }
         }
-        self.sweep(applies);
+        self.sweep(target);
     }
 
-    fn apply_record(&mut self, record: Record, applies: &mut Applies<'_>) {
+    fn apply_record(&mut self, record: Record, target: &mut CopyTarget<'_>) {
         match record {
-            Record::Session(session) => match self.apply_session(&session, applies) {
+            Record::Session(session) => match self.apply_session(&session, target) {
                 Ok(id) => self.pass.as_mut().into_iter().for_each(|pass| pass.marks.set(id.slot)),
                 Err(reason) => {
-                    self.refused += u64::from(reason != Unapplied::UnknownName);
-                    self.without_room += u64::from(reason == Unapplied::Full);
-                    self.unknown += u64::from(reason == Unapplied::UnknownName);
-                    self.refused_at = applies.now;
+                    // A router has the sessions that it needs, and refuses others rightly.
+                    if !target.is_router {
+                        self.refused += u64::from(reason != Unapplied::UnknownName);
+                        self.without_room += u64::from(reason == Unapplied::Full);
+                        self.unknown += u64::from(reason == Unapplied::UnknownName);
+                        self.refused_at = target.now;
+                    }
                     self.refusals.add(reason);
                     // What was told of it before is no longer true.
-                    applies.end(&session.key, session.opened);
+                    target.end(&session.key, session.opened);
                 }
             },
-            Record::End { key, opened } => applies.end(&key, opened),
+            Record::End { key, opened } => target.end(&key, opened),
             Record::Name { kind, number, name } => {
-                let mine = applies.host.number(kind, &name);
+                let mine = target.host.number(kind, &name);
                 self.names.insert((kind, number), Name { name, number: mine });
             }
-            Record::PassBegins { pass } if !applies.is_router => {
+            Record::PassBegins { pass } if !target.is_router && target.is_of_active => {
                 let marks = match self.pass.take() {
-                    Some(HeardPass { mut marks, .. }) => {
+                    Some(IncomingPass { mut marks, .. }) => {
                         marks.clear();
                         marks
                     }
-                    None => Marks::new(applies.owner.table().capacity()),
+                    None => Marks::new(target.owner.table().capacity()),
                 };
-                self.pass = Some(HeardPass { number: pass, marks, sweep: None });
+                self.pass = Some(IncomingPass { number: pass, marks, sweep: None });
+                self.is_complete = false;
                 (self.refused, self.without_room, self.unknown) = (0, 0, 0);
             }
             Record::PassEnds { pass, sessions: _ } => {
                 let heard = self.pass.as_mut().filter(|heard| heard.number == pass);
                 heard.into_iter().for_each(|heard| heard.sweep = Some(0));
             }
-            Record::PassBegins { pass: _ } => {}
+            Record::PassBegins { pass: _ } => (self.is_superseded, self.is_complete) = (true, false),
         }
     }
 
     /// Makes the table have a session that was told.
-    fn apply_session(&self, record: &SessionRecord, applies: &mut Applies<'_>) -> Result<SessionId, Unapplied> {
-        let (session, placement) = self.translate(record, applies).ok_or(Unapplied::UnknownName)?;
-        let precedence = if applies.is_router { Precedence::SeenLater } else { Precedence::Copy };
-        let now = applies.now;
-        let Applies { owner, host, held, taken, has_displaced, .. } = applies;
+    fn apply_session(&self, record: &SessionRecord, target: &mut CopyTarget<'_>) -> Result<SessionId, Unapplied> {
+        let (session, placement) = self.translate(record, target).ok_or(Unapplied::UnknownName)?;
+        let precedence = match (target.is_router, target.took_over) {
+            (false, _) => Precedence::Copy,
+            (true, Some(took_over)) => Precedence::UnusedSince(took_over),
+            (true, None) => Precedence::SeenLater,
+        };
+        let now = target.now;
+        let CopyTarget { owner, host, held, news, has_displaced, .. } = target;
         let number = owner.number();
         let outcome = owner.put_copy(&record.key, placement, session, precedence, now, |ended| {
             **has_displaced = true;
@@ -271,12 +307,15 @@ impl Incoming {
         match outcome {
             CopyOutcome::Inserted(id) => {
                 **held += 1;
-                taken.push(id);
-                host.opened(&record.key, &session, placement.as_ref());
+                news.push(SessionChange::Changed(id));
+                host.opened(&record.key, &session, placement.as_ref(), now);
                 Ok(id)
             }
             CopyOutcome::Renewed { id, before } => {
-                taken.push(id);
+                // Two nodes that both have just taken over must not tell each other the same thing again and again.
+                if differ(&before, &session) {
+                    news.push(SessionChange::Changed(id));
+                }
                 host.renewed(&before, &session, placement.as_ref());
                 Ok(id)
             }
@@ -287,35 +326,40 @@ impl Incoming {
     }
 
     /// The session with the numbers and the time of this node. `None` if something is not in its configuration.
-    fn translate(&self, record: &SessionRecord, applies: &Applies<'_>) -> Option<(Session, Option<Placement>)> {
+    fn translate(&self, record: &SessionRecord, target: &CopyTarget<'_>) -> Option<(Session, Option<Placement>)> {
         let before = |age: Duration| {
             let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
-            Instant::from_nanos(applies.now.as_nanos().saturating_sub(age))
+            Instant::from_nanos(target.now.as_nanos().saturating_sub(age))
         };
-        let mut session = Session::new(&record.key, record.opened, applies.now);
+        let mut session = Session::new(&record.key, record.opened, target.now);
         session.resume(record.state, record.flags);
         session.created = before(Duration::from_secs(record.age_s.into()));
         session.last_seen = before(Duration::from_millis(record.idle_ms.into()));
+        if let Some(took_over) = target.took_over {
+            // Only packets that this node forwards count as seen since it took over.
+            let last = Instant::from_nanos(took_over.as_nanos().saturating_sub(1));
+            session.last_seen = session.last_seen.min(last);
+        }
         (session.packets, session.bytes) = (record.packets, record.bytes);
         for (pin, told) in
             [(&mut session.toward_low, &record.toward_low), (&mut session.toward_high, &record.toward_high)]
         {
             *pin = match told {
-                Some(told) => Some(self.pin(told, applies)?),
+                Some(told) => Some(self.pin(told, target)?),
                 None => None,
             };
         }
         let Some(told) = record.placement else { return Some((session, None)) };
         let service = ServiceId(self.number(NamedKind::Service, told.service.0)?);
         let server = ServerId(self.number(NamedKind::Server, told.server.0)?);
-        let server_failures = applies.host.server_failures(service, server, record.key.family())?;
+        let server_failures = target.host.server_failures(service, server, record.key.family())?;
         Some((session, Some(Placement { service, server, server_failures, inside: told.inside })))
     }
 
-    fn pin(&self, told: &PinRecord, applies: &Applies<'_>) -> Option<Pin> {
+    fn pin(&self, told: &PinRecord, target: &CopyTarget<'_>) -> Option<Pin> {
         let set = PathSetId(self.number(NamedKind::PathSet, told.set.0)?);
         let firewall = FirewallId(self.number(NamedKind::Firewall, told.firewall.0)?);
-        applies.host.pin(&PinRecord { set, firewall, ..*told })
+        target.host.pin(&PinRecord { set, firewall, ..*told })
     }
 
     fn number(&self, kind: NamedKind, number: u16) -> Option<u16> {
@@ -323,11 +367,11 @@ impl Incoming {
     }
 
     /// After a full pass, ends sessions that the other node did not tell of, unless they are as it would make them.
-    fn sweep(&mut self, applies: &mut Applies<'_>) {
-        let Some(HeardPass { number: _, marks, sweep: Some(cursor) }) = &mut self.pass else { return };
+    fn sweep(&mut self, target: &mut CopyTarget<'_>) {
+        let Some(IncomingPass { number: _, marks, sweep: Some(cursor) }) = &mut self.pass else { return };
         let end = cursor.saturating_add(SWEPT_AT_ONCE);
         let mut ended = Vec::new();
-        let Applies { owner, host, now, .. } = applies;
+        let CopyTarget { owner, host, now, .. } = target;
         let (number, now) = (owner.number(), *now);
         let is_over = |id: SessionId, key: &CanonicalKey, session: &Session, placement: Option<&Placement>| {
             let is_copy = placement.is_some() || session.worker() == number;
@@ -335,9 +379,20 @@ impl Incoming {
         };
         let is_done = owner.end_where(*cursor..end, is_over, |removed| ended.push(removed));
         *cursor = end;
-        ended.iter().for_each(|ended| applies.ended(ended));
+        ended.iter().for_each(|ended| target.ended(ended));
         if is_done {
             (self.pass, self.is_complete) = (None, true);
         }
     }
+}
+
+/// True if one of the two tells more or other things of a session than the other, but for its times.
+fn differ(before: &Session, after: &Session) -> bool {
+    let pins = |session: &Session| {
+        [session.toward_low, session.toward_high].map(|pin| pin.map(|pin| (pin.firewall, pin.state)))
+    };
+    before.state != after.state
+        || before.told_flags() != after.told_flags()
+        || before.packets != after.packets
+        || pins(before) != pins(after)
 }

@@ -32,17 +32,23 @@ pub(super) struct Outgoing {
     /// [`CopyHost::selection`] when the last pass began.
     selection: u64,
     told: Told,
+    /// The visit of the whole session table that is under way.
     pass: Option<Pass>,
+    /// A full pass is to begin as soon as there is room.
     wants_full_pass: bool,
+    /// The number of the datagram with the end of the last full pass; `None` while one is wanted or under way.
+    full_pass_end: Option<u64>,
     slow_pass_at: Instant,
+    /// How long the last slow pass took.
+    slow_pass_took: Duration,
     passes: u32,
     full_passes: u32,
-    /// What the last pass counted.
+    /// How many sessions the node needs copies of, as the last pass that came to its end counted them.
     needed: u32,
     /// Since when there is no room.
     full_since: Option<Instant>,
-    /// When the stream ends, because this node gave up its role.
-    ends_at: Option<Instant>,
+    /// Until when changes are told, and when the stream ends, because this node gave up its role.
+    ends: Option<(Instant, Instant)>,
     records: u64,
     /// Datagrams that streams before this one sent again.
     resends: u64,
@@ -62,12 +68,14 @@ impl Outgoing {
             told: Told::new(slots),
             pass: None,
             wants_full_pass: true,
+            full_pass_end: None,
             slow_pass_at: now,
+            slow_pass_took: Duration::ZERO,
             passes: 0,
             full_passes: 0,
             needed: 0,
             full_since: None,
-            ends_at: None,
+            ends: None,
             records: 0,
             resends: 0,
             failing_since: None,
@@ -85,7 +93,8 @@ impl Outgoing {
         self.open.clear();
         self.named.clear();
         self.told.clear();
-        (self.pass, self.wants_full_pass, self.full_since) = (None, true, None);
+        (self.pass, self.full_since) = (None, None);
+        self.request_full_pass();
     }
 
     /// True if the other process started again, or has acknowledged nothing for long.
@@ -94,16 +103,23 @@ impl Outgoing {
     }
 
     pub(super) fn request_full_pass(&mut self) {
-        self.wants_full_pass = true;
+        (self.wants_full_pass, self.full_pass_end) = (true, None);
     }
 
-    /// Nothing more is told; what was told is sent until then.
-    pub(super) fn end_by(&mut self, end: Instant) {
-        self.ends_at = Some(end);
+    /// Tells changes until `told_until`, and sends what was told until `end`; no pass goes on.
+    pub(super) fn end_by(&mut self, told_until: Instant, end: Instant) {
+        self.ends = Some((told_until, end));
     }
 
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.ends_at.is_some_and(|end| now >= end || (self.sender.is_flushed() && self.open.is_empty()))
+        let is_flushed = self.sender.is_flushed() && self.open.is_empty();
+        self.ends.is_some_and(|(told_until, end)| now >= end || (now > told_until && is_flushed))
+    }
+
+    /// True if the node has acknowledged a full pass, and no other one is wanted or under way: it has every copy but for
+    /// changes that are on their way.
+    pub(super) fn has_told_all(&self) -> bool {
+        self.full_pass_end.is_some_and(|end| self.sender.first_unacknowledged() > end)
     }
 
     pub(super) fn needed(&self) -> u32 {
@@ -146,12 +162,17 @@ impl Outgoing {
         now.since(since) >= patience
     }
 
+    /// Tells changes from here on even if there is no room, as it is the last time.
+    pub(super) fn stop_waiting(&mut self) {
+        self.full_since = None;
+    }
+
     /// Follows a reload: numbers may have another meaning from here on, and other sessions need copies.
     pub(super) fn follow_generation(&mut self, host: &dyn CopyHost) {
         if self.generation != host.generation() {
             self.generation = host.generation();
             self.named.clear();
-            self.wants_full_pass = true;
+            self.request_full_pass();
         }
     }
 
@@ -163,18 +184,20 @@ impl Outgoing {
         host: &dyn CopyHost,
         now: Instant,
     ) {
-        if self.ends_at.is_some() {
+        if self.ends.is_some_and(|(told_until, _)| now > told_until) {
             return;
         }
         if self.sender.room() == 0 && self.full_since.is_some() {
-            self.wants_full_pass = true;
+            self.request_full_pass();
             return;
         }
         let id = match change {
             SessionChange::Changed(id) => Some(id),
-            SessionChange::Ended { key, opened } => {
+            SessionChange::Ended { id, key, opened } => {
                 // The flow may have a session again. If it is not needed, the old one has ended nevertheless.
-                self.append(&Record::End { key, opened }, now);
+                if self.told.may_have(id) {
+                    self.append(&Record::End { key, opened }, now);
+                }
                 table.find_by_direction(&key, opened)
             }
         };
@@ -255,21 +278,22 @@ impl Outgoing {
 
     /// Goes on with the pass, if there is room.
     pub(super) fn step_pass(&mut self, table: &SessionTable, host: &dyn CopyHost, now: Instant) {
-        if self.ends_at.is_some() {
+        if self.ends.is_some() {
             return;
         }
         let pause = pass::pause(&table.timeouts());
         if self.selection != host.selection() {
+            // A pass that is under way has visited some sessions too early, and another one follows it at once. It goes on
+            // nevertheless: where the selection changes again and again, none would ever end.
             self.selection = host.selection();
             self.slow_pass_at = now;
-            self.pass = self.pass.filter(|pass| pass.kind == PassKind::Full);
         }
         let mut pass = match self.pass {
             Some(pass) if pass.kind == PassKind::Full || !self.wants_full_pass => pass,
             Some(_) | None if self.wants_full_pass && self.sender.room() > RESERVED_ROOM => {
                 self.begin_full_pass(pause, now)
             }
-            None if now >= self.slow_pass_at => self.begin_slow_pass(table, pause, now),
+            None if now >= self.slow_pass_at => self.begin_slow_pass(pause, now),
             Some(_) | None => return,
         };
         let timeouts = table.timeouts();
@@ -306,23 +330,27 @@ impl Outgoing {
 
     fn begin_full_pass(&mut self, pause: Duration, now: Instant) -> Pass {
         self.slow_pass_at = now + pause;
-        self.wants_full_pass = false;
+        (self.wants_full_pass, self.full_pass_end) = (false, None);
         self.passes += 1;
         self.full_passes += 1;
         self.append(&Record::PassBegins { pass: self.passes }, now);
-        Pass { kind: PassKind::Full, number: self.passes, cursor: 0, needed: 0 }
+        Pass { kind: PassKind::Full, number: self.passes, began: now, cursor: 0, needed: 0 }
     }
 
-    fn begin_slow_pass(&mut self, table: &SessionTable, pause: Duration, now: Instant) -> Pass {
+    fn begin_slow_pass(&mut self, pause: Duration, now: Instant) -> Pass {
         self.slow_pass_at = now + pause;
         self.passes += 1;
-        let turn = Turn::new(self.passes, &table.timeouts());
-        Pass { kind: PassKind::Slow(turn), number: self.passes, cursor: 0, needed: 0 }
+        let turn = Turn::new(self.passes, pause.max(self.slow_pass_took));
+        Pass { kind: PassKind::Slow(turn), number: self.passes, began: now, cursor: 0, needed: 0 }
     }
 
     fn end_pass(&mut self, pass: Pass, now: Instant) {
-        if pass.kind == PassKind::Full {
-            self.append(&Record::PassEnds { pass: pass.number, sessions: pass.needed }, now);
+        match pass.kind {
+            PassKind::Full => {
+                self.append(&Record::PassEnds { pass: pass.number, sessions: pass.needed }, now);
+                self.full_pass_end = Some(self.sender.next_pushed()).filter(|_| !self.wants_full_pass);
+            }
+            PassKind::Slow(_) => self.slow_pass_took = now.since(pass.began),
         }
         self.needed = pass.needed;
         self.pass = None;

@@ -1,4 +1,5 @@
-//! A pass over the whole table, in steps.
+//! Passes: a pass visits every slot of the session table once, in steps, and tells another node of the sessions there.
+//! A full pass tells all that need copies, a slow one those whose copies would expire or do not exist.
 
 use crate::flow::CanonicalKey;
 use crate::flow::key::{CanonicalV4, CanonicalV6};
@@ -19,9 +20,11 @@ pub(super) struct Pass {
     pub(super) kind: PassKind,
     /// The number of the pass.
     pub(super) number: u32,
+    /// When it began.
+    pub(super) began: Instant,
     /// The next slot.
     pub(super) cursor: u32,
-    /// Sessions that need copies.
+    /// How many of the sessions that it has visited need copies.
     pub(super) needed: u32,
 }
 
@@ -37,22 +40,26 @@ pub(super) enum PassKind {
 /// The turn of a slow pass: it decides which sessions are renewed in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Turn {
+    /// The number of the pass.
     number: u32,
+    /// The time from one slow pass to the next.
     every: Duration,
 }
 
 impl Turn {
-    pub(super) fn new(number: u32, timeouts: &Timeouts) -> Self {
-        Self { number, every: pause(timeouts) }
+    /// The turn of the pass with this number, where a pass begins `every` so often: after the pause, or when the one
+    /// before it is over, if that takes longer.
+    pub(super) fn new(number: u32, every: Duration) -> Self {
+        Self { number, every }
     }
 
     /// True if it is the turn of this session, and it was used since its last turn. The turns of a session come at least
-    /// four times in its timeout, if that is four pauses or longer.
+    /// four times in its timeout, if that is four times as long as from one pass to the next, or longer.
     pub(super) fn renews(self, key: &CanonicalKey, session: &Session, timeouts: &Timeouts, now: Instant) -> bool {
         let quarter = session.timeout(timeouts) / 4;
         let turns = u32::try_from(quarter.as_nanos() / self.every.as_nanos().max(1)).unwrap_or(u32::MAX).max(1);
         let is_its_turn = (spread(key).wrapping_add(u64::from(self.number))).is_multiple_of(u64::from(turns));
-        // A pass may take longer than the pause.
+        // This pass may take longer than the one before it.
         is_its_turn && now.since(session.last_seen) < self.every * turns.saturating_mul(2).saturating_add(1)
     }
 }

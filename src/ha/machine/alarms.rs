@@ -118,7 +118,7 @@ impl Machine {
             let why = format!("it runs version {}, this node {}", hello.program, self.config.program);
             wrong.push((AlarmKind::VersionDiffers, why));
         }
-        if is_active && hello.role == Role::Standby && !hello.is_ready {
+        if is_active && hello.role == Role::Standby && !self.has_all_copies(peer.node, hello) {
             let why = format!("it holds {} of {} copies", hello.held, self.health.sync.needed);
             wrong.push((AlarmKind::StandbyNotReady, why));
         }

@@ -167,8 +167,10 @@ impl Machine {
     /// Notes since when standby nodes are better, or could preempt.
     fn judge_standbys(&mut self, now: Instant) {
         let (points, margin, mine) = (self.points(), self.config.margin, self.config.my_node().priority);
+        let lacking = &self.health.sync.lacking;
         for peer in &mut self.peers {
-            let standby = peer.fresh_standby(now).filter(|hello| hello.is_ready && !peer.is_untaken(now));
+            let may_take = |hello: &&Hello| hello.is_ready && !lacking.contains(&peer.node) && !peer.is_untaken(now);
+            let standby = peer.fresh_standby(now).filter(may_take);
             let is_better = standby.is_some_and(|hello| hello.deductions + margin <= points);
             let preempts = standby.is_some_and(|hello| hello.base > mine && hello.deductions < points + margin);
             peer.better_since = is_better.then(|| peer.better_since.unwrap_or(now));
@@ -188,7 +190,7 @@ impl Machine {
         let rank = |peer: &Peer| {
             let hello = peer.fresh_standby(now)?;
             let claim = Claim::new(peer.node, hello.deductions, self.config.margin, 0, hello.base);
-            Some((!peer.is_untaken(now), hello.is_ready, claim, peer.node))
+            Some((!peer.is_untaken(now), self.has_all_copies(peer.node, hello), claim, peer.node))
         };
         self.peers.iter().filter(|peer| may_be(peer)).filter_map(rank).max().map(|(.., node)| node)
     }

@@ -137,7 +137,9 @@ impl Machine {
                 let role = peer.fresh(now).map_or("not heard", |hello| hello.role.name());
                 return Err(OrderRefused::Nobody(format!("{} is {role}", peer.name)));
             }
-            Some(hello) if !hello.is_ready && !force => return Err(OrderRefused::NotReady(peer.name.clone())),
+            Some(hello) if !self.has_all_copies(node, hello) && !force => {
+                return Err(OrderRefused::NotReady(peer.name.clone()));
+            }
             Some(_) => {}
         }
         self.leave(Reason::Order, Some(node), Some(by), now, out);

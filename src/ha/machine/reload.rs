@@ -49,9 +49,7 @@ impl Machine {
         }
         let sync = &mut self.health.sync;
         sync.alarms.retain_mut(|(_, node, _)| place(*node).inspect(|new| *node = *new).is_some());
-        if let Some(copied) = &mut sync.copied {
-            *copied = copied.iter().filter_map(|node| place(*node)).collect();
-        }
+        sync.lacking = sync.lacking.iter().filter_map(|node| place(*node)).collect();
         for (_, change) in &mut self.history {
             change.reason.renumber(|node| place(node).unwrap_or(NodeId::GONE));
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::alarms::differing;
 use super::{Machine, Peer};
 use crate::ha::Role;
+use crate::ha::hello::Hello;
 use crate::ha::out::{Path, Reason, RoleChange};
 use crate::ha::settings::NodeId;
 use crate::ha::view::{DeductionView, HaView, HeardView, NodeView, RoleChangeView};
@@ -12,6 +13,23 @@ use crate::named_enum::EnumOrUnknown;
 use crate::time::{Duration, Instant};
 
 impl Machine {
+    /// Since when this node has its role.
+    pub fn role_since(&self) -> Instant {
+        self.since
+    }
+
+    /// The other node that is active, as hellos say. One that leaves counts only while no other one has taken its role.
+    pub fn active_peer(&self, now: Instant) -> Option<NodeId> {
+        let forwarding = self.peers.iter().filter_map(|peer| Some((peer.fresh_forwarding(now)?, peer.node)));
+        forwarding.max_by_key(|(hello, _)| (hello.role == Role::Active, hello.term)).map(|(_, node)| node)
+    }
+
+    /// True if another node has every copy of the sessions of this one: it says so, and nothing that it cannot know of yet
+    /// is still to be told.
+    pub(super) fn has_all_copies(&self, node: NodeId, hello: &Hello) -> bool {
+        hello.is_ready && !self.health.sync.lacking.contains(&node)
+    }
+
     /// `show ha`.
     pub fn status(&self, now: Instant) -> HaView {
         let me = self.config.my_node();
@@ -140,7 +158,7 @@ impl Machine {
             name: peer.name.clone(),
             kind: peer.kind.into(),
             role: fresh.map(|hello| hello.role).or(by_router).map(EnumOrUnknown::from),
-            ready: fresh.is_some_and(|hello| hello.is_ready),
+            ready: fresh.is_some_and(|hello| self.has_all_copies(peer.node, hello)),
             priority: fresh.map(|hello| hello.priority).or(of_router).unwrap_or(peer.priority),
             base: peer.priority,
             deductions: fresh.map_or(0, |hello| hello.deductions),

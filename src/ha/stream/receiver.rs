@@ -104,7 +104,8 @@ impl Receiver {
         !self.ready.is_empty()
     }
 
-    /// Since when the next of what is here waits for its turn or to be taken.
+    /// When the oldest datagram arrived that was not taken yet, because one before it is missing or because nobody took
+    /// it. `None` if there is none.
     pub fn behind_since(&self) -> Option<Instant> {
         self.ready.front().or_else(|| self.held.values().next()).map(|(came, _)| *came)
     }

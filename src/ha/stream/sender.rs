@@ -85,6 +85,16 @@ impl Sender {
         window.saturating_sub(self.kept.len())
     }
 
+    /// The number that the next datagram given to [`Sender::push`] gets.
+    pub fn next_pushed(&self) -> u64 {
+        self.first + self.kept.len() as u64
+    }
+
+    /// The number of the first datagram that is not acknowledged yet: all before it have arrived.
+    pub fn first_unacknowledged(&self) -> u64 {
+        self.first
+    }
+
     /// True if everything was acknowledged.
     pub fn is_flushed(&self) -> bool {
         self.kept.is_empty()

@@ -209,6 +209,46 @@ proptest! {
         }
     }
 
+    /// One pool, of whose flows other engines tell, against the set of live ports and the times of those that rest.
+    #[test]
+    fn ports_that_other_engines_tell_of_are_counted_as_often_as_there_are_any(
+        acts in prop::collection::vec((0..4_u8, 2000..2006_u16, 0..60_u64), 1..150),
+    ) {
+        const FEW: RangeInclusive<u16> = 2000..=2005;
+        let mut pool = PortPool::new(FEW, 0, 1);
+        let mut now = NOW;
+        let mut live: BTreeSet<u16> = BTreeSet::new();
+        let mut resting: BTreeMap<u16, Instant> = BTreeMap::new();
+        for (act, port, millis) in acts {
+            now += Duration::from_millis(millis);
+            match act {
+                0 => {
+                    let acquired = pool.acquire(key(1), port, now);
+                    resting.retain(|_, rested| *rested > now);
+                    let free = FEW.filter(|port| !live.contains(port) && !resting.contains_key(port)).count() as u32;
+                    prop_assert_eq!(acquired.is_ok(), free > 0);
+                    if let Ok(port) = acquired {
+                        prop_assert!(!resting.contains_key(&port) && live.insert(port), "{port} is in use");
+                    }
+                    prop_assert_eq!(pool.available(), free - u32::from(acquired.is_ok()));
+                }
+                1 => {
+                    prop_assert_eq!(pool.reserve(port, key(1), now), live.insert(port));
+                    resting.retain(|other, rested| *rested > now && *other != port);
+                }
+                // Nobody returns a port that rests; one that is free may be returned by a flow that did not reserve it.
+                2 if !resting.contains_key(&port) => {
+                    pool.release(port, key(1), now + REST / 10);
+                    if live.remove(&port) {
+                        resting.insert(port, now + REST / 10);
+                    }
+                }
+                3 if live.remove(&port) => pool.release_unused(port, key(1)),
+                _ => {}
+            }
+        }
+    }
+
     #[test]
     fn the_parts_of_workers_never_overlap_and_leave_no_port_out(workers in 1..=16_u16, low in PORT_MIN..60_000, len in 0..500_u16) {
         let range = low..=low + len;
@@ -250,8 +290,8 @@ fn a_port_that_another_engine_gave_out_is_not_given_out_here_until_its_flow_has_
     let source = |port| Endpoint { address: [10, 0, 0, 1].into(), port };
     let key = PoolKey { protocol: 6, source: source(0).address, server };
 
-    assert!(pools.reserve(6, source(5000), server, client(1)));
-    assert!(!pools.reserve(6, source(5000), server, client(2)), "it is in use");
+    assert!(pools.reserve(6, source(5000), server, client(1), NOW));
+    assert!(!pools.reserve(6, source(5000), server, client(2), NOW), "it is in use");
     assert_eq!(pools.acquire(0, key, client(3), 5000, NOW), Ok(5002));
     pools.release(6, source(5000), server, client(1), NOW);
     assert_eq!(pools.acquire(0, key, client(3), 5000, NOW), Ok(5004));
@@ -266,7 +306,7 @@ fn a_port_of_another_engine_is_its_own_business() {
     let key = PoolKey { protocol: 6, source: source(0).address, server };
     assert_eq!(pools.acquire(0, key, client(1), 0, NOW), Ok(60_000));
 
-    assert!(!pools.reserve(6, source(2000), server, client(1)));
+    assert!(!pools.reserve(6, source(2000), server, client(1), NOW));
     pools.release(6, source(2000), server, client(1), NOW);
 
     assert_eq!(pools.acquire(0, key, client(2), 0, NOW), Ok(60_001));
@@ -279,12 +319,34 @@ fn a_resting_port_can_be_reserved_and_then_rests_no_more() {
     assert_eq!(pool.acquire(key(1), 0, NOW), Ok(2000));
     pool.release(2000, key(1), Instant::from_millis(100));
 
-    assert!(pool.reserve(2000, key(2)));
+    assert!(pool.reserve(2000, key(2), NOW));
 
     assert_eq!(pool.acquire(key(3), 0, Instant::from_millis(200)), Err(NoPort::Exhausted));
     pool.release(2000, key(2), Instant::from_millis(300));
     assert_eq!(pool.acquire(key(3), 0, Instant::from_millis(300)), Ok(2000));
     assert_eq!(pool.available(), 0);
+}
+
+/// An engine that has just started has no pools: the sessions that it is told of were opened before, by itself or by
+/// another engine, and their ports lie in every worker's part.
+#[test]
+fn after_a_restart_the_ports_of_sessions_that_go_on_are_not_given_out() {
+    let pools = PortPools::new(3, 4, REST, 7).with_ports(2000..=2011);
+    let source = |port| Endpoint { address: SOURCE, port };
+    let kept = [2000, 2001, 2002, 2005, 2011];
+    for port in kept {
+        assert!(pools.reserve(6, source(port), server(1), client(port.into()), NOW));
+    }
+
+    let given: BTreeSet<u16> = (0..3)
+        .flat_map(|worker| (0..12).map(move |number| (worker, number)))
+        .filter_map(|(worker, number)| pools.acquire(worker, pool(6, 1), client(100 + number), 2000, NOW).ok())
+        .collect();
+    assert_eq!(given, (2000..=2011).filter(|port| !kept.contains(port)).collect());
+
+    kept.iter().for_each(|port| pools.release(6, source(*port), server(1), client((*port).into()), NOW));
+    let again = pools.acquire(0, pool(6, 1), client(200), 2000, NOW + REST);
+    assert!(again.is_ok_and(|port| kept.contains(&port)), "{again:?}");
 }
 
 #[test]

@@ -42,12 +42,30 @@ impl HaThread {
         }
     }
 
+    /// Tells everything that changed until now and sends it: the hello that follows gives the role away.
+    pub(super) fn tell_all_copies(&mut self, now: Instant) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.tell_all(&self.snapshot, now);
+        }
+        self.has_unsent = true;
+        while self.has_unsent {
+            self.send_copies(now);
+        }
+    }
+
     /// Does what is due for the copies, and sends what they say.
     pub(super) fn copy_sessions(&mut self) {
         let now = self.shared.clock.now();
-        let (Some(keeper), Some(associations)) = (&mut self.keeper, &mut self.associations) else { return };
+        let (Some(keeper), Some(associations)) = (&mut self.keeper, &self.associations) else { return };
         keeper.follow(&self.machine, associations, &self.snapshot, now);
         keeper.run(&self.snapshot, now);
+        self.send_copies(now);
+    }
+
+    /// Sends what there is to be sent, but not all at once.
+    fn send_copies(&mut self, now: Instant) {
+        self.has_unsent = false;
+        let (Some(keeper), Some(associations)) = (&mut self.keeper, &mut self.associations) else { return };
         let config = self.machine.config();
         let mut sent = 0;
         self.has_unsent = loop {

@@ -8,7 +8,7 @@ use super::*;
 use crate::engine::testbed::{Side, snapshot};
 use crate::flow::FlowKey;
 use crate::flow::key::Endpoint;
-use crate::session::Session;
+use crate::session::{Session, SessionId};
 
 fn ended(number: u16, names: &Arc<Snapshot>) -> EndedSession {
     let end = |address: [u8; 4], port| Endpoint { address: address.into(), port };
@@ -17,7 +17,8 @@ fn ended(number: u16, names: &Arc<Snapshot>) -> EndedSession {
     let mut session = Session::new(&key, direction, Instant::from_millis(10));
     session.record_packet(direction, None, 100, Instant::from_millis(10));
     session.record_packet(direction.reversed(), None, 60, Instant::from_millis(35));
-    let session = Removed { key, session, placement: None };
+    let id = SessionId { slot: number.into(), generation: 1 };
+    let session = Removed { id, key, session, placement: None };
     EndedSession {
         session,
         reason: Some(EndReason::Expired),
@@ -50,7 +51,7 @@ fn a_session_that_ends_is_one_line() {
     }
     drop(queue);
     let (table, _) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
-    log.close(&table, &names, clock);
+    log.close(Some(&table), &names, clock);
 
     let lines = lines(&path);
     assert_eq!(lines.len(), 500);
@@ -67,14 +68,26 @@ fn sessions_that_are_alive_when_the_engine_stops_are_told_too() {
     let (log, clock, names, path, _directory) = opened();
     let (table, mut workers) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
     for number in 0..10 {
-        let Removed { key, session, placement: bound } = ended(number, &names).session;
-        workers[0].open(&key, bound, session, false, |_, _| false, Instant::ZERO);
+        let Removed { id: _, key, session, placement } = ended(number, &names).session;
+        workers[0].open(&key, placement, session, false, |_, _| false, Instant::ZERO);
     }
 
-    log.close(&table, &names, clock);
+    log.close(Some(&table), &names, clock);
 
     let reasons: Vec<_> = lines(&path).into_iter().map(|line| line.reason).collect();
     assert_eq!(reasons, ["shutdown"; 10]);
+}
+
+#[test]
+fn sessions_that_go_on_at_another_node_have_not_ended_when_the_engine_stops() {
+    let (log, clock, names, path, _directory) = opened();
+    let ended = ended(7, &names);
+    log.queue.load_full().unwrap().send(ended).unwrap();
+
+    log.close(None, &names, clock);
+
+    let reasons: Vec<_> = lines(&path).into_iter().map(|line| line.reason).collect();
+    assert_eq!(reasons, ["idle"]);
 }
 
 #[test]
@@ -89,7 +102,7 @@ fn a_full_disk_costs_lines_that_are_counted_and_nothing_else() {
     }
     drop(queue);
     let (table, _) = SessionTable::new(16, 1, Timeouts::default(), [1, 2, 3, 4]);
-    log.close(&table, &names, clock);
+    log.close(Some(&table), &names, clock);
 
     assert_eq!(log.counters().map(|(_, count)| count), [0, 0, 100]);
 }

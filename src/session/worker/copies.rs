@@ -21,6 +21,9 @@ pub enum Precedence {
     Copy,
     /// Whichever was seen later, and in doubt the session of this table.
     SeenLater,
+    /// The copy, unless a packet used the session of this table since this node took the role over. The node before it
+    /// still tells what it did until then.
+    UnusedSince(Instant),
 }
 
 /// What became of a copy.
@@ -60,17 +63,17 @@ impl SessionWorker {
     pub fn put_copy(
         &mut self,
         key: &CanonicalKey,
-        bound: Option<Placement>,
+        placement: Option<Placement>,
         session: Session,
         precedence: Precedence,
         now: Instant,
         mut ended: impl FnMut(Removed),
     ) -> CopyOutcome {
         for _ in 0..=CLASHES_MAX {
-            let Some(id) = self.table.clash(key, bound.as_ref(), session.original_direction) else {
-                return self.insert_copy(key, bound, session, now, ended);
+            let Some(id) = self.table.clash(key, placement.as_ref(), session.original_direction) else {
+                return self.insert_copy(key, placement, session, now, ended);
             };
-            match self.meet(id, key, bound.as_ref(), &session, precedence) {
+            match self.meet(id, key, placement.as_ref(), &session, precedence) {
                 // It has just ended.
                 None => {}
                 Some(Met::Renewed(before)) => return CopyOutcome::Renewed { id, before },
@@ -86,21 +89,27 @@ impl SessionWorker {
         &mut self,
         id: SessionId,
         key: &CanonicalKey,
-        bound: Option<&Placement>,
+        placement: Option<&Placement>,
         copy: &Session,
         precedence: Precedence,
     ) -> Option<Met> {
         let place = |placement: Option<&Placement>| placement.map(|place| (place.service, place.server, place.inside));
-        self.table.update_with_placement(id, |known_key, known, known_bound| {
+        self.table.update_with_placement(id, |known_key, known, known_placement| {
             let is_flow = known_key == key && known.original_direction == copy.original_direction;
             let is_right = match precedence {
                 Precedence::Copy => true,
                 Precedence::SeenLater => copy.last_seen.since(known.last_seen) > LATER,
+                Precedence::UnusedSince(took_over) => known.last_seen < took_over,
             };
-            match (is_flow && place(known_bound) == place(bound), is_right) {
+            let is_same = is_flow && place(known_placement) == place(placement);
+            let before = *known;
+            match (is_same, is_right) {
                 (true, true) => {
-                    let before = *known;
                     *known = Session { worker: before.worker, ..*copy };
+                    Met::Renewed(before)
+                }
+                // Its last packets went through the node before this one, the others through this one.
+                (true, false) if matches!(precedence, Precedence::UnusedSince(_)) && known.close_with(copy) => {
                     Met::Renewed(before)
                 }
                 (false, true) => Met::Yields,
@@ -113,7 +122,7 @@ impl SessionWorker {
     fn insert_copy(
         &mut self,
         key: &CanonicalKey,
-        bound: Option<Placement>,
+        placement: Option<Placement>,
         session: Session,
         now: Instant,
         mut ended: impl FnMut(Removed),
@@ -126,7 +135,7 @@ impl SessionWorker {
         });
         let Some(slot) = slot else { return CopyOutcome::Full };
         let session = Session { worker: self.worker, ..session };
-        let opened = self.table.insert(slot, key, bound, session);
+        let opened = self.table.insert(slot, key, placement, session);
         match opened {
             OpenResult::Inserted(id) => {
                 self.with_lists(|lists, table, _| lists.schedule(table, slot, &session, now));
@@ -150,7 +159,8 @@ impl SessionWorker {
         for slot in slots.start..slots.end.min(used) {
             let id = self.table.id(slot);
             let copy = self.table.copy(id);
-            let is_selected = copy.is_some_and(|(key, session, bound)| ends(id, &key, &session, bound.as_ref()));
+            let is_selected =
+                copy.is_some_and(|(key, session, placement)| ends(id, &key, &session, placement.as_ref()));
             if is_selected && let Some(removed) = self.close(id) {
                 ended(removed);
             }

@@ -189,9 +189,14 @@ impl ClusterNode {
             self.reported = Some(reported);
             controller.set_cluster_role(Some(reported));
         }
+        let leaves = out.role.as_ref().is_some_and(|change| change.to == Role::Leaving);
         if let Some(change) = out.role {
             controller.set_role(word, now);
             self.changes.push(change);
+        }
+        if let Some(keeper) = self.keeper.as_mut().filter(|_| leaves) {
+            keeper.tell_all(snapshot, now);
+            self.copy_sessions(snapshot, now);
         }
         if out.announce {
             controller.announce_floating(now);

@@ -9,10 +9,11 @@ use super::packets::{ack, fin, fin_back, read, syn, syn_ack, tcp_with};
 use super::services::{Farm, farms, service};
 use crate::engine::copies::needs_copy;
 use crate::engine::forwarder::KillOrder;
+use crate::engine::shared_role::SharedRole;
 use crate::engine::testbed::{self, Side};
 use crate::engine::{CopiedEngine, DropReason, SessionMatcher, Verdict};
 use crate::ha::association::Kind;
-use crate::ha::{Copies, NodeId};
+use crate::ha::{Copies, Forwarding, NodeId, Role, RoleWord};
 use crate::id::LinkId;
 use crate::nat::{PortPools, ports_of_node};
 use crate::path::OnFailure;
@@ -45,7 +46,7 @@ impl Node {
         let other = NodeId(1 - number);
         let mut copies = Copies::new(owner, vec![reader], [other], number.into(), Duration::from_millis(1), lab.now);
         copies.set_connected(other, true);
-        copies.set_router(number == 0, lab.now);
+        copies.set_router(number == 0, lab.now, lab.now);
         Self { number, lab, copies, ports, service: None }
     }
 
@@ -113,7 +114,7 @@ impl Pair {
     fn take_over(&mut self) -> &mut ForwarderBench {
         let now = self.nodes[1].lab.now;
         assert!(self.nodes[1].copies.sync_state(now).is_ready);
-        self.nodes[1].copies.set_router(true, now);
+        self.nodes[1].copies.set_router(true, now, now);
         &mut self.nodes[1].lab
     }
 
@@ -372,7 +373,7 @@ fn an_engine_that_comes_back_learns_what_it_missed_and_forgets_what_is_over() {
         for node in &mut pair.nodes {
             node.copies.set_connected(NodeId(1 - node.number), false);
         }
-        pair.nodes[1].copies.set_router(true, now);
+        pair.nodes[1].copies.set_router(true, now, now);
         connect(&mut pair.nodes[1].lab, &farm, farm.client(1002), 2);
         let of_one = SessionMatcher { ports: vec![1001], ..SessionMatcher::default() };
         let order = Arc::new(KillOrder::new(of_one, false, 1, now));
@@ -382,7 +383,7 @@ fn an_engine_that_comes_back_learns_what_it_missed_and_forgets_what_is_over() {
         assert_eq!((pair.active().table.len(), pair.nodes[1].lab.table.len()), (2, 2));
 
         let now = pair.now();
-        pair.nodes[0].copies.set_router(false, now);
+        pair.nodes[0].copies.set_router(false, now, now);
         for node in &mut pair.nodes {
             node.copies.set_connected(NodeId(1 - node.number), true);
         }
@@ -392,5 +393,35 @@ fn an_engine_that_comes_back_learns_what_it_missed_and_forgets_what_is_over() {
 
         let answer = pair.nodes[1].lab.deliver(ArrivesAt::Near, ack(gone, farm.client(1001)));
         assert_ne!(answer.verdict, Verdict::Forward(LinkId(0)), "its session is over");
+    }
+}
+
+#[test]
+fn a_node_that_was_active_reports_no_end_of_a_session_that_goes_on_elsewhere() {
+    for net in nets() {
+        let mut pair = Pair::new(Side::Outer);
+        let role = Arc::new(SharedRole::default());
+        let lab = pair.active();
+        for port in 0..4 {
+            lab.send(syn(SocketAddr::new(net.client.ip(), 40_000 + port), net.server));
+        }
+        lab.snapshot.role = Some(Arc::clone(&role));
+        role.store(RoleWord { role: Role::Standby, forwarding: Forwarding::Silent, until: Instant::ZERO });
+        let of_one = SessionMatcher { ports: vec![40_001], ..SessionMatcher::default() };
+        lab.workers[0].0.kill(Arc::new(KillOrder::new(of_one, false, 1, lab.now)));
+        lab.wait(Duration::ZERO);
+        lab.wait(Duration::from_secs(3600));
+
+        let counters = lab.counters();
+        assert!(lab.table.is_empty() && lab.told.reasons().is_empty(), "{:?}", lab.told.reasons());
+        assert_eq!((counters.sessions_created, counters.copies_ended), (4, 4));
+        assert_eq!(counters.sessions_expired + counters.sessions_killed, 0);
+
+        // One that still forwards what arrives has ends of its own.
+        let until = lab.now + Duration::from_secs(7200);
+        role.store(RoleWord { role: Role::Leaving, forwarding: Forwarding::Lingering, until });
+        lab.send(syn(net.client, net.server));
+        lab.wait(Duration::from_secs(3600));
+        assert_eq!((lab.told.reasons().len(), lab.counters().sessions_expired), (1, 1));
     }
 }

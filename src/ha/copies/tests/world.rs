@@ -109,7 +109,7 @@ impl CopyHost for Host {
         Some(0)
     }
 
-    fn opened(&mut self, _: &CanonicalKey, session: &Session, placement: Option<&Placement>) {
+    fn opened(&mut self, _: &CanonicalKey, session: &Session, placement: Option<&Placement>, _: Instant) {
         placement.into_iter().for_each(|placement| self.count(placement, session.is_active().into()));
     }
 
@@ -134,10 +134,23 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new(id: NodeId, origin: u64, capacity: usize, now: Instant) -> Self {
+        Self::among(&[NodeId(1 - id.0)], id, origin, capacity, 64, now)
+    }
+
+    /// A node that hears these others, and whose ring of changes has room for so many words.
+    pub(super) fn among(
+        others: &[NodeId],
+        id: NodeId,
+        origin: u64,
+        capacity: usize,
+        ring: usize,
+        now: Instant,
+    ) -> Self {
         let (_, mut workers, owner) = SessionTable::with_copies(capacity, 1, Timeouts::default(), [1, 2, 3, 4]);
-        let (changes, reader) = change_ring(64);
-        let mut copies = Copies::new(owner, vec![reader], [NodeId(1 - id.0)], origin, Duration::from_millis(1), now);
-        copies.set_connected(NodeId(1 - id.0), true);
+        let (changes, reader) = change_ring(ring);
+        let (others, delay) = (others.iter().copied(), Duration::from_millis(1));
+        let mut copies = Copies::new(owner, vec![reader], others.clone(), origin, delay, now);
+        others.for_each(|other| copies.set_connected(other, true));
         Self { id, worker: workers.remove(0), changes, copies, host: Host::new(u16::from(id.0) * 1000) }
     }
 
@@ -169,7 +182,7 @@ impl Node {
         if what == 0 {
             if let Some(ended) = self.worker.close(id) {
                 self.host.ended(&ended, None, now);
-                self.changes.ended(&ended.key, ended.session.original_direction);
+                self.changes.ended(ended.id, &ended.key, ended.session.original_direction);
             }
             return;
         }
@@ -190,6 +203,22 @@ impl Node {
             self.host.count(&placement, by);
         }
         self.changes.changed(id);
+    }
+
+    /// Does what is due, and gives what it sends.
+    pub(super) fn run(&mut self, now: Instant) -> Vec<Transmit> {
+        self.copies.handle_timeout(&mut self.host, now);
+        std::iter::from_fn(|| self.copies.poll_transmit(now)).collect()
+    }
+
+    /// Tells everything that changed until now.
+    pub(super) fn tell_all(&mut self, now: Instant) {
+        self.copies.tell_all(&mut self.host, now);
+    }
+
+    /// The state of the session of a flow.
+    pub(super) fn state(&self, number: u64) -> Option<ConversationState> {
+        Some(self.table().get(self.find(number)?)?.state)
     }
 
     /// A third of the flows belong to a service.
@@ -240,9 +269,15 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64, capacity: usize) -> Self {
+        Self::with_ring(seed, capacity, 64)
+    }
+
+    /// Nodes whose rings of changes have room for so many words.
+    pub(super) fn with_ring(seed: u64, capacity: usize, ring: usize) -> Self {
         let now = Instant::from_millis(1_000_000);
-        let mut nodes = [Node::new(A, seed | 1, capacity, now), Node::new(B, !seed | 1, capacity, now)];
-        nodes[0].copies.set_router(true, now);
+        let mut nodes = [(A, B, seed), (B, A, !seed)]
+            .map(|(id, other, seed)| Node::among(&[other], id, seed | 1, capacity, ring, now));
+        nodes[0].copies.set_router(true, now, now);
         Self { nodes, random: SplitMix64::new(seed), loss: 0, under_way: Vec::new(), now }
     }
 
@@ -272,7 +307,7 @@ impl World {
         }
     }
 
-    fn transmit(&mut self, node: usize, now: Instant) {
+    pub(super) fn transmit(&mut self, node: usize, now: Instant) {
         let node = &mut self.nodes[node];
         while let Some(sent) = node.copies.poll_transmit(now) {
             let (random, to) = (self.random.next_u64(), sent.node);

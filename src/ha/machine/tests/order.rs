@@ -189,6 +189,15 @@ fn failover_is_refused_with_the_reason() {
     assert!(unready.starts_with("outer-b is not ready"), "{unready}");
     assert!(bench.machine.handle_order(failover(None, true), bench.now).is_ok());
 
+    // It says that it has every copy, and does not know yet that a pass over all sessions is to be told.
+    let mut bench = active();
+    bench.hear(1, &standby());
+    let sync = SyncState { lacking: vec![NodeId(1)], ..SyncState::default() };
+    let out = bench.machine.handle_health(Health { sync, ..Health::default() }, bench.now);
+    bench.take(out);
+    let unready = refused(&mut bench, failover(None, false));
+    assert!(unready.starts_with("outer-b is not ready"), "{unready}");
+
     let mut bench = active();
     bench.hear(1, &Hello { is_eligible: false, is_in_maintenance: true, ..says(2, 1, Role::Fault) });
     assert_eq!(refused(&mut bench, failover(Some(NodeId(1)), true)), "no other node could take over: outer-b is fault");

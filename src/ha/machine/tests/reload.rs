@@ -97,7 +97,7 @@ fn what_is_known_of_links_and_nodes_moves_with_them() {
     let mut bench = third();
     let address = |text: &str| text.parse().expect("an address");
     let sync = SyncState {
-        copied: Some(vec![NodeId(0)]),
+        lacking: vec![NodeId(0)],
         alarms: vec![(AlarmKind::SyncBehind, NodeId(0), "late".to_owned())],
         ..SyncState::default()
     };
@@ -122,12 +122,13 @@ fn what_is_known_of_links_and_nodes_moves_with_them() {
     bench.reload(config.clone());
     assert_eq!((lost(&bench), behind(&bench)), (no_carrier.to_vec(), vec!["outer-a".to_owned()]));
     assert_eq!(bench.machine.health.link_local, [None, Some(address("fe80::b"))]);
-    assert!(bench.machine.hello(bench.now).is_ready, "outer-a, of which it has copies, is active");
+    assert_eq!(bench.machine.health.sync.lacking, [NodeId(1)]);
 
     config.legs.remove(1);
     config.nodes.truncate(1);
     bench.reload(config);
     assert_eq!((lost(&bench), behind(&bench)), (vec![], vec![]));
+    assert!(bench.machine.health.sync.lacking.is_empty());
 }
 
 /// A router of VRRP alone was heard on a link that is gone: it is as silent as one that died, and not longer.
