@@ -126,7 +126,7 @@ impl Machine {
                 (Rule::Fault, format!("{name} takes no role, as its fault was over too short a time ago."))
             }
             (Role::Listen, None) => (Rule::Listen, format!("{name} listens whether another node is active.")),
-            (Role::Standby, None) if !self.is_ready(now) => (Rule::Copies, lacks_copies(name)),
+            (Role::Standby, None) if !self.health.sync.is_ready => (Rule::Copies, lacks_copies(name)),
             (Role::Standby, None) => match active() {
                 None => (Rule::Silence, format!("{name} waits until the active node has been silent for long enough.")),
                 Some(active) => {
@@ -278,11 +278,12 @@ impl Machine {
             name: &me.name,
             claim: self.claim(),
             priority: self.priority(),
-            is_ready: self.is_ready(now),
+            is_ready: self.health.sync.is_ready,
         });
         let others = self.peers.iter().filter_map(|peer| {
             let hello = peer.fresh_standby(now)?;
-            let (claim, is_ready) = (peer.claim(hello, self.config.margin), hello.is_ready);
+            let claim = peer.claim(hello, self.config.margin);
+            let is_ready = self.has_all_copies(peer.node, hello);
             Some(Candidate { name: &peer.name, claim, priority: hello.priority, is_ready })
         });
         own.into_iter().chain(others).max_by_key(|candidate| candidate.claim)
