@@ -35,7 +35,6 @@ use crate::time::{Duration, Instant};
 
 pub use host::CopyHost;
 pub use incoming::{Refusals, Unapplied};
-pub use status::CopyStatus;
 
 use incoming::{CopyTarget, Incoming};
 use outgoing::Outgoing;
@@ -116,6 +115,38 @@ pub struct Transmit {
     pub kind: Kind,
     /// Its content.
     pub body: Vec<u8>,
+}
+
+/// How far the copies are at one other node, and from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CopyStatus {
+    /// How many sessions of this node that node could not handle by itself after a takeover, so that it needs copies of
+    /// them. The last pass over the session table counted them.
+    pub needed: u32,
+    /// Everything that was told has arrived there.
+    pub is_flushed: bool,
+    /// For how long something has waited in vain for its acknowledgement.
+    pub stalled: Duration,
+    /// How far the pass that is under way has come, if there is one: how many slots of the session table it has visited,
+    /// and how many there are.
+    pub pass: Option<(u32, u32)>,
+    /// Full passes that were begun.
+    pub full_passes: u32,
+    /// Records that were told.
+    pub records: u64,
+    /// Datagrams that were sent again.
+    pub resends: u64,
+    /// A full pass of that node has arrived here completely.
+    pub is_complete: bool,
+    /// For how long the oldest datagram of it that has arrived waits to be applied here, because a datagram before it is
+    /// missing or because this node is busy. Zero if none waits.
+    pub behind: Duration,
+    /// What of it could not be applied.
+    pub refusals: Refusals,
+    /// Copies for which there was no room since its last full pass began.
+    pub without_room: u64,
+    /// For how long it has acknowledged nothing, although the stream began again.
+    pub failing: Duration,
 }
 
 impl Copies {
