@@ -32,7 +32,7 @@
 //!   goes where its SYN came from. An established host answers a stale SYN with a plain ACK, which moves nothing.
 //! - **N2** (rotate): a TCP flow that has been unanswered for T, and rotated fewer than 2N times for N members, takes
 //!   the next member in rank order that is up, Tentative. An engine with others on its side does not rotate a pin that is
-//!   what the hash says: the answer may go by another engine.
+//!   what the hash says, of all members or of those that take new flows: the answer may go by another engine.
 //! - **unanswered**: a near packet that wants an answer was sent, and none came. A bare acknowledgement or a reset
 //!   wants none, so that it neither makes the flow unanswered nor rotates it. Otherwise an engine that restarted would
 //!   take an idle connection off the firewall that just delivered its packet.
@@ -431,7 +431,7 @@ fn rotate(pin: &Pin, view: &PinningView<'_>, now: Instant) -> Option<Pin> {
     if !view.tcp || !pin.is_unanswered_for_long(now) || usize::from(pin.rotations) >= turns_max {
         return None;
     }
-    if view.group.has_mates && best(view) == Some(pin.firewall) {
+    if view.group.has_mates && [best(view), home(view)].contains(&Some(pin.firewall)) {
         return None;
     }
     let slot = view.group.slot_of(pin.firewall)?;

@@ -337,7 +337,7 @@ pub(super) fn add_host(world: &mut World, plan: &SandwichPlan, side: Side, numbe
     world.add(Node::Host(Box::new(host)))
 }
 
-fn add_server(world: &mut World, plan: &SandwichPlan, number: usize, rng: &mut Rng) -> NodeId {
+pub(super) fn add_server(world: &mut World, plan: &SandwichPlan, number: usize, rng: &mut Rng) -> NodeId {
     let addresses = [true, false].map(|v4| farm::server_address(number, v4)).to_vec();
     let station = NetworkInterface::new(farm::server_mac(number), addresses, false);
     let seat = host_network(plan, Side::Inner, plan.farm.loopbacks());

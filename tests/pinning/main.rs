@@ -4,6 +4,7 @@
 mod action;
 mod counterexamples;
 mod judge;
+mod mates;
 mod random;
 mod search;
 mod settings;

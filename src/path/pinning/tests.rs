@@ -330,6 +330,10 @@ fn with_other_engines_on_its_side_a_pin_stays_where_the_hash_puts_it() {
         assert_eq!((next.firewall, change), (PIN, None), "the answers may go by another engine");
         pin = next;
     }
+    // Neither does a firewall lose it that takes no new flows.
+    world.set.selectable &= !(1 << PIN.0);
+    assert_eq!(world.near(Some(pin), Data, later(21_000)).1, None);
+    world.set.selectable |= 1 << PIN.0;
     // A pin that is not what the hash says goes on trying, and ends at the one that it is.
     let (learned, _) = world.far(None, F, Syn, T);
     let (asked, _) = world.near(Some(learned), Data, T);

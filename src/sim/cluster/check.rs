@@ -8,6 +8,7 @@ use super::INTERVAL;
 use crate::engine::Permission;
 use crate::ha::RoleChange;
 use crate::id::LinkId;
+use crate::sim::farm::FarmPlan;
 use crate::sim::packet::{ETHERTYPE_ARP, Packet, split_ethernet};
 use crate::sim::side::Side;
 use crate::sim::sim_engine::SimEngine;
@@ -32,6 +33,10 @@ pub struct ClusterChecks {
     violations: Vec<String>,
     /// The cables that are cut, in one direction at least.
     cuts: BTreeSet<(NodeId, usize)>,
+    /// The cables that lose, repeat or reorder frames.
+    impaired: BTreeSet<(NodeId, usize)>,
+    /// The addresses of services, which float too, by side.
+    service_addresses: [BTreeSet<IpAddr>; 2],
     /// Since when both directions of these cables are whole.
     whole_since: BTreeMap<(NodeId, usize), Instant>,
     /// When two nodes of a side began to be routers at once.
@@ -44,9 +49,17 @@ pub struct ClusterChecks {
 
 impl ClusterChecks {
     /// Nothing has happened yet.
-    pub(super) fn new(nodes: [Vec<NodeId>; 2]) -> Self {
+    pub(super) fn new(nodes: [Vec<NodeId>; 2], farm: &FarmPlan) -> Self {
+        let addresses_of = |side: Side| {
+            let own = (0..farm.services.len()).filter(|number| farm.services[*number].side == side);
+            let vips = own.clone().flat_map(|number| [true, false].map(|v4| farm.vip(number, v4)));
+            let pools = own.filter(|number| farm.services[*number].snat).flat_map(|_| [true, false]);
+            vips.chain(pools.flat_map(FarmPlan::snat)).collect()
+        };
         Self {
             nodes,
+            impaired: BTreeSet::new(),
+            service_addresses: Side::BOTH.map(addresses_of),
             violations: Vec::new(),
             cuts: BTreeSet::new(),
             whole_since: BTreeMap::new(),
@@ -79,12 +92,25 @@ impl ClusterChecks {
         }
     }
 
+    pub(super) fn impaired(&mut self, node: NodeId, link: usize, is_bad: bool) {
+        if is_bad {
+            self.impaired.insert((node, link));
+        } else {
+            self.impaired.remove(&(node, link));
+        }
+    }
+
+    /// The time of the last fault, unless one of a cable lasts.
+    pub(super) fn quiet_since(&self) -> Option<Instant> {
+        (self.cuts.is_empty() && self.impaired.is_empty()).then_some(self.disturbed)
+    }
+
     pub(super) fn calm(&mut self, now: Instant) {
         self.disturbed = self.disturbed.max(now);
         self.is_calm = true;
     }
 
-    fn violation(&mut self, now: Instant, what: String) {
+    pub(super) fn violation(&mut self, now: Instant, what: String) {
         if self.violations.len() < VIOLATIONS_MAX {
             self.violations.push(format!("{:.3} s  {what}", now.as_nanos() as f64 / 1e9));
         }
@@ -100,8 +126,11 @@ impl ClusterChecks {
         (0..2).any(|link| whole(nodes[one], link) && whole(nodes[other], link))
     }
 
-    /// At most one node of a side is the router, among those that hear each other.
+    /// At most one node of a side is the router, among those that hear each other; and one is, once all faults are over.
     pub(super) fn routers(&mut self, side: Side, routers: &[usize], now: Instant) {
+        if self.is_calm && now.since(self.disturbed) > SETTLED && routers.len() != 1 {
+            self.violation(now, format!("{}: nodes {routers:?} are routers, long after the last fault", side.name()));
+        }
         for number in routers {
             self.router_at.insert(self.nodes[side as usize][*number], now);
         }
@@ -137,7 +166,9 @@ impl ClusterChecks {
             Some(Permission::Silent | Permission::Expired) | None => {}
         }
         let was_router = self.router_at.get(&node).is_some_and(|last| now.since(*last) <= RECENTLY.min(INTERVAL * 2));
-        let is_floating = |address: IpAddr| engine.floating(link).contains(&address);
+        let side = usize::from(self.nodes[1].contains(&node));
+        let of_services = &self.service_addresses[side];
+        let is_floating = |address: IpAddr| engine.floating(link).contains(&address) || of_services.contains(&address);
         if !is_virtual && source != engine.mac(link) {
             return self.violation(now, format!("{} sends from {source}", engine.name));
         }
@@ -173,3 +204,6 @@ impl ClusterChecks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,18 +8,23 @@
 //! ```
 
 mod check;
+mod configuration;
+mod copies;
+mod faults;
+mod judge;
 mod random;
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::engine::Permission;
+use crate::ha::copies::Unapplied;
 use crate::ha::{Role, RoleChange};
 use crate::sim::host::{Flow, FlowRef, FlowSpec};
+use crate::sim::packet::Tuple;
 use crate::sim::rng::Rng;
-use crate::sim::sandwich::{self, POOLS, SandwichPlan};
+use crate::sim::sandwich::{self, SandwichPlan};
 use crate::sim::scenario::{self, Route};
 use crate::sim::side::Side;
 use crate::sim::sim_engine::SimEngine;
@@ -27,7 +32,12 @@ use crate::sim::world::{Node, NodeId, Observation, World};
 use crate::time::{Duration, Instant};
 
 pub use check::ClusterChecks;
+pub use configuration::node_name;
+pub use copies::{CopyChecks, NodeTable};
+pub use judge::FlowJudge;
 pub use random::{ClusterReport, run};
+
+use configuration::own_address;
 
 /// The links of a node.
 pub const HOSTS: usize = 0;
@@ -37,30 +47,57 @@ pub const FIREWALLS: usize = 1;
 pub const INTERVAL: Duration = Duration::from_millis(30);
 const KEY: &str = "a key of 32 bytes, for the laboratory";
 
+/// What to build.
+#[derive(Debug, Clone)]
+pub struct ClusterPlan {
+    /// Firewalls, hosts, services and servers.
+    pub sandwich: SandwichPlan,
+    /// The number of nodes of each side, at most 3.
+    pub nodes: usize,
+    /// The key of the first node of a side, and that of the others.
+    pub keys: [&'static str; 2],
+    /// A node of each side, by its number, whose session table has fewer entries.
+    pub few_sessions: Option<(usize, usize)>,
+    /// Whether sessions are copied.
+    pub has_copies: bool,
+}
+
+impl Default for ClusterPlan {
+    fn default() -> Self {
+        let sandwich = SandwichPlan { hosts: [1, 1], sessions: 512, ..SandwichPlan::default() };
+        Self { sandwich, nodes: 2, keys: [KEY; 2], few_sessions: None, has_copies: true }
+    }
+}
+
 /// The model: two sides with nodes, their firewalls and hosts.
 #[derive(Debug)]
 pub struct Cluster {
     world: World,
-    plan: SandwichPlan,
+    plan: ClusterPlan,
     /// The nodes of each side.
     nodes: [Vec<NodeId>; 2],
     firewalls: Vec<NodeId>,
     dead_firewalls: BTreeSet<usize>,
     hosts: [Vec<NodeId>; 2],
+    servers: Vec<NodeId>,
     checks: ClusterChecks,
+    copies: [CopyChecks; 2],
+    judge: FlowJudge,
+    next_look: Instant,
+    reloads: u16,
     changes: Vec<(Instant, Side, usize, RoleChange)>,
     next_port: u16,
 }
 
 impl Cluster {
-    /// Builds both sides with so many nodes each, and starts them. The keys of two nodes of one side may differ.
-    pub fn new(plan: SandwichPlan, count: usize, keys: Option<[&str; 2]>, seed: u64) -> Self {
+    /// Builds both sides, and starts their nodes.
+    pub fn new(plan: ClusterPlan, seed: u64) -> Self {
+        let (whole, count, plan) = (plan.clone(), plan.nodes, plan.sandwich);
         let mut rng = Rng::new(seed);
         let mut world = World::new(rng.fork(1));
         let nodes = Side::BOTH.map(|side| {
             let add = |number: usize| {
-                let key = keys.map_or(KEY, |keys| keys[number.min(1)]);
-                let text = configuration(&plan, side, number, count, key);
+                let text = configuration::configuration(&whole, side, number, 0);
                 let engine = SimEngine::new(&text, rng.fork(10 + 8 * side as u64 + number as u64));
                 world.add(Node::Engine(Box::new(engine)))
             };
@@ -78,28 +115,35 @@ impl Cluster {
             let count = plan.hosts[side as usize];
             (0..count).map(|number| sandwich::add_host(&mut world, &plan, side, number, &mut rng)).collect::<Vec<_>>()
         });
+        let servers: Vec<_> =
+            (0..plan.farm.servers).map(|number| sandwich::add_server(&mut world, &plan, number, &mut rng)).collect();
         for side in Side::BOTH {
             let (near, far) = (world.add_segment(), world.add_segment());
             for node in &nodes[side as usize] {
                 world.plug(*node, HOSTS, near);
                 world.plug(*node, FIREWALLS, far);
             }
-            for host in &hosts[side as usize] {
+            let beside = if side == Side::Inner { &servers[..] } else { &[] };
+            for host in hosts[side as usize].iter().chain(beside) {
                 world.plug(*host, 0, near);
             }
             for firewall in &firewalls {
                 world.plug(*firewall, side.leg().index(), far);
             }
         }
-        let checks = ClusterChecks::new(nodes.clone());
         let mut cluster = Self {
             world,
-            plan,
+            checks: ClusterChecks::new(nodes.clone(), &plan.farm),
+            copies: Side::BOTH.map(|_| CopyChecks::new(count)),
+            judge: FlowJudge::new(plan),
+            plan: whole,
             nodes,
             firewalls,
             dead_firewalls: BTreeSet::new(),
             hosts,
-            checks,
+            servers,
+            next_look: Instant::ZERO,
+            reloads: 0,
             changes: Vec::new(),
             next_port: 20_000,
         };
@@ -114,6 +158,9 @@ impl Cluster {
         let until = self.world.now() + duration;
         while self.world.step(until) {
             self.observe();
+            if self.world.now() >= self.next_look {
+                self.sample();
+            }
         }
         self.observe();
     }
@@ -144,8 +191,18 @@ impl Cluster {
     }
 
     /// What the checkers found.
-    pub fn violations(&self) -> &[String] {
-        self.checks.violations()
+    pub fn violations(&self) -> Vec<String> {
+        self.checks.violations().iter().chain(self.judge.violations()).cloned().collect()
+    }
+
+    /// A digest of everything that happened; equal runs have equal digests.
+    pub fn digest(&self) -> u64 {
+        self.world.digest()
+    }
+
+    /// No flow may have changed its firewall for ever.
+    pub fn check_moves(&mut self) {
+        self.judge.moves(self.world.now());
     }
 
     /// How often firewalls dropped what does not fit their connections.
@@ -153,71 +210,34 @@ impl Cluster {
         self.firewalls.iter().map(|firewall| self.world.firewall(*firewall).oracle()).sum()
     }
 
-    /// Starts a node.
-    pub fn start(&mut self, side: Side, number: usize) {
-        self.disturb();
-        self.world.with_engine(self.nodes[side as usize][number], SimEngine::start);
-    }
-
-    /// Kills a node.
-    pub fn crash(&mut self, side: Side, number: usize) {
-        self.disturb();
-        self.world.with_engine(self.nodes[side as usize][number], |engine, _| engine.crash());
-    }
-
-    /// Stops a node for a while, as a stopped process.
-    pub fn pause(&mut self, side: Side, number: usize, duration: Duration) {
-        self.disturb();
-        self.world.with_engine(self.nodes[side as usize][number], |engine, now| engine.pause(now + duration));
-        self.checks.paused(self.world.now() + duration);
-    }
-
-    /// Cuts or restores the directions of the cable of a node's link: what it sends, and what it receives.
-    pub fn cut(&mut self, side: Side, number: usize, link: usize, (sending, receiving): (bool, bool)) {
-        self.disturb();
-        let node = self.nodes[side as usize][number];
-        let port = self.world.port(node, link);
-        (port.sending.cut, port.receiving.cut) = (sending, receiving);
-        self.checks.cut(node, link, sending || receiving, self.world.now());
-    }
-
-    /// Makes every cable of a node's link lose so many of 1,000 frames.
-    pub fn lose(&mut self, side: Side, number: usize, link: usize, loss: u32) {
-        self.disturb();
-        let port = self.world.port(self.nodes[side as usize][number], link);
-        (port.sending.loss, port.receiving.loss) = (loss, loss);
-    }
-
-    /// Whether a firewall is without power.
-    pub fn firewall_is_dead(&self, number: usize) -> bool {
-        self.dead_firewalls.contains(&number)
-    }
-
-    /// Takes a firewall's power away, or boots it.
-    pub fn set_firewall(&mut self, number: usize, alive: bool) {
-        self.disturb();
-        if alive {
-            self.dead_firewalls.remove(&number);
-        } else {
-            self.dead_firewalls.insert(number);
-        }
-        let node = self.firewalls[number];
-        self.world.with_firewall(node, |firewall, _| if alive { firewall.boot() } else { firewall.crash() });
-    }
-
-    /// All faults are over: from some time on nothing may change without a reason.
-    pub fn calm(&mut self) {
-        self.checks.calm(self.world.now());
-    }
-
     /// Opens a flow between hosts.
     pub fn open(&mut self, spec: FlowSpec, route: Route) -> FlowRef {
         self.next_port += 1;
         let tuple = scenario::tuple(spec.traffic, route, self.next_port);
-        let host = self.hosts[route.from as usize][route.opener];
+        self.open_tuple(spec, self.hosts[route.from as usize][route.opener], tuple, None)
+    }
+
+    /// Opens a flow from a host of the outer side to a service of the inner one, with that service's traffic.
+    pub fn open_to_service(&mut self, service: usize, spec: FlowSpec, opener: usize, v4: bool) -> FlowRef {
+        self.next_port += 1;
+        let farm = &self.plan.sandwich.farm;
+        let (protocol, traffic) = (farm.services[service].protocol(), farm.services[service].traffic);
+        let source = (sandwich::host_address(Side::Outer, opener, v4), self.next_port);
+        let tuple = Tuple { protocol, source, destination: (farm.vip(service, v4), farm.port(service)) };
+        let spec = FlowSpec { traffic, ..spec };
+        self.open_tuple(spec, self.hosts[Side::Outer as usize][opener], tuple, Some(service))
+    }
+
+    fn open_tuple(&mut self, spec: FlowSpec, host: NodeId, tuple: Tuple, service: Option<usize>) -> FlowRef {
         let flow = FlowRef { host: host.0, number: self.world.host(host).flows().len() };
+        self.judge.opened(flow, tuple, service, self.world.now());
         self.world.with_host(host, |host, now| host.open(spec, tuple, now));
         flow
+    }
+
+    /// A node.
+    pub fn engine(&self, side: Side, number: usize) -> &SimEngine {
+        self.world.engine(self.nodes[side as usize][number])
     }
 
     /// A flow and its record.
@@ -225,15 +245,29 @@ impl Cluster {
         &self.world.host(NodeId(flow.host)).flows()[flow.number]
     }
 
-    fn disturb(&mut self) {
-        self.checks.disturb(self.world.now());
-    }
-
     fn observe(&mut self) {
         let now = self.world.now();
+        for side in Side::BOTH {
+            for (number, node) in self.nodes[side as usize].iter().enumerate() {
+                let engine = self.world.engine(*node);
+                let may_forward = matches!(engine.permission(now), Some(Permission::Router | Permission::Lingering));
+                self.judge.sees((side, number), engine, may_forward, now);
+            }
+        }
         for observation in self.world.take_observations() {
-            if let Observation::Sent { node, link, frame } = observation {
-                self.checks.sent(self.world.engine(node), node, link, &frame.bytes, now);
+            match observation {
+                Observation::Sent { node, link, frame } => {
+                    self.checks.sent(self.world.engine(node), node, link, &frame.bytes, now);
+                    self.judge.sent(self.side_of(node), link.index(), &frame, now);
+                }
+                Observation::Handled { handled, .. } => self.judge.handled(&handled, now),
+                Observation::Judged { node, sighting } => {
+                    let number = self.firewalls.iter().position(|firewall| *firewall == node);
+                    number.into_iter().for_each(|number| self.judge.passed(number, &sighting));
+                }
+                Observation::Impaired { tuple, lost: true, .. } => self.judge.lost(tuple, now),
+                Observation::Impaired { .. } | Observation::Changed { .. } | Observation::UnknownDestination { .. } => {
+                }
             }
         }
         for side in Side::BOTH {
@@ -245,6 +279,9 @@ impl Cluster {
                 let changes = self.world.with_engine(node, |engine, _| engine.take_role_changes());
                 for change in changes {
                     self.checks.changed(side, number, &change, now);
+                    if change.to == Role::Active {
+                        self.takes_over(side, number);
+                    }
                     self.changes.push((now, side, number, change));
                 }
             }
@@ -254,76 +291,56 @@ impl Cluster {
         // What the calls above made nodes send is checked with the next event.
     }
 
+    fn side_of(&self, node: NodeId) -> Side {
+        if self.nodes[Side::Outer as usize].contains(&node) { Side::Outer } else { Side::Inner }
+    }
+
+    /// Looks at the tables of all nodes.
+    fn sample(&mut self) {
+        let now = self.world.now();
+        self.next_look = now + copies::EVERY;
+        let quiet_since = self.checks.quiet_since();
+        for side in Side::BOTH {
+            let tables = (0..self.plan.nodes).map(|number| self.table(side, number)).collect();
+            let wrong = self.copies[side as usize].look(tables, quiet_since, now);
+            wrong.into_iter().for_each(|what| self.checks.violation(now, format!("{}: {what}", side.name())));
+        }
+    }
+
+    fn takes_over(&mut self, side: Side, number: usize) {
+        self.sample();
+        let now = self.world.now();
+        self.judge.shaken(side, now);
+        let table = self.table(side, number);
+        let wrong = self.copies[side as usize].takes_over(number, &table, now);
+        wrong.into_iter().for_each(|what| self.checks.violation(now, format!("{}: {what}", side.name())));
+    }
+
+    fn table(&self, side: Side, number: usize) -> NodeTable {
+        let now = self.world.now();
+        let engine = self.engine(side, number);
+        let (live, capacity) = engine.sessions();
+        let others = (0..self.plan.nodes).filter(|other| *other != number);
+        let status = |other: usize| engine.copy_status(other, now);
+        let refused = |other: usize| {
+            status(other).is_some_and(|status| Unapplied::ALL.iter().any(|why| status.refusals.count(*why) > 0))
+        };
+        let is_told = |other: &usize| {
+            let told =
+                status(*other).is_some_and(|told| told.is_flushed && told.pass.is_none() && told.full_passes > 0);
+            told && self.engine(side, *other).copy_status(number, now).is_some_and(|heard| heard.is_complete)
+        };
+        NodeTable {
+            is_alive: engine.is_alive(),
+            is_router: engine.permission(now) == Some(Permission::Router),
+            refuses: live == capacity || others.clone().any(refused),
+            sessions: engine.held_sessions(now),
+            told: others.filter(is_told).collect(),
+        }
+    }
+
     /// The plan.
-    pub fn plan(&self) -> &SandwichPlan {
+    pub fn plan(&self) -> &ClusterPlan {
         &self.plan
     }
-}
-
-/// The name of a node.
-pub fn node_name(side: Side, number: usize) -> String {
-    format!("{}-{}", side.name(), char::from(b'a' + number as u8))
-}
-
-fn floating(plan: &SandwichPlan, side: Side, link: usize, v4: bool) -> IpAddr {
-    if link == HOSTS { sandwich::gateway(side, v4) } else { sandwich::engine_address(plan, side, 0, v4) }
-}
-
-/// An own address of a node: the floating address is the first of its subnet, and those of nodes follow.
-fn own_address(plan: &SandwichPlan, side: Side, link: usize, number: usize, v4: bool) -> IpAddr {
-    let more = number as u8 + 1;
-    match floating(plan, side, link, v4) {
-        IpAddr::V4(address) => {
-            let [a, b, c, d] = address.octets();
-            [a, b, c, d + more].into()
-        }
-        IpAddr::V6(address) => {
-            let mut segments = address.segments();
-            segments[7] += u16::from(more);
-            segments.into()
-        }
-    }
-}
-
-/// The file of a node.
-fn configuration(plan: &SandwichPlan, side: Side, me: usize, count: usize, key: &str) -> String {
-    let mut text = format!(
-        "[engine]\nname = \"{}\"\nworkers = 1\n\n[limits]\nsessions = {}\nneighbors = 64\n\n[ha]\nvrid = {}\nkey = \"{key}\"\n\
-         advertise = \"{}ms\"\n\n",
-        node_name(side, me),
-        plan.sessions,
-        51 + 10 * side as u16,
-        INTERVAL.as_millis()
-    );
-    let both = |f: &dyn Fn(bool) -> IpAddr| format!("\"{}\", \"{}\"", f(true), f(false));
-    for number in 0..count {
-        let addresses = [HOSTS, FIREWALLS].map(|link| both(&|v4| own_address(plan, side, link, number, v4))).join(", ");
-        let _ = writeln!(text, "[[ha.node]]\nname = \"{}\"\naddresses = [{addresses}]\n", node_name(side, number));
-    }
-    for (link, name) in [(HOSTS, "hosts"), (FIREWALLS, "firewalls0")] {
-        let own = |v4: bool| format!("\"{}/{}\"", own_address(plan, side, link, me, v4), if v4 { 24 } else { 64 });
-        let _ = writeln!(
-            text,
-            "[[link]]\nname = \"{name}\"\ndevice = \"eth{link}\"\naddresses = [{}, {}]\nfloating = [{}]\nunicast = {}\n",
-            own(true),
-            own(false),
-            both(&|v4| floating(plan, side, link, v4)),
-            // One side of two, so that a takeover is seen with either.
-            side == Side::Inner
-        );
-    }
-    for (family, pool) in POOLS.iter().enumerate() {
-        for prefix in [sandwich::hosts_prefix(side.other(), family == 0), pool] {
-            let peer = side.other().name();
-            let _ = writeln!(text, "[[route]]\nto = \"{prefix}\"\ngroup = \"perimeter\"\npeer = \"{peer}\"\n");
-        }
-    }
-    let mut group = String::new();
-    sandwich::group(plan, side, &mut group);
-    let engine = |number: usize| {
-        let addresses = both(&|v4| own_address(plan, side.other(), FIREWALLS, number, v4));
-        format!("{{ name = \"{}\", addresses = [{addresses}] }}", node_name(side.other(), number))
-    };
-    let engines: Vec<_> = (0..count).map(engine).collect();
-    text + &group.replacen("\n\n[group.check]", &format!("\nengines = [{}]\n\n[group.check]", engines.join(", ")), 1)
 }

@@ -2,6 +2,7 @@
 //! worker, driven by virtual time instead of threads.
 
 mod fanout;
+mod held;
 mod node;
 mod punts;
 mod show;
@@ -29,6 +30,7 @@ use crate::wire::vlan::VlanTag;
 use crate::wire::{MacAddr, vrrp};
 
 use fanout::fanout;
+pub use held::HeldSession;
 use node::ClusterNode;
 use punts::Punts;
 pub use show::BoundFlow;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::SimEngine;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::engine::{
     ClusterRole, Controller, CopyKeeper, Permission, Punt, PuntReason, SharedRole, Snapshot, Transmit, ha_health,
 };
@@ -232,7 +232,41 @@ impl ClusterNode {
     }
 }
 
+impl ClusterNode {
+    /// Follows a reload.
+    fn set_config(&mut self, controller: &mut Controller, snapshot: &Snapshot, now: Instant) {
+        let Some(settings) = controller.config().role_machine("simulation") else { return };
+        self.config = controller.config().clone();
+        self.judged = None;
+        if let Some(keeper) = &mut self.keeper {
+            keeper.set_config(&self.config);
+        }
+        let out = self.machine.set_config(settings, now);
+        self.carry_out(out, controller, snapshot, now);
+    }
+}
+
 impl SimEngine {
+    /// Does `fwlb reload` with another text of the file.
+    ///
+    /// # Panics
+    /// If the text is not a valid configuration, as the simulation writes it itself.
+    pub fn reload(&mut self, text: &str, now: Instant) {
+        self.config = config::load("sim.toml", text, &mut |_| Err(String::new())).config.expect("a valid file");
+        let local = now + self.epoch;
+        let Some(core) = &mut self.core else { return };
+        if let Err(error) = core.controller.apply(self.config.clone(), None, local) {
+            self.problems.push(format!("reload: {error}"));
+        }
+        core.table.set_timeouts(self.config.timeouts);
+        self.run_controller(now);
+        let Some(core) = &mut self.core else { return };
+        if let Some(node) = &mut core.node {
+            node.set_config(&mut core.controller, &core.snapshot, local);
+        }
+        self.run_controller(now);
+    }
+
     /// What the role of a node allows it now; `None` while it is dead, or if it stands alone.
     pub fn permission(&self, now: Instant) -> Option<Permission> {
         let node = self.core.as_ref()?.node.as_ref()?;

@@ -3,6 +3,7 @@
 mod cable;
 mod device;
 mod observation;
+mod switch;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -389,44 +390,6 @@ impl World {
             let datagram = packet.fragment.filter(|piece| piece.offset > 0).and(packet.datagram());
             self.observations.push(Observation::Impaired { tuple: packet.tuple(), datagram, lost });
         }
-    }
-
-    fn switch(&mut self, from: PortId, frame: &CableFrame) {
-        let Some((destination, source, ..)) = split_ethernet(&frame.bytes) else { return };
-        let segment = self.ports[from.0].segment;
-        if !source.is_multicast() {
-            self.segments[segment].learned.insert(source, from);
-        }
-        let known = self.segments[segment].learned.get(&destination).copied();
-        let targets: Vec<PortId> = match known {
-            Some(port) if !destination.is_multicast() => vec![port],
-            Some(_) | None => self.segments[segment].ports.clone(),
-        };
-        if !destination.is_multicast() && !self.has_mac(segment, destination) {
-            let node = self.ports[from.0].node;
-            self.observations.push(Observation::UnknownDestination { node, destination });
-        }
-        for port in targets {
-            if port != from {
-                let wire = self.ports[port.0].receiving;
-                self.send_over_cable(port, wire, 1, frame.clone());
-            }
-        }
-    }
-
-    /// Whether an interface on the segment has this MAC address; behind a bridge there may be any.
-    fn has_mac(&self, segment: usize, mac: MacAddr) -> bool {
-        self.segments[segment].ports.iter().any(|port| {
-            let port = &self.ports[port.0];
-            match &self.nodes[port.node.0] {
-                Node::Engine(engine) => engine.has_mac(mac),
-                Node::Firewall(firewall) => {
-                    firewall.kind() == crate::sim::firewall::SimFirewallKind::Transparent
-                        || firewall.mac(leg_of(port.leg)) == mac
-                }
-                Node::Host(host) => host.interface.mac == mac,
-            }
-        })
     }
 
     fn arrive(&mut self, port: PortId, frame: CableFrame) {
