@@ -27,10 +27,18 @@ pub struct FlowJudge {
     macs: BTreeMap<MacAddr, usize>,
     /// What excuses flows.
     pub causes: LegalCauses,
-    /// The epoch of each node's view when it was looked at as that of a router, and the firewalls that were not up in it.
-    views: BTreeMap<(Side, usize), (u64, BTreeSet<(usize, Family)>)>,
+    views: BTreeMap<(Side, usize), NodeView>,
     reported: BTreeSet<(usize, &'static str)>,
     violations: Vec<String>,
+}
+
+/// The firewalls as a node saw them when it last forwarded.
+#[derive(Debug, Default)]
+struct NodeView {
+    /// That of its snapshot; 0 for a node that does not forward.
+    epoch: u64,
+    /// The firewalls that were not up.
+    down: BTreeSet<(usize, Family)>,
 }
 
 impl FlowJudge {
@@ -72,7 +80,7 @@ impl FlowJudge {
         let snapshot = engine.snapshot().filter(|_| is_router);
         let epoch = snapshot.map_or(0, |snapshot| snapshot.epoch);
         let known = self.views.entry((side, number)).or_default();
-        if known.0 == epoch {
+        if known.epoch == epoch {
             return;
         }
         let mut down = BTreeSet::new();
@@ -85,7 +93,7 @@ impl FlowJudge {
                 }
             }
         }
-        let before = std::mem::replace(known, (epoch, down.clone())).1;
+        let before = std::mem::replace(known, NodeView { epoch, down: down.clone() }).down;
         let why = |family: Family| format!("not up for {family} in {}", super::node_name(side, number));
         for (firewall, family) in before.difference(&down) {
             self.causes.end(*firewall, &why(*family), now);
