@@ -18,6 +18,7 @@
 
 mod host;
 mod incoming;
+mod names;
 mod outgoing;
 mod pass;
 mod slots;
@@ -36,6 +37,7 @@ use crate::time::{Duration, Instant};
 
 pub use host::CopyHost;
 pub use incoming::{Refusals, Unapplied};
+pub use names::{HeardNames, ToldNames, record_of};
 
 use incoming::{Applies, Incoming};
 use outgoing::Outgoing;
