@@ -117,6 +117,15 @@ impl SessionLog {
         Ok(())
     }
 
+    /// Closes the log; sessions go on in another program, which writes their ends.
+    pub(super) fn leave(&self) {
+        drop(self.queue.swap(None));
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+
     /// Writes the sessions that are still alive and closes the log; to be called when no worker runs any more.
     pub(super) fn close(&self, sessions: &SessionTable, names: &Arc<Snapshot>, clock: Clock) {
         let Some(queue) = self.queue.swap(None) else { return };

@@ -7,7 +7,7 @@ use super::changes::{Confirm, Ping, Plan, Probe, Reload, Rollback, SetFirewall, 
 use super::sessions::{Kill, SessionRequest, TalkerRequest};
 use super::{
     Checks, Config, Configs, Counters, EventFilter, Explain, Firewalls, Ha, HaFailover, HaMaintenance, HaResync,
-    Health, Links, Metrics, Neighbors, Peers, Services, Status,
+    Health, Links, Metrics, Neighbors, Peers, Services, Status, Upgrade,
 };
 
 /// A call of the list.
@@ -101,6 +101,7 @@ calls! {
     Reload(Reload),
     Confirm(Confirm),
     Rollback(Rollback),
+    Upgrade(Upgrade),
     Configs(Configs),
     Plan(Plan),
     Probe(Probe),
