@@ -101,7 +101,6 @@ impl StickyTable {
     }
 
     /// The clients by the first address of their prefix, with their servers, and when they were last used; in no order.
-    #[expect(clippy::disallowed_methods, reason = "whoever shows or tells them sorts them")]
     pub fn clients(&self) -> Vec<(IpAddr, Arc<str>, Instant)> {
         let client = |entry: dashmap::mapref::multiple::RefMulti<'_, IpAddr, StickyEntry>| {
             (*entry.key(), Arc::clone(&entry.server), entry.last_used)
