@@ -19,6 +19,7 @@
 mod claim;
 mod entry;
 mod eviction;
+mod inherit;
 mod query;
 mod source;
 

@@ -176,6 +176,7 @@ fn every_request() -> Vec<Request> {
             .into(),
         calls::HaMaintenance { maintenance: true, reason: None, by: by() }.into(),
         calls::HaResync { reason: None, by: by() }.into(),
+        calls::Upgrade { reason: Some("1.2.3".to_owned()), by: by() }.into(),
         calls::Checks::default().into(),
         calls::Checks { subject: Some("web/s1".to_owned()), limit: Some(20) }.into(),
         Request::Sessions(SessionRequest::default()),
@@ -250,6 +251,7 @@ async fn every_request_arrives_as_it_was_asked() {
             Request::HaFailover(call) => claim(&mut call.by),
             Request::HaMaintenance(call) => claim(&mut call.by),
             Request::HaResync(call) => claim(&mut call.by),
+            Request::Upgrade(call) => claim(&mut call.by),
             _ => {}
         }
     }

@@ -6,6 +6,7 @@ mod changes;
 mod ha;
 mod request;
 pub mod sessions;
+mod upgrade;
 
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
@@ -21,6 +22,7 @@ pub use changes::{Confirm, Ping, Plan, Probe, Reload, Rollback, SetFirewall, Set
 pub use ha::{HaFailover, HaMaintenance, HaResync};
 pub use request::{Answer, Listed, Request};
 pub use sessions::{Kill, SessionRequest, TalkerRequest};
+pub use upgrade::Upgrade;
 
 /// The number of check results that an answer holds unless the request says otherwise.
 pub const CHECKS_LIMIT: usize = 1000;

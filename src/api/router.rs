@@ -118,6 +118,7 @@ fn routes<B: Backend>() -> Vec<Route<B>> {
         may_be_invalid(change::<B, calls::Reload>(object::<view::ReloadView>())),
         may_be_invalid(change::<B, calls::Rollback>(object::<view::ReloadView>())),
         may_be_invalid(change::<B, calls::Confirm>(object::<Done>())),
+        may_need_force(change::<B, calls::Upgrade>(object::<view::UpgradeView>())),
         read::<B, calls::Configs>(rows_of_each::<view::KeptConfigView>()),
         may_be_invalid(change::<B, calls::Plan>(object::<view::PlanView>())),
         change::<B, calls::Probe>(rows::<view::ExchangeView>()),

@@ -86,11 +86,15 @@ impl EngineSelection {
         if !self.sockets.is_empty() {
             return Ok(self.sockets.iter().map(|path| self.at(path)).collect());
         }
+        self.engines_called(self.engine.as_deref())
+    }
+
+    fn engines_called(&self, name: Option<&str>) -> anyhow::Result<Vec<Engine>> {
         let running = match self.running()? {
             none if none.is_empty() => self.in_a_lab()?,
             running => running,
         };
-        let Some(name) = &self.engine else {
+        let Some(name) = name else {
             if running.is_empty() {
                 bail!(
                     "no engine runs here: nobody listens in {}\nstart one with: fwlb run CONFIG; or name its socket with -s PATH",
@@ -99,7 +103,7 @@ impl EngineSelection {
             }
             return Ok(running);
         };
-        match running.iter().find(|engine| engine.name == *name) {
+        match running.iter().find(|engine| engine.name == name) {
             Some(engine) => Ok(vec![engine.clone()]),
             None if running.is_empty() => {
                 bail!("engine {name:?} does not run, nor any other\nstart it with: fwlb run CONFIG")
@@ -171,6 +175,15 @@ impl EngineSelection {
             }
             several => bail!("several engines run here: {}\nsay which with -e NAME", names(several)),
         }
+    }
+
+    /// The engine with this name.
+    pub fn engine_called(&self, name: &str) -> anyhow::Result<Engine> {
+        if !self.sockets.is_empty() || self.engine.as_ref().is_some_and(|other| other != name) {
+            bail!("say once which engine: {name}, or by -s or -e");
+        }
+        let running = self.engines_called(Some(name))?;
+        running.into_iter().next().with_context(|| format!("engine {name:?} does not run"))
     }
 
     /// The engines whose sockets are in the same directory as that of `engine`.

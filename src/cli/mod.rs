@@ -29,6 +29,7 @@ mod show;
 mod sim;
 mod support;
 mod top;
+mod upgrade;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -39,7 +40,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use engines::EngineSelection;
 
 /// Verbs that are reserved for a later version (`docs/interface.md`, section 9).
-const RESERVED: &[&str] = &["clear", "watch", "import", "upgrade", "describe", "init"];
+const RESERVED: &[&str] = &["clear", "watch", "import", "describe", "init"];
 
 /// Firewall load balancer: every session through one firewall, in both directions
 #[derive(Debug, Parser)]
@@ -69,6 +70,7 @@ enum Command {
     Reload(reload::Args),
     Confirm(confirm::Args),
     Rollback(rollback::Args),
+    Upgrade(upgrade::Args),
     Probe(probe::Args),
     Ping(ping::Args),
     Top(top::Args),
@@ -130,6 +132,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Reload(args) => reload::run(&args, &cli.selection),
         Command::Confirm(args) => confirm::run(&args, &cli.selection),
         Command::Rollback(args) => rollback::run(&args, &cli.selection),
+        Command::Upgrade(args) => upgrade::run(&args, &cli.selection),
         Command::Probe(args) => probe::run(&args, &cli.selection),
         Command::Ping(args) => ping::run(&args, &cli.selection),
         Command::Top(args) => top::run(&args, &cli.selection),

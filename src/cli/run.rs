@@ -16,6 +16,9 @@ pub struct Args {
     /// Take the device of the kernel's default route too
     #[arg(long)]
     take: bool,
+    /// Take the engine over from the program that waits at this socket: see `fwlb upgrade`
+    #[arg(long, hide = true, value_name = "SOCKET")]
+    take_over: Option<PathBuf>,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -36,6 +39,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         output::print_failure(&format!("nothing was started: {}", check::count(errors, 0)));
         return Ok(ExitCode::FAILURE);
     }
-    runtime::run(engines, Options { allow_default_route: args.take, drop_privileges: true })?;
+    let options = Options { allow_default_route: args.take, drop_privileges: true };
+    runtime::run(engines, options, args.take_over.as_deref())?;
     Ok(ExitCode::SUCCESS)
 }

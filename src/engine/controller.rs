@@ -22,6 +22,7 @@ mod agenda;
 mod apply;
 mod check_views;
 mod farm;
+mod inherit;
 mod journal;
 mod links;
 mod order;

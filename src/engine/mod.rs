@@ -14,6 +14,7 @@ pub mod counters;
 pub mod explain;
 pub mod forwarder;
 mod ha_health;
+pub mod handover;
 pub mod histogram;
 pub mod ledger;
 mod limit;

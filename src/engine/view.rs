@@ -14,6 +14,7 @@ mod persisted;
 mod plan;
 mod sessions;
 mod states;
+mod upgrade;
 
 use std::collections::BTreeMap;
 
@@ -43,6 +44,7 @@ pub use sessions::{KillView, PinView, SessionEndView, SessionView, TalkerView};
 pub use states::{
     CandidateState, DecidedBy, DigestState, FlowEnd, ObjectKind, OperState, SessionAfterFailure, SessionFate,
 };
+pub use upgrade::UpgradeView;
 
 /// `show status`: the engine as a whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]

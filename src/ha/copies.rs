@@ -18,6 +18,7 @@
 
 mod host;
 mod incoming;
+mod names;
 mod outgoing;
 mod pass;
 mod slots;
@@ -35,6 +36,7 @@ use crate::time::{Duration, Instant};
 
 pub use host::CopyHost;
 pub use incoming::{Refusals, Unapplied};
+pub use names::{HeardNames, ToldNames, record_of};
 
 use incoming::{CopyTarget, Incoming};
 use outgoing::Outgoing;

@@ -17,6 +17,7 @@ use crate::id::DeviceId;
 use crate::time::Instant;
 use crate::wire::batch::Batch;
 
+pub use super::af_packet::FrameWindow;
 pub use super::outgoing::{Outgoing, RingCounts, SendError};
 
 /// Why a device could not be opened.
@@ -62,6 +63,25 @@ impl Receiver {
         match self {
             Self::Packet(receiver) => receiver.receive(device, batch, truncated),
             Self::Xdp(receiver) => receiver.receive(device, batch),
+        }
+    }
+
+    /// Hands out only the frames that were received within this time from here on: those before it are skipped, and those
+    /// after it stay where they are. AF_XDP does not say when a frame was received; there a window that ends means that no
+    /// more frames are handed out.
+    pub fn set_window(&mut self, window: FrameWindow) {
+        match self {
+            Self::Packet(receiver) => receiver.set_window(window),
+            Self::Xdp(receiver) => receiver.set_closed(window.until != u64::MAX),
+        }
+    }
+
+    /// The latest time at which a frame that was handed out was received: wall-clock time in nanoseconds since 1970; 0 if
+    /// that is not known.
+    pub fn newest(&self) -> u64 {
+        match self {
+            Self::Packet(receiver) => receiver.newest(),
+            Self::Xdp(_) => 0,
         }
     }
 
@@ -128,6 +148,17 @@ impl Sender {
         match self {
             Self::Packet { socket: _, xdp } => xdp.as_ref().is_some_and(SendSocket::flush),
             Self::Xdp(sender) => sender.flush(),
+        }
+    }
+
+    /// Closes the AF_XDP socket beside the packet socket, if there is one, when its frames have left: another program can
+    /// have the device's queue then.
+    pub fn send_by_packet_socket(&mut self) {
+        if let Self::Packet { socket: _, xdp } = self {
+            if let Some(xdp) = xdp {
+                xdp.flush();
+            }
+            *xdp = None;
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -39,19 +40,44 @@ fn held_by(pid: Option<u32>) -> String {
 /// The lock of a link: of a device, or of one VLAN on it.
 #[derive(Debug)]
 pub struct LinkLock {
-    _name: UnixListener,
+    name: String,
+    socket: UnixListener,
 }
 
 impl LinkLock {
     /// Locks the link, in the network namespace of the calling thread.
     pub fn acquire(device: &str, vlan: Option<u16>) -> Result<Self, LockError> {
-        let vlan = vlan.map_or("untagged".to_owned(), |vid| vid.to_string());
-        let address = SocketAddr::from_abstract_name(format!("fwlb/link/{device}/{vlan}"))?;
+        let name = Self::name_of(device, vlan);
+        let address = SocketAddr::from_abstract_name(&name)?;
         match UnixListener::bind_addr(&address) {
-            Ok(listener) => Ok(Self { _name: listener }),
+            Ok(socket) => Ok(Self { name, socket }),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(LockError::Held { pid: owner(&address) }),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The name of the lock of a link.
+    pub fn name_of(device: &str, vlan: Option<u16>) -> String {
+        let vlan = vlan.map_or("untagged".to_owned(), |vid| vid.to_string());
+        format!("fwlb/link/{device}/{vlan}")
+    }
+
+    /// The lock of this name, of which another process gave a descriptor: it is held as long as one of them is open.
+    pub fn inherit(name: String, descriptor: OwnedFd) -> Self {
+        Self { name, socket: descriptor.into() }
+    }
+
+    /// The name, as in [`LinkLock::name_of`].
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// One more descriptor of the lock, to be given to another process.
+    ///
+    /// # Errors
+    /// The process has too many descriptors.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone().map(OwnedFd::from)
     }
 }
 
@@ -79,15 +105,15 @@ fn owner(address: &SocketAddr) -> Option<u32> {
 pub struct PathLock {
     path: PathBuf,
     file: File,
+    /// Whether the lock ends with this value. One that two processes hold ends with that of the two that keeps it.
+    is_own: bool,
 }
 
 impl PathLock {
     /// Locks `path` by locking the file `path` + `.lock`, which is created if it is missing. The directory has to
     /// exist.
     pub fn acquire(path: &Path) -> Result<Self, LockError> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".lock");
-        let path = PathBuf::from(name);
+        let path = lock_path(path);
         loop {
             let file = File::options().create(true).truncate(false).read(true).write(true).open(&path)?;
             match file.try_lock() {
@@ -103,14 +129,51 @@ impl PathLock {
             let locked = file.metadata().map(|held| (held.dev(), held.ino()))?;
             if on_disk.is_ok_and(|found| found == locked) {
                 fs::write(&path, format!("{}\n", std::process::id()))?;
-                return Ok(Self { path, file });
+                return Ok(Self { path, file, is_own: true });
             }
         }
     }
+
+    /// The lock of `path`, of which the process that holds it gave a descriptor. It stays that process's until
+    /// [`PathLock::take_over`].
+    pub fn inherit(path: &Path, descriptor: OwnedFd) -> Self {
+        Self { path: lock_path(path), file: descriptor.into(), is_own: false }
+    }
+
+    /// Keeps the lock from here on: the other process has said that it lets it go.
+    ///
+    /// # Errors
+    /// The number of this process cannot be written to the file, where whoever is refused the lock reads it.
+    pub fn take_over(&mut self) -> io::Result<()> {
+        self.is_own = true;
+        fs::write(&self.path, format!("{}\n", std::process::id()))
+    }
+
+    /// Leaves the lock to another process, which has a descriptor of it.
+    pub fn leave(mut self) {
+        self.is_own = false;
+    }
+
+    /// One more descriptor of the lock, to be given to another process.
+    ///
+    /// # Errors
+    /// The process has too many descriptors.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.file.try_clone().map(OwnedFd::from)
+    }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
 }
 
 impl Drop for PathLock {
     fn drop(&mut self) {
+        if !self.is_own {
+            return;
+        }
         // Deleted while the lock is held, so that nobody else's locked file is deleted.
         let _ = fs::remove_file(&self.path);
         let _ = self.file.unlock();

@@ -19,6 +19,8 @@
 //! | [`seccomp`] | the system calls that a running engine may make |
 //! | [`secret`] | keys from the kernel's random numbers |
 //! | [`lock`] | locks that end with the process |
+//! | [`handover`] | descriptors that go from one process to another |
+//! | [`stamps`] | times at which frames were received |
 #![allow(unsafe_code, reason = "the one room for it; every block says why it is sound and why it is needed")]
 
 pub mod af_packet;
@@ -27,6 +29,7 @@ pub mod clock;
 pub mod ethtool;
 pub mod frame_io;
 pub mod group;
+pub mod handover;
 pub mod isolate;
 pub mod lock;
 pub mod machine;
@@ -39,6 +42,7 @@ pub mod privileges;
 pub mod seccomp;
 pub mod secret;
 pub mod sockopt;
+pub mod stamps;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod thread;

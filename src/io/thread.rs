@@ -1,11 +1,14 @@
 //! Sets where a packet worker runs, with which priority, and how exactly it sleeps. All of it concerns the calling
 //! thread alone.
 
-use std::io;
 use std::num::NonZeroU64;
+use std::os::fd::AsFd;
+use std::{fs, io};
 
 use rustix::process::setpriority_process;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity, set_current_timer_slack};
+use rustix::thread::{
+    CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_getaffinity, sched_setaffinity, set_current_timer_slack,
+};
 
 /// The CPUs that the calling thread may run on, ascending.
 pub fn allowed_cpus() -> io::Result<Vec<usize>> {
@@ -26,6 +29,21 @@ pub fn keep_to(cpus: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
     cpus.iter().for_each(|cpu| set.set(*cpu));
     Ok(sched_setaffinity(None, &set)?)
+}
+
+/// Moves the calling thread into the network namespace of a process, if it is in another one; programs that it starts
+/// are there too.
+///
+/// # Errors
+/// There is no such process, or the caller may not enter its namespace.
+pub fn enter_network_of(pid: u32) -> io::Result<()> {
+    let (own, other) = ("/proc/thread-self/ns/net".to_owned(), format!("/proc/{pid}/ns/net"));
+    let is_same = fs::read_link(&own).and_then(|own| Ok(own == fs::read_link(&other)?));
+    // Who may not look at the other process may not enter its namespace either, and seldom has to.
+    if is_same.unwrap_or(true) {
+        return Ok(());
+    }
+    Ok(move_into_link_name_space(fs::File::open(other)?.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 
 /// Sets the calling thread's timer slack to 1 ns, so that its sleeps do not end up to 50 µs late.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -24,6 +25,8 @@ pub(super) struct ApiListeners {
     /// The section `[api]` of each engine's file, by the name of the engine.
     apis: BTreeMap<String, Api>,
     listeners: BTreeMap<SocketAddr, ApiListener>,
+    /// Listeners of the program from which this one takes over.
+    inherited: BTreeMap<SocketAddr, TcpListener>,
     /// Set once the engines run.
     serve: Option<Serve>,
 }
@@ -36,6 +39,8 @@ struct ApiListener {
     access: Arc<ArcSwap<Access>>,
     /// The bound listener, until it is served.
     listener: Option<TcpListener>,
+    /// One more descriptor of it, to be shared with another process.
+    shared: Option<TcpListener>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -68,7 +73,11 @@ impl ApiListeners {
             let access = access(listen, &apis).map_err(|source| RunError::Tls { engine: engine.to_owned(), source })?;
             accesses.insert(listen, access);
             if !self.listeners.contains_key(&listen) {
-                let opened = open(listen).map_err(|source| RunError::Listen {
+                let opened = match self.inherited.remove(&listen) {
+                    Some(inherited) => Ok(inherited),
+                    None => open(listen),
+                };
+                let opened = opened.map_err(|source| RunError::Listen {
                     engine: engine.to_owned(),
                     address: listen,
                     what: listen_help(&source),
@@ -90,17 +99,29 @@ impl ApiListeners {
                 Some(site) => site.access.store(Arc::new(access)),
                 None => {
                     let access = Arc::new(ArcSwap::from_pointee(access));
-                    self.listeners.insert(listen, ApiListener { access, listener: None, task: None });
+                    self.listeners.insert(listen, ApiListener { access, listener: None, shared: None, task: None });
                 }
             }
         }
         for (listen, listener) in bound {
             if let Some(site) = self.listeners.get_mut(&listen) {
+                site.shared = listener.try_clone().ok();
                 site.listener = Some(listener);
             }
         }
         self.serve_listeners();
         Ok(())
+    }
+
+    /// One more descriptor of each listener, by its name, which is [`listener_name`] of its address.
+    pub(super) fn share(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        let shared = self.listeners.iter().filter_map(|(address, site)| Some((address, site.shared.as_ref()?)));
+        shared.map(|(address, listener)| Ok((listener_name(*address), listener.try_clone()?.into()))).collect()
+    }
+
+    /// Uses a listener of another program where a file names this address.
+    pub(super) fn inherit(&mut self, address: SocketAddr, listener: OwnedFd) {
+        self.inherited.insert(address, listener.into());
     }
 
     /// Begins to answer requests, as the engines run. To be called within the runtime that is to serve.
@@ -136,7 +157,7 @@ impl ApiListeners {
 
 impl ApiListener {
     fn stop(&mut self) {
-        self.listener = None;
+        (self.listener, self.shared) = (None, None);
         if let Some(task) = self.task.take() {
             task.abort();
         }
@@ -153,6 +174,11 @@ fn access(listen: SocketAddr, apis: &BTreeMap<String, Api>) -> Result<Access, cr
         }
     }
     Access::new(listen, naming().find_map(|api| api.tls.as_ref()), tokens)
+}
+
+/// The name of the listener of an address among the descriptors that two programs share.
+pub(super) fn listener_name(address: SocketAddr) -> String {
+    format!("api {address}")
 }
 
 fn open(listen: SocketAddr) -> io::Result<TcpListener> {

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod kill;
+mod upgrade;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use super::punts::PuntDepth;
 use super::reload::{ConfigSource, ReloadRequest, Reloader};
 use super::sessions::{self, EarlierTraffic, Walk};
 use super::shared::Shared;
+use super::upgrade::Predecessor;
 use super::{capture_pump, counters, logging, overrides, process};
 use crate::api::metrics::Process;
 use crate::api::names::Member;
@@ -52,6 +54,8 @@ pub(super) struct EngineBackend {
     history: Arc<History>,
     /// The thread of the role machine; `None` for an engine that stands alone.
     ha: Option<HaHandle>,
+    /// Hands the engine over to another program.
+    upgrades: Arc<Predecessor>,
     /// Limits how many orders to kill sessions are carried out at once.
     kills: Arc<Semaphore>,
     /// Limits how many requests for rates are served at once.
@@ -113,6 +117,7 @@ impl Backend for EngineBackend {
             Request::Rollback(calls::Rollback { back, by }) => {
                 self.reload(ConfigSource::StepsBack(back.unwrap_or(1)), by, None).await.map(Answer::Rollback)
             }
+            Request::Upgrade(call) => self.upgrade(&call).map(Answer::Upgrade),
             Request::Confirm(call) => {
                 let by = call.by.unwrap_or_default();
                 self.reloader.confirm(&self.shared.engine, &by).await.map(Done::from).map(Answer::Confirm)
@@ -170,8 +175,10 @@ impl EngineBackend {
         reloader: Arc<Reloader>,
         history: Arc<History>,
         ha: Option<HaHandle>,
+        upgrades: Arc<Predecessor>,
     ) -> Self {
         Self {
+            upgrades,
             shared,
             commands,
             punts,

@@ -255,6 +255,11 @@ impl Control {
         }
     }
 
+    /// Looks at all devices again, and opens those that are closed.
+    pub(super) fn look_at_devices(&mut self) {
+        self.apply_link_changes(&LinkChanges::All);
+    }
+
     fn apply_link_changes(&mut self, news: &LinkChanges) {
         let changes = self.devices.apply_link_changes(news, &mut self.senders);
         self.devices_changed(changes);

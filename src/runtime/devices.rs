@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ha_handle::HaHandle;
@@ -207,6 +208,29 @@ impl Devices {
             changes.extend(self.state_change(device, Some(state(&found))));
         }
         Ok(changes)
+    }
+
+    /// One more descriptor of the lock of each link, by the lock's name.
+    pub(super) fn share_locks(&self) -> std::io::Result<Vec<(String, OwnedFd)>> {
+        self.locks.values().map(|lock| Ok((lock.name().to_owned(), lock.share()?))).collect()
+    }
+
+    /// Numbers of the devices that this process has set up.
+    pub(super) fn raised(&self) -> Vec<u32> {
+        self.set_up.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Closes all devices, which another program opens.
+    pub(super) fn close_all(&mut self, outlets: &mut LinkSenders) {
+        for device in (0..self.ports.len()).map(DeviceId::from) {
+            self.detach(device, "device is closed for the program that takes over", outlets);
+        }
+    }
+
+    /// Leaves all devices to another program: they are neither opened again nor set down.
+    pub(super) fn leave(&mut self) {
+        self.ports.clear();
+        self.set_up.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Whether a configured device is not attached.

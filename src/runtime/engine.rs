@@ -1,8 +1,10 @@
-//! Starts the threads of one engine from its file, and stops them.
+//! Starts the threads of one engine from its file.
+
+mod ending;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +26,7 @@ use super::session_log::WorkerSessionLog;
 use super::shared::{ConfigText, Shared};
 use super::starting::StartState;
 use super::transmit::LinkSenders;
+use super::upgrade::{Handovers, Predecessor, Successor, Takeover};
 use super::worker::{Worker, WorkerHandle};
 use super::{EngineFile, Options, RunError, placement, punts};
 use crate::config::{Config, Io};
@@ -39,13 +42,19 @@ use crate::io::monitor::Monitor;
 use crate::io::privileges::ThreadPrivileges;
 use crate::io::{machine, memory, netdev, thread};
 use crate::nat::PortPools;
-use crate::time::Duration;
 
 /// Number of pairs of a source address and a server for which one worker keeps ports of `full-nat`; each takes 8 KiB.
 const PORT_POOLS_MAX: usize = 4096;
 
 /// The channel over which a thread reports that it ended.
 pub(super) type ThreadExits = mpsc::UnboundedSender<String>;
+
+/// How an engine tells its process that it ends here.
+#[derive(Debug, Clone)]
+pub(super) struct WaysOut {
+    pub exits: ThreadExits,
+    pub handovers: Handovers,
+}
 
 /// An engine that has its devices and locks and runs no thread yet.
 pub(super) struct PreparedEngine {
@@ -57,6 +66,8 @@ pub(super) struct PreparedEngine {
     isolation: Isolation,
     monitor: Monitor,
     devices_set_up: DevicesSetUp,
+    /// What it is taken over from, if another program runs it.
+    successor: Option<Successor>,
 }
 
 /// An engine whose threads run.
@@ -91,6 +102,7 @@ impl PreparedEngine {
         options: Options,
         clock: Clock,
         raised: DevicesSetUp,
+        mut successor: Option<Successor>,
     ) -> Result<Self, RunError> {
         let config = &file.config;
         let engine = &config.engine.name;
@@ -103,7 +115,13 @@ impl PreparedEngine {
         for link in &config.links {
             let designation = &config.devices[link.device.index()];
             let device = netdev::find(designation).map_or_else(|| designation.clone(), |found| found.name);
-            let lock = LinkLock::acquire(&device, link.vlan).map_err(|source| RunError::LinkTaken {
+            let name = LinkLock::name_of(&device, link.vlan);
+            let inherited = successor.as_mut().and_then(|successor| successor.descriptor(&name));
+            let lock = match inherited {
+                Some(inherited) => Ok(LinkLock::inherit(name, inherited)),
+                None => LinkLock::acquire(&device, link.vlan),
+            };
+            let lock = lock.map_err(|source| RunError::LinkTaken {
                 engine: engine.clone(),
                 link: link.name.clone(),
                 device: link.vlan.map_or_else(|| device.clone(), |vid| format!("{device} vlan {vid}")),
@@ -111,7 +129,13 @@ impl PreparedEngine {
             })?;
             links.insert(link.name.clone(), lock);
         }
-        let socket = SocketPath::lock(engine, &config.engine.control)?;
+        let control = &config.engine.control;
+        let [socket, lock] = SocketPath::descriptor_names(control)
+            .map(|name| successor.as_mut().and_then(|successor| successor.descriptor(&name)));
+        let socket = match lock.zip(socket) {
+            Some((lock, socket)) => SocketPath::inherit(engine, control, lock, socket),
+            None => SocketPath::lock(engine, control)?,
+        };
         let isolation = Isolation::new(engine).map_err(|source| RunError::Isolate {
             engine: engine.clone(),
             device: config.devices.join(", "),
@@ -119,7 +143,8 @@ impl PreparedEngine {
         })?;
         // Opened before the devices are looked at, so that no change is missed.
         let monitor = Monitor::open().map_err(system("listen for changes of network devices"))?;
-        Ok(Self { clock, socket, links, isolation, monitor, devices_set_up: raised, file, start_state: beginning })
+        let devices_set_up = raised;
+        Ok(Self { clock, socket, links, isolation, monitor, devices_set_up, file, start_state: beginning, successor })
     }
 
     /// The engine's name, and how it begins.
@@ -137,7 +162,7 @@ impl PreparedEngine {
     pub(super) fn start(
         self,
         (placed, all_workers): (usize, usize),
-        endings: ThreadExits,
+        WaysOut { exits: endings, handovers }: WaysOut,
         reloader: &Arc<Reloader>,
     ) -> Result<RunningEngine, RunError> {
         let Self {
@@ -149,8 +174,10 @@ impl PreparedEngine {
             isolation,
             monitor,
             devices_set_up: raised,
+            successor,
         } = self;
         let engine = config.engine.name.clone();
+        let mut takeover = successor.map(|successor| Takeover::begin(successor, &engine)).transpose()?;
         let system = |what: &str| {
             let (engine, what) = (engine.clone(), what.to_owned());
             move |source| RunError::System { engine, what, source }
@@ -192,7 +219,9 @@ impl PreparedEngine {
         let of_file = (config, source);
         let shared = Arc::new(Shared::new(of_file, clock, controller.snapshot(), sessions, ports.clone(), cells));
         let config = shared.config();
-        restore_events(&shared, &config);
+        if takeover.is_none() {
+            restore_events(&shared, &config);
+        }
 
         if let Some(path) = &config.log.sessions {
             shared
@@ -223,11 +252,15 @@ impl PreparedEngine {
             handles.push(handle);
         }
 
+        if let Some(takeover) = &mut takeover {
+            takeover.take_most(&mut workers, &shared)?;
+        }
         let mut outlets = LinkSenders::guarded(shared.clock);
         outlets.set_links(&controller.snapshot());
         let opener = Opener::new(&config, count).map_err(system("reserve the frames of AF_XDP"))?;
         let (probes, probes_handle) =
             ProbeThread::new(shared.clone(), punt_sender).map_err(system("make the wake-up of the probes' thread"))?;
+        let raised_before = raised.clone();
         let mut devices = Devices::new(
             shared.clone(),
             isolation,
@@ -237,14 +270,27 @@ impl PreparedEngine {
             links,
             raised,
         );
-        let changes = devices.attach_all(&mut outlets).map_err(|(device, error)| match error {
-            AttachError::Isolate(source) => RunError::Isolate { engine: engine.clone(), device, source },
-            AttachError::Open(source) => RunError::Open { engine: engine.clone(), device, source },
-        })?;
+        let attach = |devices: &mut Devices, outlets: &mut LinkSenders| {
+            devices.attach_all(outlets).map_err(|(device, error)| match error {
+                AttachError::Isolate(source) => RunError::Isolate { engine: engine.clone(), device, source },
+                AttachError::Open(source) => RunError::Open { engine: engine.clone(), device, source },
+            })
+        };
+        let is_xdp = config.engine.io == Io::AfXdp;
+        let mut changes = Vec::new();
+        let mut last_sessions_from = None;
+        // The queues of AF_XDP are free only when the program that has them has stopped.
+        if let Some(takeover) = takeover.as_mut().filter(|_| is_xdp) {
+            last_sessions_from = Some(takeover.take_rest(&mut workers, &shared)?);
+        }
+        changes.extend(attach(&mut devices, &mut outlets)?);
         let role = controller.shared_role();
         let mut control =
             Control::new(controller, shared.clone(), state, devices, outlets, handles.clone(), ha.clone());
-        control.devices_changed(changes);
+        match &takeover {
+            None => control.devices_changed(changes),
+            Some(takeover) => takeover.restore(changes, &mut control),
+        }
         warn_placement(&config, &cpus, placed);
 
         let (commands, todo) = commands();
@@ -262,10 +308,37 @@ impl PreparedEngine {
             let machine = HaThread::new(shared.clone(), role, settings, channels, commands.clone(), handles.clone());
             (machine.with_copies(keeper), kept)
         });
-        let backend =
-            Arc::new(EngineBackend::new(shared.clone(), commands, depth, reloader.clone(), history, ha.clone()));
+        let upgrades = Arc::new(Predecessor {
+            shared: shared.clone(),
+            commands: commands.clone(),
+            reloader: reloader.clone(),
+            handovers,
+            descriptors: OnceLock::new(),
+            is_under_way: AtomicBool::new(false),
+        });
+        let backend = EngineBackend::new(
+            shared.clone(),
+            commands,
+            depth,
+            reloader.clone(),
+            history,
+            ha.clone(),
+            upgrades.clone(),
+        );
+        let backend = Arc::new(backend);
+        let began = match &mut takeover {
+            Some(takeover) => {
+                let moment = match last_sessions_from {
+                    Some(moment) => moment,
+                    None => takeover.take_rest(&mut workers, &shared)?,
+                };
+                Some(takeover.finish(moment, &shared, &raised_before)?)
+            }
+            None => None,
+        };
         tokio::spawn(servers.run(backend.clone()));
         let served = socket.serve(backend.clone(), config.api.socket_group.as_deref())?;
+        let _ = upgrades.descriptors.set(served.share().map_err(system("share the control socket"))?);
         let spawn = |name: String, body: Box<dyn FnOnce() + Send>| {
             let ending = ThreadExitGuard { thread: format!("engine {engine}: {name}"), exits: endings.clone() };
             std::thread::Builder::new()
@@ -315,7 +388,13 @@ impl PreparedEngine {
             threads.push((handle, spawn(format!("worker-{number}"), Box::new(move || worker.run()))?));
         }
         let started = StateChange::to(EventKind::Engine, Subject::Engine(engine), "started").from("stopped");
-        shared.event(started.because(format!("version {}, {count} workers", env!("CARGO_PKG_VERSION"))));
+        let mut words = format!("version {}, {count} workers", env!("CARGO_PKG_VERSION"));
+        if let Some((takeover, began)) = takeover.zip(began) {
+            takeover.wait_until_gone();
+            restore_events(&shared, &config);
+            words += &format!(", {began}");
+        }
+        shared.event(started.because(words));
         Ok(RunningEngine {
             shared,
             workers: threads,
@@ -343,46 +422,6 @@ impl RunningEngine {
     /// What answers the API's requests to this engine.
     pub(super) fn backend(&self) -> Arc<EngineBackend> {
         self.backend.clone()
-    }
-
-    /// Ends all threads and gives the devices back to the kernel.
-    pub(super) async fn stop(self) {
-        let Self { shared, workers, probes, ha, control, stop_control, served, backend: _ } = self;
-        served.stop();
-        if let Some((handle, _)) = &ha {
-            let linger = shared.config().ha.as_ref().map_or(Duration::ZERO, |ha| ha.linger);
-            handle.give_up(linger).await;
-        }
-        let goes_on_elsewhere = match &ha {
-            Some((handle, _)) if !shared.config().copying_nodes().is_empty() => handle.is_other_active().await,
-            Some(_) | None => false,
-        };
-        shared.stop.store(true, Ordering::Relaxed);
-        workers.iter().for_each(|(worker, _)| worker.wake());
-        probes.0.wake();
-        ha.iter().for_each(|(handle, _)| handle.wake());
-        let _ = stop_control.send(());
-        // They end within one turn of their loops; a panic was reported when it happened.
-        let ending = shared.clone();
-        let joined = tokio::task::spawn_blocking(move || {
-            for (_, thread) in workers {
-                let _ = thread.join();
-            }
-            let _ = probes.1.join();
-            if let Some((_, thread)) = ha {
-                let _ = thread.join();
-            }
-            let _ = control.join();
-            let sessions = (!goes_on_elsewhere).then_some(&*ending.sessions);
-            ending.session_log.close(sessions, &ending.snapshot.load_full(), ending.clock);
-        });
-        let _ = joined.await;
-        let subject = Subject::Engine(shared.engine.clone());
-        shared.event(StateChange::to(EventKind::Engine, subject, "stopped").from("started"));
-        let archive = shared.events().close();
-        if let Some(archive) = archive {
-            let _ = tokio::task::spawn_blocking(|| archive.close()).await;
-        }
     }
 }
 

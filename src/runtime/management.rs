@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{self, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,7 +29,9 @@ const MODE: u32 = 0o660;
 pub(super) struct SocketPath {
     engine: String,
     path: PathBuf,
-    _lock: PathLock,
+    lock: PathLock,
+    /// The socket of the program from which this one takes over.
+    inherited: Option<OwnedFd>,
 }
 
 /// A control socket that is being served.
@@ -36,6 +39,8 @@ pub(super) struct SocketPath {
 pub(super) struct Served {
     task: JoinHandle<()>,
     path: SocketPath,
+    /// One more descriptor of the socket, to be shared with another process.
+    shared: OwnedFd,
 }
 
 impl SocketPath {
@@ -58,25 +63,57 @@ impl SocketPath {
             }
             Ok(_) => fs::remove_file(path).map_err(system(format!("remove the stale socket {}", path.display())))?,
         }
-        Ok(Self { engine: engine.to_owned(), path: path.to_owned(), _lock: lock })
+        Ok(Self { engine: engine.to_owned(), path: path.to_owned(), lock, inherited: None })
+    }
+
+    /// The names of the socket at `path` and of its lock among the descriptors that two programs share.
+    pub(super) fn descriptor_names(path: &Path) -> [String; 2] {
+        ["control", "lock"].map(|what| format!("{what} {}", path.display()))
+    }
+
+    /// The path of another program, with its lock and its socket: it stays that program's until it is served here.
+    pub(super) fn inherit(engine: &str, path: &Path, lock: OwnedFd, socket: OwnedFd) -> Self {
+        let (engine, lock) = (engine.to_owned(), PathLock::inherit(path, lock));
+        Self { engine, path: path.to_owned(), lock, inherited: Some(socket) }
     }
 
     /// Serves `backend` on the socket. To be called within a tokio runtime. The socket belongs to `group`, or to the
     /// process's own group if that is `None`.
-    pub(super) fn serve<B: Backend>(self, backend: Arc<B>, group: Option<&str>) -> Result<Served, RunError> {
+    pub(super) fn serve<B: Backend>(mut self, backend: Arc<B>, group: Option<&str>) -> Result<Served, RunError> {
+        let engine = self.engine.clone();
         let system = |what: String| {
-            let engine = self.engine.clone();
+            let engine = engine.clone();
             move |source| RunError::System { engine, what, source }
         };
-        let listener = UnixListener::bind(&self.path)
+        let listen = format!("listen on the control socket {}", self.path.display());
+        if let Some(socket) = self.inherited.take() {
+            let shared = self.lock.take_over().and_then(|()| socket.try_clone());
+            let listener = shared.and_then(|shared| {
+                let listener = net::UnixListener::from(socket);
+                listener.set_nonblocking(true)?;
+                Ok((UnixListener::from_std(listener)?, shared))
+            });
+            let (listener, shared) = listener.map_err(system(listen))?;
+            return Ok(self.serve_on(listener, shared, backend));
+        }
+        let listener = net::UnixListener::bind(&self.path)
             .and_then(|listener| fs::set_permissions(&self.path, fs::Permissions::from_mode(MODE)).map(|()| listener))
-            .map_err(system(format!("listen on the control socket {}", self.path.display())))?;
+            .and_then(|listener| {
+                listener.set_nonblocking(true)?;
+                let shared = listener.try_clone()?;
+                Ok((UnixListener::from_std(listener)?, shared.into()))
+            });
+        let (listener, shared) = listener.map_err(system(listen))?;
         if let Some(group) = group {
             let give = group_id(group).and_then(|id| chown(&self.path, None, Some(id)));
             give.map_err(system(format!("give the control socket to the group {group:?} (`socket-group` in [api])")))?;
         }
+        Ok(self.serve_on(listener, shared, backend))
+    }
+
+    fn serve_on<B: Backend>(self, listener: UnixListener, shared: OwnedFd, backend: Arc<B>) -> Served {
         let task = tokio::spawn(serve_socket(listener, api::router(backend), users::peer_user, Limits::of_socket()));
-        Ok(Served { task, path: self })
+        Served { task, path: self, shared }
     }
 }
 
@@ -90,6 +127,18 @@ impl Served {
     pub(super) fn stop(self) {
         self.task.abort();
         let _ = fs::remove_file(&self.path.path);
+    }
+
+    /// Accepts no more requests, and leaves the socket to another program.
+    pub(super) fn leave(self) {
+        self.task.abort();
+        self.path.lock.leave();
+    }
+
+    /// Descriptors of the socket and of its lock, by name, to be shared with another process.
+    pub(super) fn share(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        let [socket, lock] = SocketPath::descriptor_names(&self.path.path);
+        Ok(vec![(socket, self.shared.try_clone()?), (lock, self.path.lock.share()?)])
     }
 }
 

@@ -28,6 +28,7 @@ mod ha;
 mod ha_handle;
 mod health;
 mod history;
+mod hold;
 mod idle;
 mod logging;
 mod management;
@@ -54,13 +55,14 @@ mod state_file;
 mod tests;
 mod transmit;
 mod turn_counter;
+mod upgrade;
 mod users;
 mod watchdog;
 mod worker;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -204,25 +206,53 @@ pub enum RunError {
         /// What is wrong, and what to do.
         what: String,
     },
+    /// The engine was to be taken over from the program that runs it, and was not.
+    #[error("engine {engine} goes on in the program that runs it: {what}")]
+    TakeOver {
+        /// Name of the engine.
+        engine: String,
+        /// Why.
+        what: String,
+    },
     /// A thread ended that must not end; its panic message was printed before.
     #[error("{0} ended unexpectedly; everything was stopped")]
     ThreadEnded(String),
 }
 
-/// Runs engines until SIGTERM or SIGINT. Sockets, locks and the isolation of devices end when this returns, and also
-/// when the process is killed.
-pub fn run(engines: Vec<EngineFile>, options: Options) -> Result<(), RunError> {
+/// Runs engines until SIGTERM or SIGINT, or until another program has taken them over. Sockets, locks and the isolation of
+/// devices end when this returns, and also when the process is killed.
+///
+/// With `predecessor`, the path of a socket at which the program waits that runs the one engine of `engines` so far, the
+/// engine begins with the sessions of that program at the moment at which that one stops.
+///
+/// # Errors
+/// If an engine does not start or does not go on; a `predecessor` goes on if its engine does not start here.
+pub fn run(engines: Vec<EngineFile>, options: Options, predecessor: Option<&Path>) -> Result<(), RunError> {
     logging::start(engines.iter().map(|engine| (engine.config.engine.name.as_str(), &engine.config.log)));
     let signals = async {
         management::until_stopped().await;
     };
-    let ended = run_until(engines, options, || service_manager::notify(sd_notify::NotifyState::Ready), signals);
+    let ready = || service_manager::notify(sd_notify::NotifyState::Ready);
+    let ended = run_between(predecessor, engines, options, ready, signals);
     logging::flush();
     ended
 }
 
 /// Runs engines until `stop` completes; calls `ready` when they forward.
+#[cfg(test)]
 fn run_until(
+    files: Vec<EngineFile>,
+    options: Options,
+    ready: impl FnOnce(),
+    stop: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    run_between(None, files, options, ready, stop)
+}
+
+/// Runs engines from the end of `predecessor`, if there is one, until `stop` completes or another program takes over;
+/// calls `ready` when they forward.
+fn run_between(
+    predecessor: Option<&Path>,
     files: Vec<EngineFile>,
     options: Options,
     ready: impl FnOnce(),
@@ -231,6 +261,8 @@ fn run_until(
     let system = |what: &str, source| RunError::System { engine: "(all)".into(), what: what.into(), source };
     let clock = Clock::new();
     let (ended, mut endings) = mpsc::unbounded_channel();
+    let (handovers, mut handed_over) = mpsc::unbounded_channel();
+    let mut successor = predecessor.map(|path| take_over(path, &files)).transpose()?;
     let sandbox = files.iter().all(|file| file.config.engine.sandbox);
     let xdp = files.iter().any(|file| file.config.engine.io == Io::AfXdp);
     let (files, beginnings): (Vec<_>, Vec<_>) =
@@ -244,8 +276,16 @@ fn run_until(
     let web = api_listeners::SharedApiListeners::default();
     let raised = devices::DevicesSetUp::default();
     for (file, beginning) in files.into_iter().zip(beginnings) {
-        api_listeners::lock(&web).apply(&file.config.engine.name, file.config.api.clone())?;
-        prepared.push(engine::PreparedEngine::new(file, beginning, options, clock, raised.clone())?);
+        let mut listeners = api_listeners::lock(&web);
+        let inherited = |address| successor.as_mut()?.descriptor(&api_listeners::listener_name(address));
+        if let Some(address) = file.config.api.listen
+            && let Some(listener) = { inherited }(address)
+        {
+            listeners.inherit(address, listener);
+        }
+        listeners.apply(&file.config.engine.name, file.config.api.clone())?;
+        drop(listeners);
+        prepared.push(engine::PreparedEngine::new(file, beginning, options, clock, raised.clone(), successor.take())?);
     }
     match &identity {
         Some(identity) => identity.switch_user(xdp)?,
@@ -268,7 +308,9 @@ fn run_until(
         let mut running = Vec::new();
         let reloader = Arc::new(Reloader::new(options, Arc::clone(&web)));
         let hangups = management::hangups();
-        let outcome = match start_all(prepared, &ended, &reloader, &mut running) {
+        let mut over = None;
+        let ways_out = engine::WaysOut { exits: ended, handovers };
+        let outcome = match start_all(prepared, &ways_out, &reloader, &mut running) {
             Ok(()) => {
                 api_listeners::lock(&web).serve(running.iter().map(engine::RunningEngine::backend).collect());
                 if options.drop_privileges {
@@ -284,24 +326,45 @@ fn run_until(
                     () = watchdog::feed(watched) => Ok(()),
                     () = stop => Ok(()),
                     () = management::reload_on_hangup(hangups, reloader) => Ok(()),
+                    Some(other) = handed_over.recv() => {
+                        over = Some(other);
+                        Ok(())
+                    }
                     Some(thread) = endings.recv() => Err(RunError::ThreadEnded(thread)),
                 }
             }
             Err(error) => Err(error),
         };
-        service_manager::notify(sd_notify::NotifyState::Stopping);
+        if over.is_none() {
+            service_manager::notify(sd_notify::NotifyState::Stopping);
+        }
         api_listeners::lock(&web).stop();
         for engine in running {
-            engine.stop().await;
+            match over.take() {
+                // Only the one engine of a process is handed over.
+                Some(over) => engine.leave(over).await,
+                None => engine.stop().await,
+            }
         }
         outcome
     })
 }
 
+/// Begins to take the one engine of `files` over from the program that waits at `path`.
+fn take_over(path: &Path, files: &[EngineFile]) -> Result<upgrade::Successor, RunError> {
+    let [file] = files else {
+        let engine = files.iter().map(|file| file.config.engine.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(RunError::TakeOver { engine, what: "one engine is taken over at a time".to_owned() });
+    };
+    let engine = &file.config.engine.name;
+    upgrade::Successor::connect(path, engine)
+        .map_err(|error| RunError::TakeOver { engine: engine.clone(), what: with_sources(&error) })
+}
+
 /// Starts one engine after the other; `running` gets those that run, also when one fails.
 fn start_all(
     prepared: Vec<engine::PreparedEngine>,
-    ended: &engine::ThreadExits,
+    ways_out: &engine::WaysOut,
     reloader: &Arc<Reloader>,
     running: &mut Vec<engine::RunningEngine>,
 ) -> Result<(), RunError> {
@@ -313,7 +376,7 @@ fn start_all(
     let all_workers = prepared.iter().map(|engine| engine.worker_count(cpus.len())).sum();
     let mut workers = 0;
     for engine in prepared {
-        let started = engine.start((workers, all_workers), ended.clone(), reloader)?;
+        let started = engine.start((workers, all_workers), ways_out.clone(), reloader)?;
         workers += started.workers();
         running.push(started);
     }

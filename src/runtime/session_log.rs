@@ -117,6 +117,15 @@ impl SessionLog {
         Ok(())
     }
 
+    /// Closes the log; sessions go on in another program, which writes their ends.
+    pub(super) fn leave(&self) {
+        drop(self.queue.swap(None));
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+
     /// Writes the sessions that end with the engine and closes the log; to be called when no worker runs any more.
     /// `ending` has them; it is `None` if another node forwards their packets from here on.
     pub(super) fn close(&self, ending: Option<&SessionTable>, names: &Arc<Snapshot>, clock: Clock) {

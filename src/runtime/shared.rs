@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::capture::Captures;
 use super::events::EventLog;
+use super::hold::Hold;
 use super::session_log::SessionLog;
 use super::socket_counters::SocketCounters;
 use super::turn_counter::TurnCounter;
@@ -51,6 +52,8 @@ pub(super) struct Shared {
     pub captures: Captures,
     /// Tells the workers to end.
     pub stop: AtomicBool,
+    /// Which frames the workers handle while the engine is handed over.
+    pub hold: Hold,
     /// Turns of each worker's loop.
     pub worker_turns: Box<[TurnCounter]>,
     /// Turns of the control thread's loop.
@@ -113,6 +116,7 @@ impl Shared {
             ports,
             socket_counters: SocketCounters::new(config.links.len(), config.devices.len(), cells.len()),
             devices: Mutex::default(),
+            hold: Hold::new(cells.len()),
             cells,
             copy_counters: Arc::default(),
             stop: AtomicBool::new(false),

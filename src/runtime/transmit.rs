@@ -79,6 +79,11 @@ impl LinkSenders {
         }
     }
 
+    /// Sends by packet sockets alone from here on, where frames were also sent by AF_XDP.
+    pub(super) fn send_by_packet_sockets(&mut self) {
+        self.senders.iter_mut().flatten().for_each(Sender::send_by_packet_socket);
+    }
+
     /// Notes a new MTU of a device, in bytes.
     pub(super) fn set_mtu(&self, device: DeviceId, mtu: u16) {
         if let Some(Some(sender)) = self.senders.get(device.index()) {

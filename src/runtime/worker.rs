@@ -16,10 +16,11 @@ use super::transmit::{BURST, LinkSenders};
 use crate::engine::forwarder::{KillOrder, ProbeBypass};
 use crate::engine::{Batch, DropReason, Forwarder, Snapshot, Verdict};
 use crate::id::DeviceId;
-use crate::io::frame_io::{Receiver, Sender};
+use crate::io::frame_io::{FrameWindow, Receiver, Sender};
 use crate::io::privileges::ThreadPrivileges;
 use crate::io::thread;
 use crate::io::wait::{Waiter, Wake};
+use crate::session::SessionWorker;
 use crate::time::{Duration, Instant};
 
 /// Sessions that are checked for expiry per turn; they take some tens of microseconds at most.
@@ -52,6 +53,8 @@ pub(super) enum WorkerMessage {
     Detach(DeviceId),
     /// Sessions are to be ended.
     Kill(Arc<KillOrder>),
+    /// Frames are sent by packet sockets alone from here on: another program is about to take this one's place.
+    SendByPacketSockets,
 }
 
 /// The control thread's handle of a worker.
@@ -120,6 +123,22 @@ impl Worker {
         Ok((worker, WorkerHandle { messages: sender, wake }))
     }
 
+    /// The worker's part of the session table, before the worker runs.
+    pub(super) fn session_worker(&mut self) -> &mut SessionWorker {
+        self.forwarder.session_worker()
+    }
+
+    /// Skips the frames that wait, before the worker runs: another program handles them, and later ones need their room.
+    pub(super) fn skip_waiting(&mut self) {
+        self.handle_messages();
+        for receiver in self.receivers.iter_mut().flatten() {
+            receiver.set_window(FrameWindow { from: u64::MAX, until: u64::MAX });
+            let mut batch = Batch::new();
+            let received = receiver.receive(DeviceId(0), &mut batch, || Verdict::Dropped(DropReason::Truncated));
+            debug_assert_eq!(received, 0, "no frame is so late");
+        }
+    }
+
     /// Runs until the engine stops.
     pub(super) fn run(mut self) {
         if let Some(cpu) = self.cpu
@@ -141,12 +160,20 @@ impl Worker {
                 self.forwarder.set_taps(taps);
             }
             let now = shared.clock.now();
+            let until = shared.hold.window().until;
+            let ends_at = (until != u64::MAX).then(|| (until, shared.clock.wall_nanos(now)));
             let snapshot = snapshots.load();
             self.senders.set_links(snapshot);
             let frames = self.turn(snapshot, now);
-            let more = self.forwarder.expire(snapshot, now, EXPIRE_BUDGET);
+            // An engine that is being handed over ends no session by itself.
+            let has_stopped = ends_at.is_some_and(|(until, wall)| wall >= until);
+            let more = !has_stopped && self.forwarder.expire(snapshot, now, EXPIRE_BUDGET);
             self.send_own();
             let waits = frames == 0 && self.senders.flush();
+            if let Some((until, wall)) = ends_at {
+                let newest = self.receivers.iter().flatten().map(|ring| ring.newest()).max().unwrap_or(0);
+                shared.hold.report(self.number, until, newest, (frames == 0 && !waits).then_some(wall));
+            }
             if now.since(ring_counts) >= RING_COUNT_INTERVAL {
                 ring_counts = now;
                 self.count_ring_losses(now);
@@ -180,6 +207,7 @@ impl Worker {
                     self.senders.attach(device, sender);
                 }
                 WorkerMessage::Kill(order) => self.forwarder.kill(order),
+                WorkerMessage::SendByPacketSockets => self.senders.send_by_packet_sockets(),
                 WorkerMessage::Mtu { device, mtu } => self.senders.set_mtu(device, mtu),
                 WorkerMessage::Detach(device) => {
                     self.count_ring_losses(self.shared.clock.now());
@@ -198,6 +226,7 @@ impl Worker {
         for (index, receiver) in self.receivers.iter_mut().enumerate() {
             let Some(receiver) = receiver else { continue };
             let mut batch = Batch::new();
+            receiver.set_window(self.shared.hold.window());
             let received =
                 receiver.receive(DeviceId::from(index), &mut batch, || Verdict::Dropped(DropReason::Truncated));
             if received == 0 {

@@ -29,6 +29,18 @@ pub(super) fn generation(cell: &SessionCell) -> u32 {
     generation_of(cell[0].load(Acquire))
 }
 
+/// Generation and version of a cell that nobody changes at the moment.
+pub(super) fn version(cell: &SessionCell) -> u64 {
+    let mut patience = Backoff::default();
+    loop {
+        let state = cell[0].load(Acquire);
+        if state & LOCKED == 0 {
+            return state;
+        }
+        patience.wait();
+    }
+}
+
 #[inline]
 const fn generation_of(state: u64) -> u32 {
     (state >> 32) as u32

@@ -35,6 +35,7 @@ pub use locked_session::LockedSession;
 pub use sources::{OverLimit, Refusal, SourceLimiter, SourceLimits};
 pub use table::{EndReason, HashedKey, OpenResult, Removed, SessionId, SessionTable, Sweep};
 pub use tcp::TcpState;
+pub use walk::VersionedSlots;
 pub use worker::{CopyOutcome, Precedence, SessionWorker};
 
 use tcp::SeenFlags;

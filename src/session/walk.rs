@@ -7,6 +7,16 @@ use crate::session::cell;
 use crate::session::table::is_live;
 use crate::session::{Placement, Session, SessionId, SessionTable};
 
+/// What follows the changes of a table, slot by slot.
+pub trait VersionedSlots {
+    /// The version of the slot that was seen last; 0 if none was.
+    fn known(&self, slot: u32) -> u64;
+
+    /// The slot has another version, and this session. False ends the walk.
+    fn changed(&mut self, slot: u32, version: u64, session: Option<(CanonicalKey, Session, Option<Placement>)>)
+    -> bool;
+}
+
 impl SessionTable {
     /// Calls `f` with a copy of every live session in slot order, until it returns false. It holds no lock: if the
     /// table changes meanwhile, each slot is seen as it was when visited.
@@ -60,6 +70,32 @@ impl SessionTable {
             }
         }
         further(end.max(slots.start))
+    }
+
+    /// Tells `taker` of each of these slots that has another version than it knows. The version is that before the session
+    /// was read, so that a later change is found by the next walk. Returns the slot where the walk ended, and `None` if no
+    /// slot further on was ever used.
+    pub fn walk_changed<T: VersionedSlots>(&self, slots: Range<u32>, taker: &mut T) -> Option<u32> {
+        let used = self.first_unused();
+        let end = slots.end.min(used);
+        let further = |slot: u32| (slot < used).then_some(slot);
+        for slot in slots.start..end {
+            let version = self.version(slot);
+            if version == taker.known(slot) {
+                continue;
+            }
+            let id = SessionId { slot, generation: (version >> 32) as u32 };
+            if !taker.changed(slot, version, self.copy(id)) {
+                return further(slot + 1);
+            }
+        }
+        further(end.max(slots.start))
+    }
+
+    /// A number that changes whenever the session of a slot changes, begins or ends. 0 is that of a slot that was never
+    /// used.
+    fn version(&self, slot: u32) -> u64 {
+        cell::version(self.slot_ref(slot).cell)
     }
 
     /// A copy of everything that is known of a session; `None` if it has ended. Writes nothing.

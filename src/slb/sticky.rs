@@ -100,6 +100,14 @@ impl StickyTable {
         }
     }
 
+    /// The clients by the first address of their prefix, with their servers, and when they were last used; in no order.
+    pub fn clients(&self) -> Vec<(IpAddr, Arc<str>, Instant)> {
+        let client = |entry: dashmap::mapref::multiple::RefMulti<'_, IpAddr, StickyEntry>| {
+            (*entry.key(), Arc::clone(&entry.server), entry.last_used)
+        };
+        self.entries.iter().map(client).collect()
+    }
+
     /// Forgets all entries that were not used for `timeout`.
     pub fn expire(&self, timeout: Duration, now: Instant) {
         let mut forgotten = 0;

@@ -281,6 +281,13 @@ fn examples() -> Vec<(Request, Answer)> {
             calls::HaResync { reason: None, by: by() }.into(),
             Answer::HaResync(Done::from("the other nodes are told".to_owned())),
         ),
+        (
+            calls::Upgrade { reason: None, by: by() }.into(),
+            Answer::Upgrade(view(
+                json!({"engine": "outer", "version": "1.0.0", "pid": 7, "config": "/etc/fwlb/outer.toml",
+                "takes_default_route": false, "socket": "/run/fwlb/outer.sock.upgrade"}),
+            )),
+        ),
         (Request::Services(calls::Services {}), Answer::Services(measured.services.clone())),
         (calls::Checks::default().into(), Answer::Checks(vec![view(checked), view(probed)])),
         (Request::Counters(calls::Counters {}), Answer::Counters(measured.counters.clone())),

@@ -110,7 +110,9 @@ impl Backend for Fake {
             Request::HaFailover(_) => Ok(Answer::HaFailover(Done::from("the role goes to inner".to_owned()))),
             Request::HaResync(_) => Ok(Answer::HaResync(Done::from("the other nodes are told".to_owned()))),
             Request::HaMaintenance(_) => Ok(Answer::HaMaintenance(Done::from("outer may be active".to_owned()))),
-            Request::Metrics(_) | Request::Explain(_) => Err(ApiError::Unavailable("stopping".to_owned())),
+            Request::Metrics(_) | Request::Explain(_) | Request::Upgrade(_) => {
+                Err(ApiError::Unavailable("stopping".to_owned()))
+            }
         }
     }
 

@@ -20,6 +20,7 @@ mod router;
 mod services;
 mod traffic;
 mod tunnel;
+mod upgrade;
 mod withheld;
 mod workers;
 mod xdp;

@@ -7,7 +7,7 @@ use super::changes::{Confirm, Ping, Plan, Probe, Reload, Rollback, SetFirewall, 
 use super::sessions::{Kill, SessionRequest, TalkerRequest};
 use super::{
     Checks, Config, Configs, Counters, EventFilter, Explain, ExplainHa, Firewalls, Ha, HaFailover, HaMaintenance,
-    HaResync, Health, Links, Metrics, Neighbors, Peers, Services, Status,
+    HaResync, Health, Links, Metrics, Neighbors, Peers, Services, Status, Upgrade,
 };
 
 /// A call of the list.
@@ -102,6 +102,7 @@ calls! {
     Reload(Reload),
     Confirm(Confirm),
     Rollback(Rollback),
+    Upgrade(Upgrade),
     Configs(Configs),
     Plan(Plan),
     Probe(Probe),

@@ -176,6 +176,13 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("fwlb rollback 3", "Return to the configuration that was three before."),
         ],
     ),
+    (
+        "fwlb-upgrade",
+        &[
+            ("fwlb upgrade outer", "The engine goes on in the program that the package has installed."),
+            ("fwlb upgrade outer --binary /opt/fwlb/fwlb", "In another program; the way back is the same."),
+        ],
+    ),
     ("fwlb-show-configs", &[("fwlb show configs", "The last ten configurations, with what each of them changed.")]),
     ("fwlb-probe", &[("fwlb probe web/s1", "Check a server now, and show the exchange.")]),
     ("fwlb-ping", &[("fwlb ping 10.1.0.11 --firewall perimeter/fw1", "Through one firewall.")]),
@@ -240,6 +247,7 @@ fn see_also(page: &str) -> String {
         "fwlb-reload" => &["fwlb-plan", "fwlb-confirm", "fwlb-rollback"],
         "fwlb-confirm" => &["fwlb-reload"],
         "fwlb-rollback" => &["fwlb-show-configs", "fwlb-reload"],
+        "fwlb-upgrade" => &["fwlb-reload", "fwlb-ha-failover"],
         "fwlb-probe" => &["fwlb-ping"],
         "fwlb-ping" => &["fwlb-probe"],
         "fwlb-explain" => &["fwlb-capture"],

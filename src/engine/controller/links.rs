@@ -132,6 +132,11 @@ impl Links {
         &self.states[link.index()]
     }
 
+    /// Takes over a neighbour that another program knew.
+    pub(super) fn inherit_neighbor(&mut self, key: NeighborKey, mac: MacAddr, number: u32, now: Instant) {
+        self.neighbors.inherit(key, mac, number, now);
+    }
+
     /// The neighbour table.
     pub(super) fn neighbors(&self) -> &NeighborTable<QueuedFrame> {
         &self.neighbors

@@ -9,6 +9,7 @@ mod adopt;
 mod consequences;
 mod evaluation;
 mod exchanges;
+mod inherit;
 mod notes;
 mod peers;
 mod probes;

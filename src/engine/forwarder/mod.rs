@@ -197,6 +197,11 @@ impl Forwarder {
         self.ledger = Some(ledger);
     }
 
+    /// The forwarder's part of the session table, for sessions that come from elsewhere.
+    pub fn session_worker(&mut self) -> &mut SessionWorker {
+        &mut self.sessions
+    }
+
     /// Tells which sessions change to `changes` from here on.
     pub fn set_change_writer(&mut self, changes: ChangeWriter) {
         self.changes = Some(changes);

@@ -1,15 +1,12 @@
 //! What one other node tells this one.
 
-use std::collections::BTreeMap;
-
 use super::CopyStatus;
 use super::host::CopyHost;
+use super::names::HeardNames;
 use super::slots::Marks;
 use crate::flow::{CanonicalKey, Direction};
-use crate::ha::records::{self, NamedKind, PinRecord, Record, SessionRecord};
+use crate::ha::records::{self, Record, SessionRecord};
 use crate::ha::stream::Receiver;
-use crate::id::{FirewallId, PathSetId, ServerId, ServiceId};
-use crate::path::pinning::Pin;
 use crate::session::{CopyOutcome, Placement, Precedence, Removed, Session, SessionChange, SessionId, SessionWorker};
 use crate::time::{Duration, Instant};
 
@@ -26,8 +23,7 @@ const BEHIND_MAX: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Incoming {
     receiver: Receiver,
-    /// What the numbers of the sender mean, and the numbers of this node for that.
-    names: BTreeMap<(NamedKind, u16), Name>,
+    names: HeardNames,
     generation: u64,
     /// The full pass that is under way or being searched.
     pass: Option<IncomingPass>,
@@ -46,12 +42,6 @@ pub(super) struct Incoming {
     /// There were such, and the configuration is another one now.
     has_new_names: bool,
     refusals: Refusals,
-}
-
-#[derive(Debug)]
-struct Name {
-    name: String,
-    number: Option<u16>,
 }
 
 /// A full pass of the other node, as it arrives here: between its first and its last record, the slots of all sessions
@@ -144,7 +134,7 @@ impl Incoming {
     pub(super) fn new(me: u64) -> Self {
         Self {
             receiver: Receiver::new(me),
-            names: BTreeMap::new(),
+            names: HeardNames::default(),
             generation: 0,
             pass: None,
             is_complete: false,
@@ -229,9 +219,7 @@ impl Incoming {
     pub(super) fn apply(&mut self, target: &mut CopyTarget<'_>) {
         if self.generation != target.host.generation() {
             self.generation = target.host.generation();
-            for ((kind, _), name) in &mut self.names {
-                name.number = target.host.number(*kind, &name.name);
-            }
+            self.names.follow(target.host);
             self.has_new_names |= self.unknown > 0;
         }
         for _ in 0..APPLIED_AT_ONCE {
@@ -264,10 +252,7 @@ impl Incoming {
                 }
             },
             Record::End { key, opened } => target.end(&key, opened),
-            Record::Name { kind, number, name } => {
-                let mine = target.host.number(kind, &name);
-                self.names.insert((kind, number), Name { name, number: mine });
-            }
+            Record::Name { kind, number, name } => self.names.learn(kind, number, name, target.host),
             Record::PassBegins { pass } if !target.is_router && target.is_of_active => {
                 let marks = match self.pass.take() {
                     Some(IncomingPass { mut marks, .. }) => {
@@ -290,7 +275,13 @@ impl Incoming {
 
     /// Makes the table have a session that was told.
     fn apply_session(&self, record: &SessionRecord, target: &mut CopyTarget<'_>) -> Result<SessionId, Unapplied> {
-        let (session, placement) = self.translate(record, target).ok_or(Unapplied::UnknownName)?;
+        let (mut session, placement) =
+            self.names.session(record, target.host, target.now).ok_or(Unapplied::UnknownName)?;
+        if let Some(took_over) = target.took_over {
+            // Only packets that this node forwards count as seen since it took over.
+            let last = Instant::from_nanos(took_over.as_nanos().saturating_sub(1));
+            session.last_seen = session.last_seen.min(last);
+        }
         let precedence = match (target.is_router, target.took_over) {
             (false, _) => Precedence::Copy,
             (true, Some(took_over)) => Precedence::UnusedSince(took_over),
@@ -323,47 +314,6 @@ impl Incoming {
             CopyOutcome::Conflict => Err(Unapplied::Conflict),
             CopyOutcome::Full => Err(Unapplied::Full),
         }
-    }
-
-    /// The session with the numbers and the time of this node. `None` if something is not in its configuration.
-    fn translate(&self, record: &SessionRecord, target: &CopyTarget<'_>) -> Option<(Session, Option<Placement>)> {
-        let before = |age: Duration| {
-            let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
-            Instant::from_nanos(target.now.as_nanos().saturating_sub(age))
-        };
-        let mut session = Session::new(&record.key, record.opened, target.now);
-        session.resume(record.state, record.flags);
-        session.created = before(Duration::from_secs(record.age_s.into()));
-        session.last_seen = before(Duration::from_millis(record.idle_ms.into()));
-        if let Some(took_over) = target.took_over {
-            // Only packets that this node forwards count as seen since it took over.
-            let last = Instant::from_nanos(took_over.as_nanos().saturating_sub(1));
-            session.last_seen = session.last_seen.min(last);
-        }
-        (session.packets, session.bytes) = (record.packets, record.bytes);
-        for (pin, told) in
-            [(&mut session.toward_low, &record.toward_low), (&mut session.toward_high, &record.toward_high)]
-        {
-            *pin = match told {
-                Some(told) => Some(self.pin(told, target)?),
-                None => None,
-            };
-        }
-        let Some(told) = record.placement else { return Some((session, None)) };
-        let service = ServiceId(self.number(NamedKind::Service, told.service.0)?);
-        let server = ServerId(self.number(NamedKind::Server, told.server.0)?);
-        let server_failures = target.host.server_failures(service, server, record.key.family())?;
-        Some((session, Some(Placement { service, server, server_failures, inside: told.inside })))
-    }
-
-    fn pin(&self, told: &PinRecord, target: &CopyTarget<'_>) -> Option<Pin> {
-        let set = PathSetId(self.number(NamedKind::PathSet, told.set.0)?);
-        let firewall = FirewallId(self.number(NamedKind::Firewall, told.firewall.0)?);
-        target.host.pin(&PinRecord { set, firewall, ..*told })
-    }
-
-    fn number(&self, kind: NamedKind, number: u16) -> Option<u16> {
-        self.names.get(&(kind, number))?.number
     }
 
     /// After a full pass, ends sessions that the other node did not tell of, unless they are as it would make them.

@@ -1,15 +1,13 @@
 //! What this node tells one other node.
 
-use std::collections::BTreeSet;
-
 use super::CopyStatus;
 use super::host::CopyHost;
+use super::names::{ToldNames, record_of};
 use super::pass::{self, Pass, PassKind, SLOTS_AT_ONCE, Turn};
 use super::slots::Told;
-use crate::flow::{CanonicalKey, Direction};
-use crate::ha::records::{NamedKind, PinRecord, PlacementRecord, Record, SessionRecord};
+use crate::flow::CanonicalKey;
+use crate::ha::records::Record;
 use crate::ha::stream::{AckOutcome, RECORDS_MAX, Sender, StreamId};
-use crate::path::pinning::Pin;
 use crate::session::{Placement, Session, SessionChange, SessionId, SessionTable};
 use crate::time::{Duration, Instant};
 
@@ -27,7 +25,7 @@ pub(super) struct Outgoing {
     /// The records of the next datagram.
     open: Vec<u8>,
     /// The names that were told, of the things of this generation.
-    named: BTreeSet<(NamedKind, u16)>,
+    named: ToldNames,
     generation: u64,
     /// [`CopyHost::selection`] when the last pass began.
     selection: u64,
@@ -62,7 +60,7 @@ impl Outgoing {
             sender: Sender::new(id, now),
             is_broken: false,
             open: Vec::with_capacity(RECORDS_MAX),
-            named: BTreeSet::new(),
+            named: ToldNames::default(),
             generation: 0,
             selection: 0,
             told: Told::new(slots),
@@ -237,18 +235,8 @@ impl Outgoing {
         host: &dyn CopyHost,
         now: Instant,
     ) -> bool {
-        let of_pin = |pin: Pin| [(NamedKind::PathSet, pin.set.0), (NamedKind::Firewall, pin.firewall.0)];
-        let pins = [session.toward_low, session.toward_high].into_iter().flatten().flat_map(of_pin);
-        let of_placement =
-            |place: &Placement| [(NamedKind::Service, place.service.0), (NamedKind::Server, place.server.0)];
-        for (kind, number) in pins.chain(placement.map(of_placement).into_iter().flatten()) {
-            if self.named.contains(&(kind, number)) {
-                continue;
-            }
-            let Some(name) = host.name(kind, number) else { return false };
-            self.named.insert((kind, number));
-            self.append(&Record::Name { kind, number, name }, now);
-        }
+        let Some(names) = self.named.untold(session, placement, host) else { return false };
+        names.iter().for_each(|name| self.append(name, now));
         true
     }
 
@@ -369,33 +357,5 @@ impl Outgoing {
             failing: self.failing_since.map_or(Duration::ZERO, |since| now.since(since) + STALLED),
             ..CopyStatus::default()
         }
-    }
-}
-
-/// A session as it is told.
-fn record_of(key: &CanonicalKey, session: &Session, placement: Option<&Placement>, now: Instant) -> SessionRecord {
-    let placement =
-        placement.map(|place| PlacementRecord { service: place.service, server: place.server, inside: place.inside });
-    let pin = |pin: Pin| PinRecord {
-        set: pin.set,
-        firewall: pin.firewall,
-        state: pin.state,
-        pinned_by: pin.pinned_by,
-        rotations: pin.rotations,
-        leader_moves: pin.leader_moves,
-    };
-    let opened: Direction = session.original_direction;
-    SessionRecord {
-        key: *key,
-        opened,
-        state: session.state,
-        flags: session.told_flags(),
-        age_s: u32::try_from(now.since(session.created).as_secs()).unwrap_or(u32::MAX),
-        idle_ms: u32::try_from(now.since(session.last_seen).as_millis()).unwrap_or(u32::MAX),
-        packets: session.packets,
-        bytes: session.bytes,
-        placement,
-        toward_low: session.toward_low.map(pin),
-        toward_high: session.toward_high.map(pin),
     }
 }

@@ -25,6 +25,6 @@ mod tests;
 mod vnet;
 
 pub use filter::ProbeFilter;
-pub use receiver::{Receiver, RingOptions};
+pub use receiver::{FrameWindow, Receiver, RingOptions};
 pub use sender::Sender;
 pub use socket::{FanoutId, PacketSocketError};

@@ -48,6 +48,33 @@ impl RingOptions {
     }
 }
 
+/// Frames after the window, which stay in their slots while those of the window that lie behind them are handed out: frames
+/// of several CPUs lie in the ring in another order than they were received.
+#[derive(Debug, Default)]
+struct Kept {
+    /// The first slot of them, and their number.
+    first: Option<usize>,
+    count: usize,
+    /// When they are handed out later: the slot at which the ring goes on. Those before it that are the kernel's were
+    /// handed out already.
+    until: Option<usize>,
+}
+
+/// A span of wall-clock time in nanoseconds since 1970. The default is all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameWindow {
+    /// The first moment of the span.
+    pub from: u64,
+    /// The first moment after it.
+    pub until: u64,
+}
+
+impl Default for FrameWindow {
+    fn default() -> Self {
+        Self { from: 0, until: u64::MAX }
+    }
+}
+
 /// Receives the frames of one device for one worker.
 #[derive(Debug)]
 pub struct Receiver {
@@ -57,10 +84,14 @@ pub struct Receiver {
     ring: Ring,
     /// The slot that the kernel fills next.
     next: usize,
-    /// Number of slots before `next` that were handed out and not yet released.
-    taken: usize,
+    /// Slots that were handed out and not yet released.
+    taken: Vec<usize>,
+    kept: Kept,
     /// Buffers for the super-frames of the current batch.
     large: Vec<Box<[u8]>>,
+    window: FrameWindow,
+    /// The latest time at which a frame that was handed out was received.
+    newest: u64,
 }
 
 impl Receiver {
@@ -99,7 +130,26 @@ impl Receiver {
         // The allocator maps these buffers without touching them: they cost memory only after super-frames were
         // received.
         let large = (0..Batch::<()>::CAPACITY).map(|_| vec![0; LARGE_BYTES].into_boxed_slice()).collect();
-        Ok(Self { descriptor: socket.as_raw_fd(), socket, ring, next: 0, taken: 0, large })
+        let (descriptor, taken) = (socket.as_raw_fd(), Vec::with_capacity(Batch::<()>::CAPACITY));
+        let (window, newest, kept) = (FrameWindow::default(), 0, Kept::default());
+        Ok(Self { descriptor, socket, ring, next: 0, taken, kept, large, window, newest })
+    }
+
+    /// Hands out only the frames that were received within this time from here on.
+    pub fn set_window(&mut self, window: FrameWindow) {
+        if window.until != self.window.until
+            && let Some(first) = self.kept.first.take()
+        {
+            // What was kept is looked at again.
+            self.kept.until.get_or_insert(self.next);
+            (self.kept.count, self.next) = (0, first);
+        }
+        self.window = window;
+    }
+
+    /// The latest time at which a frame that was handed out was received: wall-clock time in nanoseconds since 1970.
+    pub fn newest(&self) -> u64 {
+        self.newest
     }
 
     /// Shares the frames of the device with the other members of a fanout group: all frames of a flow go to one of
@@ -111,22 +161,53 @@ impl Receiver {
     /// Appends received frames to `batch` until it is full or none waits; returns how many.
     ///
     /// A frame that was captured in part gets the verdict `truncated` and must not be forwarded (`docs/protocols.md`,
-    /// A1.7). Slots stay ours until [`Receiver::release`].
+    /// A1.7). Slots stay ours until [`Receiver::release`]. Frames before the window are skipped; those after it stay in the
+    /// ring.
     pub fn receive<'r, V>(&'r mut self, device: DeviceId, batch: &mut Batch<'r, V>, truncated: fn() -> V) -> usize {
         let before = batch.packets.len();
         let mut large = self.large.iter_mut();
-        while !batch.packets.is_full() && self.taken < self.ring.slots() {
-            let Some(header) = self.ring.header(self.next) else { break };
+        while !batch.packets.is_full() && self.taken.len() + self.kept.count < self.ring.slots() {
+            let slot = self.next;
+            if self.kept.until == Some(slot) {
+                self.kept.until = None;
+            }
+            let following = if slot + 1 == self.ring.slots() { 0 } else { slot + 1 };
+            let Some(header) = self.ring.header(slot) else {
+                if self.kept.until.is_none() {
+                    break;
+                }
+                self.next = following;
+                continue;
+            };
+            if header.stamp >= self.window.until {
+                self.kept.first.get_or_insert(slot);
+                self.kept.count += 1;
+                self.next = following;
+                continue;
+            }
+            let is_skipped = header.stamp < self.window.from;
             let beside = header.status & libc::TP_STATUS_COPY != 0;
-            let whole = if beside {
+            // Without a buffer, or behind one that is kept, it cannot be taken from the socket's queue.
+            if beside && (large.len() == 0 || self.kept.count > 0) {
+                break;
+            }
+            let whole = if is_skipped && !beside {
+                None
+            } else if beside {
                 large.next().and_then(|buffer| receive_super_frame(&self.socket, buffer, header.len))
             } else if header.len > header.captured {
                 None
             } else {
                 // SAFETY: the slot is ours, this is the only slice of it, and `release` needs `&mut self`, which nobody
                 // can have while 'r lives. JUSTIFICATION: frames are edited where they lie.
-                unsafe { in_slot(&self.ring, self.next, &header) }
+                unsafe { in_slot(&self.ring, slot, &header) }
             };
+            self.next = following;
+            self.taken.push(slot);
+            if is_skipped {
+                continue;
+            }
+            self.newest = self.newest.max(header.stamp);
             batch.packets.push(match whole {
                 Some((mut offload, bytes)) => {
                     offload.verified |= header.status & libc::TP_STATUS_CSUM_VALID != 0;
@@ -138,24 +219,25 @@ impl Receiver {
                     offload: Offload::NONE,
                     // SAFETY: as above; the whole frame waits in the socket's queue, so nothing else of this slot was
                     // handed out. JUSTIFICATION: as above.
-                    bytes: unsafe { self.ring.bytes(self.next, header.mac, header.captured) },
+                    bytes: unsafe { self.ring.bytes(slot, header.mac, header.captured) },
                     verdict: Some(truncated()),
                 },
             });
-            self.next = if self.next + 1 == self.ring.slots() { 0 } else { self.next + 1 };
-            self.taken += 1;
         }
-        batch.packets.len() - before
+        let received = batch.packets.len() - before;
+        if received == 0 {
+            Self::give_back(&mut self.ring, &mut self.taken);
+        }
+        received
     }
 
     /// Gives all slots that were handed out back to the kernel.
     pub fn release(&mut self) {
-        let slots = self.ring.slots();
-        let first = (self.next + slots - self.taken) % slots;
-        for slot in (0..self.taken).map(|position| (first + position) % slots) {
-            self.ring.release(slot);
-        }
-        self.taken = 0;
+        Self::give_back(&mut self.ring, &mut self.taken);
+    }
+
+    fn give_back(ring: &mut Ring, taken: &mut Vec<usize>) {
+        taken.drain(..).for_each(|slot| ring.release(slot));
     }
 
     /// Frames that the kernel dropped since the last call because the ring was full (`PACKET_STATISTICS`).

@@ -32,6 +32,8 @@ pub(super) struct SlotHeader {
     pub captured: usize,
     /// Offset of the frame in the slot, in bytes.
     pub mac: usize,
+    /// When the kernel took the frame from the device: wall-clock time in nanoseconds since 1970.
+    pub stamp: u64,
     /// Tag control information.
     pub vlan_tci: u16,
     /// Tag protocol identifier.
@@ -98,6 +100,7 @@ impl Ring {
             len: header.tp_len as usize,
             captured: header.tp_snaplen as usize,
             mac: usize::from(header.tp_mac),
+            stamp: u64::from(header.tp_sec) * 1_000_000_000 + u64::from(header.tp_nsec),
             vlan_tci: header.tp_vlan_tci,
             vlan_tpid: header.tp_vlan_tpid,
         })

@@ -23,6 +23,8 @@ pub struct Receiver {
     next_queue: usize,
     /// Frames that were handed out and not yet released.
     taken: Vec<FrameIndex>,
+    /// Whether no more frames are handed out.
+    is_closed: bool,
 }
 
 /// Sends by one of the sockets of the worker's [`Receiver`], for as long as that lives.
@@ -35,7 +37,8 @@ pub struct Sender {
 impl Receiver {
     /// A receiver without queues.
     pub(super) fn new(umem: Umem) -> Self {
-        Self { umem, queues: Vec::new(), descriptors: Vec::new(), send_queue: None, next_queue: 0, taken: Vec::new() }
+        let (queues, descriptors, taken) = (Vec::new(), Vec::new(), Vec::new());
+        Self { umem, queues, descriptors, send_queue: None, next_queue: 0, taken, is_closed: false }
     }
 
     /// Adds a socket of the device with this MTU in bytes; `sends` says whether the device sends by its queue.
@@ -54,8 +57,8 @@ impl Receiver {
     /// As [`crate::io::frame_io::Receiver::receive`].
     pub fn receive<'r, V>(&'r mut self, device: DeviceId, batch: &mut Batch<'r, V>) -> usize {
         let mut received = 0;
-        let queues = self.queues.len();
-        for queue in (self.next_queue..queues).chain(0..self.next_queue) {
+        let queues = if self.is_closed { 0 } else { self.queues.len() };
+        for queue in (self.next_queue..queues).chain(0..self.next_queue.min(queues)) {
             // SAFETY: `release` needs `&mut self`, which it cannot get while 'r lives, and `umem` keeps the memory for
             // as long. JUSTIFICATION: frames are edited where they lie.
             received += unsafe { self.umem.receive(self.queues[queue], device, batch, &mut self.taken) };
@@ -65,6 +68,11 @@ impl Receiver {
         }
         self.next_queue = if self.next_queue + 1 >= queues { 0 } else { self.next_queue + 1 };
         received
+    }
+
+    /// Leaves frames where they are from here on, or hands them out again.
+    pub fn set_closed(&mut self, is_closed: bool) {
+        self.is_closed = is_closed;
     }
 
     /// As [`crate::io::frame_io::Receiver::release`].

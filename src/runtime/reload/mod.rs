@@ -19,13 +19,14 @@ mod sessions_in_use;
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sd_notify::NotifyState;
 use tokio::sync::oneshot;
 
-use super::api_listeners::SharedApiListeners;
+use super::api_listeners::{self, SharedApiListeners};
 use super::control::{Commands, Control};
 use super::history::{ConfigOrigin, History, Unconfirmed};
 use super::shared::Shared;
@@ -108,6 +109,27 @@ impl Drop for ReloadNotice {
 impl Reloader {
     pub(super) fn new(options: Options, web: SharedApiListeners) -> Self {
         Self { options, web, engines: Mutex::default(), lock: tokio::sync::Mutex::default() }
+    }
+
+    /// How many engines this process runs.
+    pub(super) fn engine_count(&self) -> usize {
+        self.engines.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The absolute path of the file with which an engine was started.
+    pub(super) fn own_file(&self, engine: &str) -> Result<PathBuf, ApiError> {
+        let file = &self.engine(engine)?.own_file;
+        std::path::absolute(file).map_err(|error| ApiError::Unavailable(error.to_string()))
+    }
+
+    /// The options of the run.
+    pub(super) fn options(&self) -> Options {
+        self.options
+    }
+
+    /// One more descriptor of each listener of the API, by its name.
+    pub(super) fn share_listeners(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        api_listeners::lock(&self.web).share()
     }
 
     /// Adds a running engine.
