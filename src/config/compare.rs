@@ -6,6 +6,8 @@ mod nodes;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::config::diagnostic::Diagnostic;
 use crate::config::file::{self, File};
 use crate::config::reader::Located;
@@ -146,7 +148,34 @@ fn check_groups(config: &Config, file: &File, other: &Config, path: &str, found:
             let at = typed.hash.given().map(|hash| hash.span.clone());
             differs(at, format!("the hash of group {name:?} is not that of {path}"));
         }
+        affinity(group, typed, twin, path, &mut differs);
         members(config, group, typed, other, twin, path, &mut differs);
+    }
+}
+
+/// The places of the prefixes of all `[[group.affinity]]`, in the order of their rules.
+fn affinity_places(typed: &file::Group) -> impl Iterator<Item = &Located<IpNet>> {
+    typed.affinity.iter().flat_map(|section| section.prefixes.given()).flat_map(|list| &list.value)
+}
+
+fn affinity(
+    group: &Group,
+    typed: &file::Group,
+    twin: &Group,
+    path: &str,
+    differs: &mut impl FnMut(Option<std::ops::Range<usize>>, String),
+) {
+    let of = |group: &Group, prefix| group.affinity.iter().find(|rule| rule.prefix == prefix).map(|rule| rule.mode);
+    for (rule, place) in group.affinity.iter().zip(affinity_places(typed)) {
+        let message = match of(twin, rule.prefix) {
+            Some(mode) if mode.breadth() == rule.mode.breadth() => continue,
+            Some(mode) => format!("the affinity of {} is by \"{}\", in {path} by \"{mode}\"", rule.prefix, rule.mode),
+            None => format!("{path} has no affinity of {}", rule.prefix),
+        };
+        differs(Some(place.span.clone()), message);
+    }
+    for missing in twin.affinity.iter().filter(|rule| of(group, rule.prefix).is_none()) {
+        differs(None, format!("the affinity of {} in {path} is missing in group {:?}", missing.prefix, group.name));
     }
 }
 
@@ -220,18 +249,30 @@ fn opposite(hash: HashMode) -> Option<(HashMode, &'static str)> {
     }
 }
 
+/// Warns about a hash that looks at one end, of a group or of an affinity, unless every engine on the far side looks at
+/// the other end.
 fn one_sided_hash(config: &Config, file: &File, others: &[&Config], found: &mut Vec<Diagnostic>) {
     for (group, typed) in config.groups.iter().zip(&file.groups) {
-        let (Some((needed, word)), Some(at)) = (opposite(group.hash), typed.hash.given()) else { continue };
         let twins: Vec<_> =
             others.iter().flat_map(|other| &other.groups).filter(|twin| twin.name == group.name).collect();
-        let hint = match twins.as_slice() {
-            [] => "check the files of both engines together: fwlb check outer.toml inner.toml",
-            twins if twins.iter().all(|twin| twin.hash == needed) => continue,
-            _ => "it says something else",
+        let mut judge = |mode, at: &std::ops::Range<usize>, of_twin: &dyn Fn(&Group) -> Option<HashMode>| {
+            let Some((needed, word)) = opposite(mode) else { return };
+            let hint = match twins.as_slice() {
+                [] => "check the files of both engines together: fwlb check outer.toml inner.toml",
+                twins if twins.iter().all(|twin| of_twin(twin) == Some(needed)) => return,
+                _ => "it says something else",
+            };
+            let message = format!("this hash is right only if the peer engine says `hash = \"{word}\"`");
+            found.push(Diagnostic::warning(at.clone(), message).hint(hint));
         };
-        let message = format!("this hash is right only if the peer engine says `hash = \"{word}\"`");
-        found.push(Diagnostic::warning(at.span.clone(), message).hint(hint));
+        if let Some(at) = typed.hash.given() {
+            judge(group.hash, &at.span, &|twin| Some(twin.hash));
+        }
+        for (rule, place) in group.affinity.iter().zip(affinity_places(typed)) {
+            let of_twin =
+                |twin: &Group| twin.affinity.iter().find(|other| other.prefix == rule.prefix).map(|rule| rule.mode);
+            judge(rule.mode, &place.span, &of_twin);
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use crate::time::Duration;
 
 pub use api::{Api, Tls, Token};
 pub use engine::{Engine, Limits, Timeouts};
-pub use groups::{Check, CheckKindName, Firewall, Group, Peer, PeerEngine};
+pub use groups::{Affinity, Check, CheckKindName, Firewall, Group, Peer, PeerEngine};
 pub use ha::{Ha, Node};
 pub use links::{Destination, Link, Route};
 pub use log::Log;

@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use crate::flow::{HashMode, Seed};
+use crate::flow::{AffinityRule, HashMode, Seed};
 pub use crate::health::{PathCheck, PathCheckKind, ServiceCheck, ServiceCheckKind};
 use crate::id::{DeviceId, FirewallId, GroupId, LinkId, PeerId, ServerId, ServiceId};
 pub use crate::path::{AdminState, BelowMin, OnFailure};
@@ -340,6 +340,8 @@ pub struct Group {
     pub seed: Seed,
     /// Which fields of a packet the hash covers.
     pub hash: HashMode,
+    /// The hosts whose flows are hashed by other fields, at most one rule for each prefix.
+    pub affinity: Vec<AffinityRule>,
     /// What happens to the sessions of a firewall that went down.
     pub on_failure: OnFailure,
     /// The least number of live firewalls; with fewer, `below_min` applies.

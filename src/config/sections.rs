@@ -135,6 +135,15 @@ fn group(config: &Config, group: &Group, all: &mut Vec<Section>) {
         let facts = file::Firewall::facts(firewall, config);
         all.push(Section::new::<file::Firewall>(format!("firewall {name}/{}", firewall.name), &path, facts));
     }
+    for rule in &group.affinity {
+        let prefix = rule.prefix.to_string();
+        let facts = file::Affinity::facts(rule, config);
+        all.push(Section::new::<file::Affinity>(
+            format!("affinity {name}/{prefix}"),
+            &[here, ("affinity", Some(&prefix))],
+            facts,
+        ));
+    }
 }
 
 fn service(config: &Config, service: &Service, all: &mut Vec<Section>) {

@@ -23,7 +23,8 @@
 //! | `addresses` | both ports and the protocol are 0 |
 //! | `source`, `destination` | the protocol is 0, and one end with port 0 stands alone: 9 bytes for IPv4, 21 for IPv6 |
 //!
-//! An engine in mode `source` and its peer in mode `destination` hash the same address, so that they agree.
+//! An engine in mode `source` and its peer in mode `destination` hash the same address, so that they agree. Flows with an
+//! end in the prefixes of an [`Affinity`] have a mode of their own.
 //!
 //! # Test vectors
 //!
@@ -47,12 +48,13 @@
 
 use std::hash::Hasher as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use siphasher::sip::{SipHasher13, SipHasher24};
 use siphasher::sip128;
 
 use crate::flow::key::{CanonicalKey, CanonicalV4, CanonicalV6};
-use crate::flow::{Endpoint, FlowKey};
+use crate::flow::{Affinity, AffinityRule, Endpoint, FlowKey};
 
 /// The SipHash key for deriving path keys. It is public: it only separates this use of SipHash from others.
 const PATH_KEY_DERIVATION: &[u8; 16] = b"fwlb-pinning-key";
@@ -92,16 +94,31 @@ named_enum! {
     }
 }
 
+impl HashMode {
+    /// How many flows share one hash: 0 (each has its own) to 3 (all of one address). `source` and `destination` are one
+    /// mode seen from both sides of the firewalls, and have the same number.
+    pub const fn breadth(self) -> u8 {
+        match self {
+            Self::FiveTuple => 0,
+            Self::ThreeTuple => 1,
+            Self::Addresses => 2,
+            Self::Source | Self::Destination => 3,
+        }
+    }
+}
+
 /// The hash of one flow in one group. It is the same for both directions except in the modes `source` and
 /// `destination`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowHash(pub u64);
 
 /// Hashes the flows and the firewall names of one group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowHasher {
     seed: Seed,
     mode: HashMode,
+    /// `None` if there are no rules.
+    affinity: Option<Arc<Affinity>>,
 }
 
 impl Seed {
@@ -123,12 +140,18 @@ impl Seed {
 impl FlowHasher {
     /// A hasher for a group with this seed and mode.
     pub fn new(seed: Seed, mode: HashMode) -> Self {
-        Self { seed, mode }
+        Self { seed, mode, affinity: None }
     }
 
-    /// The mode: which parts of a flow enter the hash.
-    pub const fn mode(&self) -> HashMode {
-        self.mode
+    /// The same hasher, with rules for the flows of some hosts.
+    pub fn with_affinity(self, affinity: Affinity) -> Self {
+        Self { affinity: Some(affinity).filter(|affinity| *affinity != Affinity::default()).map(Arc::new), ..self }
+    }
+
+    /// The affinity rule that applies to `flow`.
+    #[inline]
+    pub fn affinity(&self, flow: &FlowKey) -> Option<AffinityRule> {
+        self.affinity.as_deref()?.rule(flow)
     }
 
     /// The hash of `flow`, whose source must be the end on the near side of the firewalls.
@@ -137,7 +160,7 @@ impl FlowHasher {
     /// directions give the same number.
     #[inline]
     pub fn flow_hash(&self, flow: &FlowKey) -> FlowHash {
-        match self.mode {
+        match self.affinity(flow).map_or(self.mode, |rule| rule.mode) {
             HashMode::FiveTuple => self.two_ended(flow),
             HashMode::ThreeTuple => self.two_ended(&without_ports(flow, flow.protocol)),
             HashMode::Addresses => self.two_ended(&without_ports(flow, 0)),

@@ -15,6 +15,7 @@ mod idle;
 mod laboratory;
 mod pairs;
 mod placement;
+mod related;
 mod reload;
 mod router;
 mod services;

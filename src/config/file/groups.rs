@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::choices::CHECK_KIND_RESERVED;
 use super::section::section;
 use super::{NAME, TIME_MAX};
 use crate::config::fact::{Value, bare, list, or_never, or_none, text, time};
 use crate::config::{self, AdminState, BelowMin, LearnBy, OnFailure, PathCheck, PathCheckKind, value};
-use crate::flow::HashMode;
+use crate::flow::{AffinityRule, HashMode};
 use crate::time::Duration;
 
 const MINUTES: Duration = Duration::from_secs(600);
@@ -37,6 +39,20 @@ section! {
     peers: Peer = tables("peer"), required(""), "The engines on the far side of the firewalls.";
     check: Check = table("check"), unset("its defaults"), "How the paths through the firewalls are probed.";
     firewalls: Firewall = tables("firewall"), required(""), "The firewalls.";
+    affinity: Affinity = tables("affinity"), unset("no host has another hash"), "Hosts whose flows are hashed by other fields.";
+}
+
+section! {
+    /// The values of `[[group.affinity]]`.
+    Affinity = "[[group.affinity]]" "Hosts whose connections belong together and must cross one firewall, as those of FTP, SIP, RTSP, PPTP and IPsec. \
+            It counts for flows with an end in the prefixes, and must be the same on all engines of the group. The longest \
+            prefix of an end wins; of two ends, the hash that more flows share.";
+    facts(rule: &AffinityRule, _config);
+    reserved;
+    prefixes: IpNet = strings("prefixes", "a prefix", value::prefix), required("[\"203.0.113.21/32\", \"2001:db8:113::21/128\"]"),
+        "The addresses." => text(rule.prefix);
+    hash: HashMode = choice("hash", &HashMode::CHOICES), optional(HashMode::Addresses),
+        "The fields of a packet that choose its firewall." => text(rule.mode);
 }
 
 section! {

@@ -1,14 +1,20 @@
 //! Validates `[[group]]` with its seed and checks.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::Range;
+
+use ipnet::IpNet;
+
 use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::file::{self, CheckKindName, File};
 use crate::config::reader::{Field, Located};
 use crate::config::validate::members::{check_distinguishable, families, firewalls, peers};
-use crate::config::validate::names::Names;
+use crate::config::validate::names::{Names, duplicate_error};
 use crate::config::validate::secrets::{is_hidden, secret};
 use crate::config::validate::{DOCUMENTATION_SEED, ReadSecret};
 use crate::config::{Firewall, Group, Link, PathCheck, PathCheckKind, Peer};
-use crate::flow::{HashMode, Seed};
+use crate::flow::{AffinityRule, HashMode, Seed};
 use crate::id::{FirewallId, GroupId, PeerId};
 use crate::path::FirewallGroup as PathGroup;
 use crate::time::Duration;
@@ -104,7 +110,7 @@ fn group(
         let never = format!("`min-up` is {}, but {title} has {} firewalls", min_up.value, typed.firewalls.len());
         out.push(Diagnostic::error(min_up.span.clone(), never).hint("with this it would never be up"));
     }
-    if let Some(hash) = typed.hash.given() {
+    for hash in typed.hash.given().into_iter().chain(typed.affinity.iter().filter_map(|rule| rule.hash.given())) {
         one_sided_hash(typed, hash, out);
     }
     if let Some(drain) = typed.drain_timeout.given()
@@ -120,6 +126,7 @@ fn group(
         name: typed.name.value()?,
         seed: seed?,
         hash: typed.hash(),
+        affinity: affinity(typed, out),
         on_failure: typed.on_failure(),
         min_up: typed.min_up(),
         below_min: typed.below_min(),
@@ -128,6 +135,24 @@ fn group(
         firewalls: (firewall..firewall + typed.firewalls.len()).map(FirewallId::from).collect(),
         peers: (peer..peer + typed.peers.len()).map(PeerId::from).collect(),
     })
+}
+
+/// The rules of all `[[group.affinity]]`, one for each prefix.
+fn affinity(typed: &file::Group, out: &mut Diagnostics) -> Vec<AffinityRule> {
+    let mut first: BTreeMap<IpNet, Range<usize>> = BTreeMap::new();
+    let mut rules = Vec::new();
+    for section in &typed.affinity {
+        for prefix in section.prefixes.given().map(|list| list.value.as_slice()).unwrap_or_default() {
+            match first.entry(prefix.value) {
+                Entry::Vacant(entry) => drop(entry.insert(prefix.span.clone())),
+                Entry::Occupied(entry) => {
+                    out.push(duplicate_error(format!("the affinity of {}", prefix.value), &prefix.span, entry.get()));
+                }
+            }
+            rules.push(AffinityRule { prefix: prefix.value, mode: section.hash() });
+        }
+    }
+    rules
 }
 
 /// What is the source for this engine is the destination for its peer. That cannot be right for several peers, as they

@@ -14,7 +14,7 @@ use crate::engine::view::{
     CandidateState, CandidateView, DecidedBy, EgressView, ExplainView, ExplainedSessionView, PinView,
 };
 use crate::engine::{DropReason, Snapshot};
-use crate::flow::{FlowKey, SourcePrefix, text};
+use crate::flow::{FlowKey, HashMode, SourcePrefix, text};
 use crate::id::{FirewallId, PathSetId};
 use crate::neighbor::NeighborState;
 use crate::path::pinning::{PacketKind, PinChange};
@@ -42,6 +42,7 @@ impl<'a> ExplanationBuilder<'a> {
             peer: None,
             pins: Vec::new(),
             candidates: Vec::new(),
+            affinity: None,
             service: None,
             server: None,
             translation: None,
@@ -254,6 +255,14 @@ impl<'a> ExplanationBuilder<'a> {
             (None, None) => return,
         };
         let view = view_toward_destination(routed, set, self.snapshot);
+        if let Some(rule) = view.group.hasher.affinity(&routed.egress_flow) {
+            self.view.affinity = Some(rule.prefix.to_string());
+            self.add_sentence(format!(
+                "An end is in {}, whose affinity has the flow hashed by {}.",
+                rule.prefix,
+                hashed_fields(rule.mode)
+            ));
+        }
         let ranked = rendezvous::rank(view.group, view.hash).into_iter().map(|scored| {
             let member = &view.group.members[scored.slot];
             let firewall = &self.snapshot.firewalls[member.id.index()];
@@ -366,5 +375,16 @@ impl<'a> ExplanationBuilder<'a> {
     pub(super) fn firewall_name(&self, firewall: FirewallId) -> String {
         let firewall = &self.snapshot.firewalls[firewall.index()];
         format!("{}/{}", self.snapshot.groups[firewall.group.index()].name, firewall.name)
+    }
+}
+
+/// The fields of a flow that enter its hash, in words.
+fn hashed_fields(mode: HashMode) -> &'static str {
+    match mode {
+        HashMode::FiveTuple => "addresses, ports and protocol",
+        HashMode::ThreeTuple => "addresses and protocol",
+        HashMode::Addresses => "its two addresses alone",
+        HashMode::Source => "its near address alone",
+        HashMode::Destination => "its far address alone",
     }
 }

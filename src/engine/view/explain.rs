@@ -116,6 +116,9 @@ pub struct ExplainView {
     pub pins: Vec<PinView>,
     /// The firewalls of the group, best first.
     pub candidates: Vec<CandidateView>,
+    /// The prefix of `[[group.affinity]]` that says which fields of the flow are hashed; null if `hash` of the group does.
+    #[serde(default)]
+    pub affinity: Option<String>,
     /// Name of the virtual service.
     pub service: Option<String>,
     /// Name of the real server.

@@ -135,6 +135,9 @@ admin = "ready"
 name = "fw2"
 link = "firewalls"
 addresses = ["10.2.0.12"]
+[[group.affinity]]
+prefixes = ["10.10.20.9/32"]
+hash = "addresses"
 [[service]]
 name = "web"
 address = ["203.0.113.80"]
@@ -208,6 +211,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("[[group.peer.engines]]", "addresses", r#""10.1.0.3""#),
     ("[[group.firewall]]", "name", r#""fw3""#),
     ("[[group.firewall]]", "addresses", r#""10.2.0.13""#),
+    ("[[group.affinity]]", "prefixes", r#""10.10.20.8/32""#),
     ("[[service]]", "name", r#""www""#),
     ("[[service]]", "address", r#""203.0.113.81""#),
     ("[[service]]", "protocol", r#""udp""#),

@@ -10,7 +10,6 @@ use super::Paths;
 use crate::config::{self, AdminState, Config, Group};
 use crate::engine::change::{Alarm, Subject};
 use crate::engine::view::{AlarmKind, DigestState};
-use crate::flow::HashMode;
 use crate::ha::{Machine, NodeConfig, NodeId, Role, WitnessReport};
 use crate::id::{FirewallId, GroupId, PeerId};
 use crate::path::liveness::{FirewallAdvertisement, PathKey, PathState};
@@ -74,24 +73,23 @@ impl From<ReportedRole> for Role {
     }
 }
 
-/// What both engines have to have in common: hash mode, names, weights and spares, in whatever order they are
-/// configured.
+/// What both engines have to have in common: hash mode, names, weights and spares, and the affinity of prefixes, in
+/// whatever order they are configured. `source` on one side is `destination` on the other.
 fn group_digest(config: &Config, group: &Group) -> u64 {
     let mut members: Vec<_> = group.firewalls.iter().map(|id| &config.firewalls[id.index()]).collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
-    // `source` on one side is `destination` on the other.
-    let mode: u8 = match group.hash {
-        HashMode::FiveTuple => 0,
-        HashMode::ThreeTuple => 1,
-        HashMode::Addresses => 2,
-        HashMode::Source | HashMode::Destination => 3,
-    };
-    let mut bytes = vec![mode];
+    let mut bytes = vec![group.hash.breadth()];
     for member in members {
         bytes.extend_from_slice(member.name.as_bytes());
         bytes.push(0);
         bytes.extend_from_slice(&member.weight.to_be_bytes());
         bytes.push(member.spare.into());
+    }
+    let mut affinity: Vec<_> = group.affinity.iter().map(|rule| (rule.prefix.to_string(), rule.mode)).collect();
+    affinity.sort();
+    for (prefix, mode) in affinity {
+        bytes.extend_from_slice(prefix.as_bytes());
+        bytes.extend_from_slice(&[0, mode.breadth()]);
     }
     group.seed.digest(&bytes)
 }

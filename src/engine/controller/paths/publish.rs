@@ -16,7 +16,7 @@ pub(super) fn groups(config: &Config) -> Vec<FirewallGroup> {
     let groups = config.groups.iter().enumerate().map(|(index, group)| FirewallGroup {
         id: GroupId::from(index),
         name: group.name.clone(),
-        hasher: FlowHasher::new(group.seed, group.hash),
+        hasher: FlowHasher::new(group.seed, group.hash).with_affinity(group.affinity.iter().copied().collect()),
         members: group
             .firewalls
             .iter()

@@ -10,7 +10,7 @@ use super::packets::{Frame, ack, echo, icmp_error, ip, read, rst, syn, syn_ack, 
 use crate::engine::route::{FibEntry, NextHop};
 use crate::engine::testbed::{self, Side, host_mac, peer_set};
 use crate::engine::verdict::{DropReason, Verdict};
-use crate::flow::{FlowHasher, HashMode, Seed};
+use crate::flow::{AffinityRule, FlowHasher, HashMode, Seed};
 use crate::id::{FirewallId, GroupId, LinkId, PathSetId};
 use crate::path::{BelowMin, PathSet};
 use crate::time::Duration;
@@ -151,6 +151,27 @@ fn source_on_one_side_meets_destination_on_the_other() {
             let client = neighbour(net.client, host);
             assert_eq!(outer.send(udp(client, net.server, 1)), inner.send(udp(net.server, client, 1)));
         }
+    }
+}
+
+#[test]
+fn flows_with_an_affinity_share_a_firewall_on_both_sides() {
+    for net in nets() {
+        let rule = AffinityRule { prefix: net.server.ip().into(), mode: HashMode::Addresses };
+        let [mut outer, mut inner] = [ForwarderBench::outer(8), ForwarderBench::inner(8)].map(|mut lab| {
+            let hasher = FlowHasher::new(Seed::from_text("affinity"), HashMode::FiveTuple);
+            lab.snapshot.groups[0].hasher = hasher.with_affinity([rule].into_iter().collect());
+            lab
+        });
+
+        let to_server = (1..40).map(|port| outer.send(udp(with_port(net.client, port), net.server, 1)));
+        let firewalls: HashSet<_> = to_server.collect();
+        assert_eq!(firewalls.len(), 1);
+        let back = (1..40).map(|port| inner.send(udp(with_port(net.server, port), net.client, 1)));
+        assert_eq!(back.collect::<HashSet<_>>(), firewalls);
+        let other = neighbour(net.server, 99);
+        let spread = (1..40).map(|port| outer.send(udp(with_port(net.client, port), other, 1)));
+        assert!(spread.collect::<HashSet<_>>().len() > 1, "other hosts are hashed as the group says");
     }
 }
 
