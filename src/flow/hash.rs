@@ -46,6 +46,8 @@
 //! More vectors are in `tests/vectors/flow_hash.tsv`. They come from an independent implementation in Python beside
 //! that file.
 
+mod affinity;
+
 use std::hash::Hasher as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -54,7 +56,9 @@ use siphasher::sip::{SipHasher13, SipHasher24};
 use siphasher::sip128;
 
 use crate::flow::key::{CanonicalKey, CanonicalV4, CanonicalV6};
-use crate::flow::{Affinity, AffinityRule, Endpoint, FlowKey};
+use crate::flow::{Endpoint, FlowKey};
+
+pub use affinity::{Affinity, AffinityRule};
 
 /// The SipHash key for deriving path keys. It is public: it only separates this use of SipHash from others.
 const PATH_KEY_DERIVATION: &[u8; 16] = b"fwlb-pinning-key";

@@ -4,7 +4,6 @@
 //! A flow has two ends and no sides. Nothing here knows which end is behind the firewalls, or which firewall the flow
 //! takes.
 
-pub mod affinity;
 pub mod fragments;
 pub mod hash;
 pub mod key;
@@ -13,9 +12,8 @@ pub mod prefix_table;
 pub mod source;
 pub mod text;
 
-pub use affinity::{Affinity, AffinityRule};
 pub use fragments::{FragmentKey, FragmentLimits, FragmentTable};
-pub use hash::{FlowHash, FlowHasher, HashMode, Seed};
+pub use hash::{Affinity, AffinityRule, FlowHash, FlowHasher, HashMode, Seed};
 pub use key::{CanonicalKey, Direction, Endpoint, FlowKey};
 pub use pattern::FlowPattern;
 pub use prefix_table::PrefixTable;

@@ -104,7 +104,7 @@ impl Taker {
             CopyOutcome::Inserted(id) => {
                 self.taken.sessions += 1;
                 self.assign(slot, id, worker.table().capacity());
-                host.opened(&record.key, &session, placement.as_ref());
+                host.opened(&record.key, &session, placement.as_ref(), now);
             }
             CopyOutcome::Renewed { id, before } => {
                 self.assign(slot, id, worker.table().capacity());

@@ -86,7 +86,7 @@ impl CopyHost for Host {
     fn server_failures(&self, _: ServiceId, _: ServerId, _: Family) -> Option<u32> {
         Some(0)
     }
-    fn opened(&mut self, _: &CanonicalKey, _: &Session, _: Option<&Placement>) {
+    fn opened(&mut self, _: &CanonicalKey, _: &Session, _: Option<&Placement>, _: Instant) {
         self.live += 1;
     }
     fn renewed(&mut self, _: &Session, _: &Session, _: Option<&Placement>) {}
@@ -238,8 +238,8 @@ fn a_part_of_what_is_told_is_an_error_at_every_byte_that_is_no_border() {
     }
     assert_eq!(
         borders.len(),
-        1 + 4 + 4 + 2,
-        "four sessions, and the names of a set, a service, a server and firewalls"
+        1 + 4 + (3 + 4),
+        "the beginning, four sessions, and the names of a set, a service, a server and four firewalls"
     );
     for cut in 0..whole.len() {
         let mut new = Program::new(7, 64, 1);
