@@ -201,7 +201,7 @@ fn without_copies_sessions_of_services_end_and_the_checkers_say_what_is_missing(
     assert!(said.iter().any(|what| what.contains("has other copies")), "{said:#?}");
 }
 
-/// The seeds of this part of all. `FWLB_CLUSTER_SEEDS=N` says how many there are, 400 in `appliance/test simulation`; in a build that is
+/// The seeds of this part of all. `FWLB_CLUSTER_SEEDS=N` says how many there are, 144 in `appliance/test simulation`; in a build that is
 /// not optimised each takes seconds. Every fourth has three nodes a side.
 fn check_part(part: u64) {
     let seeds = std::env::var("FWLB_CLUSTER_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(PARTS);
