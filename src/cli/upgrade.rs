@@ -51,8 +51,9 @@ struct Upgraded {
     former_version: String,
 }
 
-/// How often the engine is asked whether the new program answers.
+/// How long the new program may take until it answers at the control socket.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// How often it is asked.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 pub fn run(args: &Args, selection: &EngineSelection) -> anyhow::Result<ExitCode> {

@@ -9,6 +9,8 @@
 pub mod liveness;
 pub mod pinning;
 pub mod rendezvous;
+#[cfg(test)]
+pub mod testing;
 
 use crate::flow::FlowHasher;
 use crate::id::{FirewallId, GroupId, PeerId};

@@ -8,12 +8,13 @@ use proptest::prelude::*;
 use super::giver::NO_SLOT;
 use super::*;
 use crate::engine::view::PersistedServer;
-use crate::flow::{CanonicalKey, Endpoint, FlowHasher, FlowKey, HashMode, Seed};
+use crate::flow::{CanonicalKey, Endpoint, FlowKey};
 use crate::ha::CopyHost;
 use crate::ha::records::{NamedKind, PinRecord};
-use crate::id::{FirewallId, GroupId, PathSetId, ServerId, ServiceId};
+use crate::id::{FirewallId, PathSetId, ServerId, ServiceId};
 use crate::path::pinning::{Pin, PinState, PinnedBy};
-use crate::path::{BelowMin, FirewallGroup, GroupMember, OnFailure, PathSet};
+use crate::path::testing::group;
+use crate::path::{FirewallGroup, PathSet};
 use crate::random::SplitMix64;
 use crate::session::{
     ConversationState, EndReason, OpenResult, Placement, Removed, Session, SessionTable, SessionWorker, TcpState,
@@ -35,27 +36,7 @@ struct Host {
 
 impl Host {
     fn new(offset: u16) -> Self {
-        let member =
-            |number| GroupMember { id: FirewallId(offset + number), name: String::new(), weight: 1, spare: false };
-        let group = FirewallGroup {
-            id: GroupId(0),
-            name: "perimeter".to_owned(),
-            hasher: FlowHasher::new(Seed::from_text("any"), HashMode::FiveTuple),
-            members: (0..4).map(member).collect(),
-            on_failure: OnFailure::Reselect,
-            min_up: 1,
-            below_min: BelowMin::Drop,
-            has_mates: false,
-        };
-        let set = PathSet {
-            group: GroupId(0),
-            peer: None,
-            family: Family::V4,
-            up: u64::MAX,
-            selectable: u64::MAX,
-            starting: 0,
-            failure_counts: vec![0; 4],
-        };
+        let (group, set) = group(offset, ["fw0", "fw1", "fw2", "fw3"]);
         Self { offset, group, set, live: 0 }
     }
 }

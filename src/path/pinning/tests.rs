@@ -5,10 +5,8 @@ use proptest::prelude::*;
 
 use super::pin::tests::any_pin;
 use super::*;
-use crate::flow::{FlowHasher, HashMode, Seed};
-use crate::id::GroupId;
-use crate::path::{BelowMin, GroupMember, rendezvous};
-use crate::wire::Family;
+use crate::path::rendezvous;
+use crate::path::testing::group;
 
 /// The firewall of the pin, the firewall that packets come from, and a third one.
 const PIN: FirewallId = FirewallId(0);
@@ -33,33 +31,9 @@ struct World {
 impl World {
     /// Three firewalls that are all up; the hash prefers them in the order `PIN`, `F`, `G`.
     fn new() -> Self {
-        let members = ["fw0", "fw1", "fw2"].into_iter().enumerate().map(|(slot, name)| GroupMember {
-            id: FirewallId::from(slot),
-            name: name.to_owned(),
-            weight: 1,
-            spare: false,
-        });
-        let group = FirewallGroup {
-            id: GroupId(0),
-            name: "perimeter".to_owned(),
-            hasher: FlowHasher::new(Seed::from_text("table"), HashMode::FiveTuple),
-            members: members.collect(),
-            on_failure: OnFailure::Reselect,
-            min_up: 1,
-            below_min: BelowMin::Drop,
-            has_mates: false,
-        };
+        let (group, set) = group(0, ["fw0", "fw1", "fw2"]);
         let in_order = |hash: &FlowHash| rendezvous::rank(&group, *hash).iter().map(|scored| scored.slot).eq([0, 1, 2]);
         let hash = (0..).map(FlowHash).find(in_order).expect("a sixth of all flows");
-        let set = PathSet {
-            group: GroupId(0),
-            peer: None,
-            family: Family::V4,
-            up: 0b111,
-            selectable: 0b111,
-            starting: 0,
-            failure_counts: vec![0; 3],
-        };
         Self { group, set, hash, preferred: None, tcp: true, leader: false }
     }
 

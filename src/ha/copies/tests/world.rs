@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::flow::{CanonicalKey, Endpoint, FlowHasher, FlowKey, HashMode, Seed};
+use crate::flow::{CanonicalKey, Endpoint, FlowKey};
 use crate::ha::copies::*;
 use crate::ha::records::{NamedKind, PinRecord};
-use crate::id::{FirewallId, GroupId, PathSetId, ServerId, ServiceId};
+use crate::id::{FirewallId, PathSetId, ServerId, ServiceId};
 use crate::path::pinning::{Pin, PinState, PinnedBy};
-use crate::path::{BelowMin, FirewallGroup, GroupMember, OnFailure, PathSet};
+use crate::path::testing::group;
+use crate::path::{FirewallGroup, PathSet};
 use crate::random::SplitMix64;
 use crate::session::{
     ChangeWriter, ConversationState, OpenResult, Placement, Removed, Session, SessionId, TcpState, Timeouts,
@@ -35,31 +36,7 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn new(offset: u16) -> Self {
-        let member = |number: u16| GroupMember {
-            id: FirewallId(offset + number),
-            name: format!("fw{number}"),
-            weight: 1,
-            spare: false,
-        };
-        let group = FirewallGroup {
-            id: GroupId(0),
-            name: "perimeter".to_owned(),
-            hasher: FlowHasher::new(Seed::from_text("any"), HashMode::FiveTuple),
-            members: (0..FIREWALLS).map(member).collect(),
-            on_failure: OnFailure::Reselect,
-            min_up: 1,
-            below_min: BelowMin::Drop,
-            has_mates: false,
-        };
-        let set = PathSet {
-            group: GroupId(0),
-            peer: None,
-            family: Family::V4,
-            up: u64::MAX,
-            selectable: u64::MAX,
-            starting: 0,
-            failure_counts: vec![0; FIREWALLS.into()],
-        };
+        let (group, set) = group(offset, (0..FIREWALLS).map(|number| format!("fw{number}")));
         Self { offset, group, set, generation: 1, selection: 1, active: BTreeMap::new() }
     }
 

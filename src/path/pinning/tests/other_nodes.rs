@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::path::GroupMember;
 
 proptest! {
     /// A node that was told nothing finds the firewall of a flow by the hash, as long as that takes new flows.
