@@ -1,5 +1,7 @@
 //! Makes a table have the sessions that another program told.
 
+use std::collections::HashMap;
+
 use super::giver::NO_SLOT;
 use super::message::Unreadable;
 use crate::ha::CopyHost;
@@ -15,8 +17,8 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub struct Taker {
     names: HeardNames,
-    /// The session of each slot of the other program.
-    sessions: Vec<Option<SessionId>>,
+    /// The session of each slot of the other program, whose table may be larger than this one.
+    sessions: HashMap<u32, SessionId, ahash::RandomState>,
     /// The slot of the other program whose session is in each slot of this table.
     slots: Vec<u32>,
     taken: Taken,
@@ -80,7 +82,7 @@ impl Taker {
         host: &mut dyn CopyHost,
         now: Instant,
     ) {
-        let known = self.sessions.get(slot as usize).copied().flatten();
+        let known = self.sessions.get(&slot).copied();
         let is_other = known.is_some_and(|id| {
             worker
                 .table()
@@ -115,11 +117,7 @@ impl Taker {
     }
 
     fn assign(&mut self, slot: u32, id: SessionId, capacity: usize) {
-        let at = slot as usize;
-        if self.sessions.len() <= at {
-            self.sessions.resize(at + 1, None);
-        }
-        self.sessions[at] = Some(id);
+        self.sessions.insert(slot, id);
         if self.slots.is_empty() {
             self.slots = vec![NONE; capacity];
         }
@@ -128,7 +126,7 @@ impl Taker {
 
     /// Ends the session of a slot, unless another slot has it.
     fn end(&mut self, slot: u32, worker: &mut SessionWorker, host: &mut dyn CopyHost, now: Instant) {
-        let Some(id) = self.sessions.get_mut(slot as usize).and_then(Option::take) else { return };
+        let Some(id) = self.sessions.remove(&slot) else { return };
         if self.slots.get(id.slot as usize) != Some(&slot) {
             return;
         }

@@ -229,6 +229,24 @@ fn a_part_of_what_is_told_is_an_error_at_every_byte_that_is_no_border() {
     }
 }
 
+/// The other table may have any number of slots, and takes no memory here.
+#[test]
+fn a_session_may_come_from_the_last_of_all_slots() {
+    let (mut old, mut new) = (Program::new(0, 64, 1), Program::new(7, 64, 1));
+    old.packet(1, None, NOW);
+    let mut told = Giver::default().step(&old.table, &old.host, NOW).bytes;
+    let mut at = 0;
+    while at < told.len() {
+        let length = usize::from(u16::from_be_bytes([told[at + 4], told[at + 5]]));
+        if told[at..at + 4] != NO_SLOT.to_be_bytes() {
+            told[at..at + 4].copy_from_slice(&(NO_SLOT - 1).to_be_bytes());
+        }
+        at += 6 + length;
+    }
+    new.take(&mut Taker::default(), &told).unwrap();
+    assert_eq!(new.all(), old.all());
+}
+
 #[test]
 fn only_what_changed_is_told_again() {
     let (mut old, mut new) = (Program::new(0, 512, 1), Program::new(7, 512, 2));
